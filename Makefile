@@ -1,0 +1,47 @@
+# Everything a fresh machine needs beyond python3 (3.11 or newer, with venv), git and make is set up here.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+ARGS   ?=
+
+# Byte code makes every start faster; a machine that forbids writing it would slow each command.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help demo test check bench clean
+help:
+	@echo "make demo    set up, then let four agents study this folder in parallel   (ARGS='--path DIR')"
+	@echo "make test    set up, then run every check: style, types, floors, tests"
+	@echo "make check   style, types and floors only"
+	@echo "make bench   measure against bare asyncio"
+	@echo "make clean   remove what was set up"
+
+demo: $(VENV)/.llm
+	@$(BIN)/fanfold demo $(ARGS)
+
+test: check
+	$(BIN)/python -m pytest -q --cov --cov-report= $(ARGS)
+	$(BIN)/python -m coverage report --include='*/fanfold/kernel/*' --fail-under=100
+	$(BIN)/python -m coverage report --fail-under=90
+
+check: $(VENV)/.dev
+	$(BIN)/ruff format --check src tests bench examples
+	$(BIN)/ruff check src tests bench examples
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m bench $(ARGS)
+
+clean:
+	rm -rf $(VENV) .fanfold .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage* build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "fanfold needs Python 3.11 or newer, and $(PYTHON) is " + sys.version.split()[0] + "; name another with: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+
+# A stamp per set of packages: the demo does not need what the tests need.
+$(VENV)/.%: pyproject.toml | $(VENV)/bin/python
+	$(PIP) --editable '.[$*]'
+	@touch $@

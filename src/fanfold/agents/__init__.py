@@ -1,0 +1,1 @@
+"""Agents: definitions, tools, backends, and `Task`, which runs one."""

@@ -1,0 +1,1 @@
+"""What runs an agent. Only this package knows a vendor."""

@@ -1,0 +1,141 @@
+"""Every error that fanfold raises on purpose.
+
+::
+
+    FanfoldError
+    ├── UsageError                 a value that a person gave, where there is no narrower class
+    │   └── SyncInLoopError        a blocking call where an event loop is already running
+    ├── MissingExtraError          an optional package is not installed
+    ├── GraphError                 a graph that cannot be compiled; lists every problem
+    ├── EmptyInputError            input that sets none of the graph's keys
+    ├── InvalidUpdateError         what a node returned cannot be written
+    ├── GraphRecursionError        more steps than the run may take
+    ├── StoreError                 the store could not do what was asked
+    │   ├── NotStorableError       a value that has no stored form
+    │   ├── CorruptRecordError     stored bytes that cannot be read back
+    │   └── RunNotFoundError       no such run or thread
+    └── AgentError
+        ├── AgentNotFoundError     no definition of that name
+        ├── AgentFileError         a definition that cannot be used
+        ├── WorkspaceError         a path that an agent may not touch
+        └── ModelError             the model behind an agent
+            ├── ModelUnavailableError   not reachable, or it failed on its side
+            ├── ModelKeyError           no key, or a key that was refused
+            ├── ModelRateError          it asked us to slow down
+            └── ModelAnswerError        an answer that cannot be used
+
+An exception that a node raises itself is passed on as it is, with a note that names node, step and task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class FanfoldError(Exception):
+    """The root of the tree. `hint` is the way out, when there is one to name."""
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+    def __str__(self) -> str:
+        message = str(self.args[0]) if self.args else ""
+        return f"{message}\n  {self.hint}" if self.hint else message
+
+
+class UsageError(FanfoldError, ValueError):
+    """A value that a person gave cannot be used."""
+
+
+class SyncInLoopError(UsageError):
+    """A blocking call was made in a thread whose event loop is running; it would stop every agent."""
+
+
+class MissingExtraError(FanfoldError, ImportError):
+    """An optional package is needed and is not installed."""
+
+
+class GraphError(FanfoldError, ValueError):
+    """A graph that cannot be compiled. `problems` holds every one of them, in the order they were found."""
+
+    def __init__(self, problems: str | Iterable[str], *, hint: str | None = None) -> None:
+        self.problems: tuple[str, ...] = (problems,) if isinstance(problems, str) else tuple(problems)
+        if len(self.problems) == 1:
+            text = self.problems[0]
+        else:
+            text = f"the graph has {len(self.problems)} problems:\n  - " + "\n  - ".join(self.problems)
+        super().__init__(text, hint=hint)
+
+
+class EmptyInputError(FanfoldError, ValueError):
+    """The input of a run sets none of the graph's keys."""
+
+
+class InvalidUpdateError(FanfoldError, ValueError):
+    """What a node returned, or what several returned together, cannot be written to the state."""
+
+
+class GraphRecursionError(FanfoldError, RecursionError):
+    """The graph did not end within the steps that the run may take."""
+
+
+class StoreError(FanfoldError):
+    """The store could not do what was asked of it."""
+
+
+class NotStorableError(StoreError, TypeError):
+    """A value has no stored form; the message names its type and where it stands."""
+
+
+class CorruptRecordError(StoreError):
+    """Stored bytes cannot be read back; the message names the record."""
+
+
+class RunNotFoundError(StoreError, LookupError):
+    """The store holds no run, or no thread, of that name."""
+
+
+class AgentError(FanfoldError):
+    """An agent could not be found, started or finished."""
+
+
+class AgentNotFoundError(AgentError, LookupError):
+    """No definition has that name; the message lists where it was looked for and what exists."""
+
+
+class AgentFileError(AgentError, ValueError):
+    """A definition cannot be used; the message names the file and the line or key."""
+
+
+class WorkspaceError(AgentError):
+    """A path lies outside of the folder that the agent was given, or cannot be read."""
+
+
+class ModelError(AgentError):
+    """The model behind an agent did not give an answer."""
+
+
+class ModelUnavailableError(ModelError):
+    """The model's server cannot be reached, or failed on its own side."""
+
+
+class ModelKeyError(ModelError):
+    """The model's server refused the key, or there is none."""
+
+
+class ModelRateError(ModelError):
+    """The model's server asked us to slow down."""
+
+
+class ModelAnswerError(ModelError):
+    """The model answered with something that cannot be used."""
+
+
+def did_you_mean(name: str, options: Iterable[str]) -> str:
+    """`; did you mean 'research'?` for the option closest to `name`, or nothing when none is close."""
+    import difflib  # only on the way to an error, so that a plain import does not pay for it
+
+    known = {option.casefold(): option for option in options}
+    close = difflib.get_close_matches(name.casefold(), known, n=1, cutoff=0.6)
+    return f"; did you mean {known[close[0]]!r}?" if close else ""

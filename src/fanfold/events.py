@@ -1,0 +1,206 @@
+"""Everything that happens in a run, as one typed stream of facts.
+
+The driver emits events; the store keeps them; the live view, the command line and the audit read them. Nobody who
+reads them can influence the run. `at` is in seconds of the monotonic clock of the process that ran: only
+differences within one *sitting* (from one `RunStarted` to the next) mean something.
+
+The life of a task, whether it is a node of the graph or an agent called from inside a node::
+
+    TaskQueued ─ waits for a slot ─▶ TaskStarted ─┬─▶ TaskFinished
+                                       ▲          ├─▶ TaskFailed / TaskCancelled
+                         TaskContinued └─ waits ◀─┘ TaskPaused: its slot goes to the children it awaits
+
+A task whose stored result is used again has `TaskQueued`, then `TaskRemembered`, and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class _Event:
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted(_Event):
+    """A sitting of a run begins: the first one, or a resume. `wall` is seconds since 1970, for display."""
+
+    kind: ClassVar[str] = "run_started"
+    run_id: str
+    thread_id: str
+    graph: str
+    wall: float
+    max_concurrency: int | None = None
+    resumed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TaskQueued(_Event):
+    """A task may run. `name` is the node's or the agent's; `after` are the tasks whose end made it possible.
+
+    `parent` is the task that awaits this one, for an agent called inside a node; such a task is no step of its own
+    and `label` is the description that the caller gave.
+    """
+
+    kind: ClassVar[str] = "task_queued"
+    task: str
+    name: str
+    step: int
+    role: str  # "node" or "agent"
+    after: tuple[str, ...] = ()
+    parent: str | None = None
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStarted(_Event):
+    """The task holds a slot and its code runs. `waited_for` names the limit that it had to wait for, if any."""
+
+    kind: ClassVar[str] = "task_started"
+    task: str
+    attempt: int = 1
+    waited_for: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPaused(_Event):
+    """The task waits for children of its own and has given its slot back."""
+
+    kind: ClassVar[str] = "task_paused"
+    task: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskContinued(_Event):
+    """The task holds a slot again."""
+
+    kind: ClassVar[str] = "task_continued"
+    task: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFinished(_Event):
+    """The task's code has returned. `wrote` are the keys it writes, in the order it named them."""
+
+    kind: ClassVar[str] = "task_finished"
+    task: str
+    wrote: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRemembered(_Event):
+    """The task had finished in an earlier sitting; its stored result is used and its code does not run."""
+
+    kind: ClassVar[str] = "task_remembered"
+    task: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFailed(_Event):
+    """The task raised. `error` is the exception's type and message."""
+
+    kind: ClassVar[str] = "task_failed"
+    task: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskCancelled(_Event):
+    """The task was stopped because the run ends without it; it runs again on resume."""
+
+    kind: ClassVar[str] = "task_cancelled"
+    task: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelAnswered(_Event):
+    """A model answered one call of an agent. Tokens are the provider's own counts."""
+
+    kind: ClassVar[str] = "model_answered"
+    task: str
+    model: str
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCalled(_Event):
+    """An agent called one of its tools. `detail` is a short, bounded rendering of the arguments."""
+
+    kind: ClassVar[str] = "tool_called"
+    task: str
+    tool: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StepFinished(_Event):
+    """All tasks of a step have finished and their writes are in the state."""
+
+    kind: ClassVar[str] = "step_finished"
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class Noticed(_Event):
+    """Something a person should know that is no error: an unknown key, a subscriber that was removed."""
+
+    kind: ClassVar[str] = "noticed"
+    message: str
+    task: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunFinished(_Event):
+    """The sitting is over. `status` is done, failed or cancelled; `peak` is the limiter's high-water mark."""
+
+    kind: ClassVar[str] = "run_finished"
+    status: str
+    error: str = ""
+    peak: int = 0
+
+
+Event: TypeAlias = (
+    RunStarted
+    | TaskQueued
+    | TaskStarted
+    | TaskPaused
+    | TaskContinued
+    | TaskFinished
+    | TaskRemembered
+    | TaskFailed
+    | TaskCancelled
+    | ModelAnswered
+    | ToolCalled
+    | StepFinished
+    | Noticed
+    | RunFinished
+)
+
+KINDS: Mapping[str, type[Event]] = {cls.kind: cls for cls in Event.__args__}  # type: ignore[attr-defined]
+
+
+def to_record(event: Event) -> dict[str, Any]:
+    """The event as plain data, with its `kind` first; tuples become lists."""
+    record: dict[str, Any] = {"kind": event.kind}
+    for field in fields(event):
+        value = getattr(event, field.name)
+        record[field.name] = list(value) if isinstance(value, tuple) else value
+    return record
+
+
+def from_record(record: Mapping[str, Any]) -> Event:
+    """The event that `to_record` wrote. Raises `ValueError` for a kind or a field that this version does not know."""
+    cls = KINDS.get(record.get("kind", ""))
+    if cls is None:
+        raise ValueError(f"unknown kind of event: {record.get('kind')!r}")
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in record.items()}
+    del values["kind"]
+    try:
+        return cls(**values)
+    except TypeError as error:
+        raise ValueError(f"cannot read the {record['kind']} event: {error}") from None

@@ -1,0 +1,1 @@
+"""The pure rules: what may run, and what the state is. Nothing in here waits."""

@@ -1,0 +1,1 @@
+"""Teams of agents, built from public names only."""
