@@ -13,7 +13,8 @@
     ├── StoreError                 the store could not do what was asked
     │   ├── NotStorableError       a value that has no stored form
     │   ├── CorruptRecordError     stored bytes that cannot be read back
-    │   └── RunNotFoundError       no such run or thread
+    │   ├── RunNotFoundError       no such run or thread
+    │   └── ThreadBusyError        somebody else runs the thread
     └── AgentError
         ├── AgentNotFoundError     no definition of that name
         ├── AgentFileError         a definition that cannot be used
@@ -94,6 +95,10 @@ class CorruptRecordError(StoreError):
 
 class RunNotFoundError(StoreError, LookupError):
     """The store holds no run, or no thread, of that name."""
+
+
+class ThreadBusyError(StoreError):
+    """Another process, or another call in this one, is running the thread."""
 
 
 class AgentError(FanfoldError):

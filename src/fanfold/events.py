@@ -181,7 +181,7 @@ Event: TypeAlias = (
     | RunFinished
 )
 
-KINDS: Mapping[str, type[Event]] = {cls.kind: cls for cls in Event.__args__}  # type: ignore[attr-defined]
+KINDS: Mapping[str, type[Event]] = {cls.kind: cls for cls in Event.__args__}
 
 
 def to_record(event: Event) -> dict[str, Any]:
@@ -195,12 +195,13 @@ def to_record(event: Event) -> dict[str, Any]:
 
 def from_record(record: Mapping[str, Any]) -> Event:
     """The event that `to_record` wrote. Raises `ValueError` for a kind or a field that this version does not know."""
-    cls = KINDS.get(record.get("kind", ""))
+    cls: Any = KINDS.get(record.get("kind", ""))
     if cls is None:
         raise ValueError(f"unknown kind of event: {record.get('kind')!r}")
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in record.items()}
     del values["kind"]
     try:
-        return cls(**values)
+        event: Event = cls(**values)
     except TypeError as error:
         raise ValueError(f"cannot read the {record['kind']} event: {error}") from None
+    return event

@@ -1,0 +1,416 @@
+"""The receipt: whether the agents of a run really ran side by side, by how much, and what kept them from it.
+
+Everything here is computed from events, so that a run that is long over can be judged like one that has just ended.
+
+The words, with *busy* meaning that a task held a slot (a node that awaits an agent is not busy, the agent is):
+
+- **wall**: from the start of the run to its end.
+- **work**: the busy time of all tasks added up; how long they would have taken one by one.
+- **span**: the longest chain of tasks of which each had to wait for the one before, by the edges of the graph. No
+  schedule can be shorter. Agents that one node calls count as if they had been called at once: nothing in the graph
+  says that one needs the other.
+- **speed-up**: work / wall. It is also the mean concurrency.
+- **gain**: (work - wall) / (work - span), the part of the possible overlap that was reached. The span law and the
+  work law of parallel computing bound it by 1 (R. P. Brent, "The parallel evaluation of general arithmetic
+  expressions", J. ACM 21, 1974).
+
+The verdict is PARALLEL when the gain is at least 0.75, SEQUENTIAL when it is at most 0.10 or never two tasks were
+busy at once, PARTLY SERIAL between, and NOTHING TO OVERLAP when span is all but the whole of work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+from fanfold.errors import UsageError
+from fanfold.events import (
+    Event,
+    ModelAnswered,
+    RunFinished,
+    RunStarted,
+    TaskCancelled,
+    TaskContinued,
+    TaskFailed,
+    TaskFinished,
+    TaskPaused,
+    TaskQueued,
+    TaskRemembered,
+    TaskStarted,
+    ToolCalled,
+    from_record,
+)
+from fanfold.store.base import Store
+
+PARALLEL: Final = "PARALLEL"
+PARTLY_SERIAL: Final = "PARTLY SERIAL"
+SEQUENTIAL: Final = "SEQUENTIAL"
+NOTHING_TO_OVERLAP: Final = "NOTHING TO OVERLAP"
+
+PARALLEL_FROM: Final = 0.75
+SEQUENTIAL_UP_TO: Final = 0.10
+WORTH_OVERLAPPING: Final = 0.05
+
+Stretch = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskLife:
+    """One task as the receipt sees it. Times are seconds since the run began; `busy` are the stretches with a slot.
+
+    `queued`: when it could have run; `waited`: from there until its code began; `waited_for`: the limit, if it was one.
+    """
+
+    task: str
+    name: str
+    role: str
+    step: int
+    status: str
+    queued: float
+    started: float | None
+    ended: float | None
+    busy: tuple[Stretch, ...]
+    waited: float
+    waited_for: str
+    label: str
+    parent: str | None
+    after: tuple[str, ...]
+    input_tokens: int
+    output_tokens: int
+    tools: int
+    error: str
+
+    @property
+    def work(self) -> float:
+        """Seconds with a slot."""
+        return sum(end - start for start, end in self.busy)
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a run did with its time. Times are seconds; `culprits` are in words, the most expensive first."""
+
+    run_id: str
+    thread_id: str
+    graph: str
+    status: str
+    verdict: str
+    wall: float
+    work: float
+    span: float
+    speedup: float
+    gain: float
+    peak: int
+    mean: float
+    limit: int | None
+    waited: float
+    culprits: tuple[str, ...]
+    tasks: tuple[TaskLife, ...] = field(repr=False)
+
+    @property
+    def saved(self) -> float:
+        """Seconds that were saved against running the tasks one by one."""
+        return self.work - self.wall
+
+    @property
+    def agents(self) -> tuple[TaskLife, ...]:
+        """The tasks that people mean: agents, and nodes that did their work themselves."""
+        parents = {task.parent for task in self.tasks}
+        return tuple(task for task in self.tasks if task.task not in parents and task.status != "remembered")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The receipt as plain data."""
+        return {**asdict(self), "saved": self.saved}
+
+    def lines(self) -> list[str]:
+        """The receipt for a terminal, the verdict last."""
+        faster = f"{self.speedup:.2f}x faster than one by one" if self.speedup > 1 else "no faster than one by one"
+        limit = "no limit" if self.limit is None else f"limit {self.limit}" + self._limit_note()
+        tokens = sum(task.input_tokens + task.output_tokens for task in self.tasks)
+        spent = f" · {tokens:,} tokens" if tokens else ""
+        return [
+            f"wall {self.wall:.3f} s · agent time {self.work:.3f} s · longest chain {self.span:.3f} s{spent}",
+            f"peak {self.peak} · mean {self.mean:.2f} · {limit} · waited {self.waited:.3f} s",
+            *(f"held back: {culprit}" for culprit in self.culprits),
+            f"{len(self.agents)} agents in {self.wall:.2f} s · {faster} · {self.verdict}",
+        ]
+
+    def _limit_note(self) -> str:
+        return " (reached)" if self.peak == self.limit else " (never reached)"
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
+
+def audit(run: Any, *, store: Store | None = None) -> Receipt:
+    """The receipt of a run: of what `invoke` returned, of a sequence of events, or of a run id and its `store`.
+
+    Raises `UsageError` when `run` is none of these, `RunNotFoundError` when the store does not hold it.
+    """
+    if store is not None:
+        record = store.run(str(run))
+        return receipt(from_record(event) for event in store.events(record.run_id))
+    finished = getattr(run, "run", None)
+    if finished is not None:
+        return receipt(finished.events)
+    if isinstance(run, Sequence) and not isinstance(run, str):
+        return receipt(run)
+    raise UsageError(
+        f"cannot audit {run!r:.80}", hint="give what invoke() returned, or a run id together with store=..."
+    )
+
+
+def receipt(events: Iterable[Event]) -> Receipt:
+    """The receipt of what `events` tell: several sittings of one run, maybe, or a run that is not over."""
+    book = _Book()
+    for event in events:
+        book.read(event)
+    if book.first is None:
+        raise UsageError("cannot audit a run of which no event is known")
+    tasks = tuple(life.closed(book.now) for life in book.lives.values())
+    return _judged(book, book.first, tasks)
+
+
+# Reading
+
+
+@dataclass(slots=True)
+class _Life:
+    """A task while its events are being read."""
+
+    queued: TaskQueued
+    at: float
+    status: str = "queued"
+    started: float | None = None
+    ended: float | None = None
+    waited_for: str = ""
+    busy: list[Stretch] = field(default_factory=list)
+    open_since: float | None = None
+    input_tokens: int = 0
+    output_tokens: int = 0
+    tools: int = 0
+    error: str = ""
+
+    def hold(self, at: float) -> None:
+        self.open_since = at
+        self.status = "running"
+
+    def let_go(self, at: float, status: str) -> None:
+        if self.open_since is not None:
+            self.busy.append((self.open_since, at))
+            self.open_since = None
+        self.status = status
+
+    def closed(self, now: float) -> TaskLife:
+        busy = [*self.busy, (self.open_since, now)] if self.open_since is not None else self.busy
+        begun = self.started if self.started is not None else self.ended if self.ended is not None else now
+        told = self.queued
+        return TaskLife(
+            task=told.task,
+            name=told.name,
+            role=told.role,
+            step=told.step,
+            status=self.status,
+            queued=self.at,
+            started=self.started,
+            ended=self.ended,
+            busy=tuple(busy),
+            waited=begun - self.at,
+            waited_for=self.waited_for,
+            label=told.label,
+            parent=told.parent,
+            after=told.after,
+            input_tokens=self.input_tokens,
+            output_tokens=self.output_tokens,
+            tools=self.tools,
+            error=self.error,
+        )
+
+
+class _Book:
+    """Reads events in order. The time between two sittings, when nobody ran the run, does not count."""
+
+    def __init__(self) -> None:
+        self.first: RunStarted | None = None
+        self.limit: int | None = None
+        self.status = "running"
+        self.now = 0.0
+        self.lives: dict[str, _Life] = {}
+        self._shift = 0.0
+
+    def read(self, event: Event) -> None:
+        if isinstance(event, RunStarted):
+            self._begin(event)
+        elif self.first is None:
+            raise UsageError(f"the events begin with {event.kind}, not with the start of a run")
+        self.now = at = event.at + self._shift
+        match event:
+            case TaskQueued():
+                self.lives[event.task] = self._queued(event, at)
+            case RunFinished():
+                self.status = event.status
+            case ModelAnswered() | ToolCalled():
+                self._count(self.lives[event.task], event)
+            case TaskStarted() | TaskPaused() | TaskContinued():
+                self._hold(self.lives[event.task], event, at)
+            case TaskFinished() | TaskFailed() | TaskCancelled() | TaskRemembered():
+                self._end(self.lives[event.task], event, at)
+
+    def _begin(self, event: RunStarted) -> None:
+        self.first = self.first or event
+        self.limit = event.max_concurrency
+        self.status = "running"
+        self._shift = self.now - event.at
+        for life in self.lives.values():  # what a killed sitting left open ended with it
+            life.let_go(self.now, "lost" if life.open_since is not None else life.status)
+
+    def _queued(self, event: TaskQueued, at: float) -> _Life:
+        """A new life; of a task that was begun in an earlier sitting, the busy time is kept."""
+        before = self.lives.get(event.task)
+        life = _Life(event, at)
+        if before is not None:
+            life.busy = before.busy
+            life.input_tokens, life.output_tokens, life.tools = before.input_tokens, before.output_tokens, before.tools
+        return life
+
+    def _count(self, life: _Life, event: ModelAnswered | ToolCalled) -> None:
+        if isinstance(event, ToolCalled):
+            life.tools += 1
+        else:
+            life.input_tokens += event.input_tokens
+            life.output_tokens += event.output_tokens
+
+    def _hold(self, life: _Life, event: TaskStarted | TaskPaused | TaskContinued, at: float) -> None:
+        if isinstance(event, TaskPaused):
+            life.let_go(at, "paused")
+            return
+        life.hold(at)
+        if isinstance(event, TaskStarted):
+            life.started = at
+            life.waited_for = event.waited_for
+
+    def _end(self, life: _Life, event: TaskFinished | TaskFailed | TaskCancelled | TaskRemembered, at: float) -> None:
+        life.let_go(at, event.kind.removeprefix("task_"))
+        life.ended = at
+        if isinstance(event, TaskFailed):
+            life.error = event.error
+
+
+# Judging
+
+
+def _judged(book: _Book, first: RunStarted, tasks: tuple[TaskLife, ...]) -> Receipt:
+    wall = book.now
+    work = sum(task.work for task in tasks)
+    span = _span(tasks)
+    peak = _peak(tasks)
+    gain = max(0.0, min(1.0, (work - wall) / (work - span))) if work > span else 0.0
+    speedup = work / wall if wall else 0.0
+    verdict = _verdict(work, span, gain, peak)
+    return Receipt(
+        run_id=first.run_id,
+        thread_id=first.thread_id,
+        graph=first.graph,
+        status=book.status,
+        verdict=verdict,
+        wall=wall,
+        work=work,
+        span=span,
+        speedup=speedup,
+        gain=gain,
+        peak=peak,
+        mean=speedup,
+        limit=book.limit,
+        waited=sum(task.waited for task in tasks),
+        culprits=tuple(_culprits(tasks, wall)) if verdict in (PARTLY_SERIAL, SEQUENTIAL) else (),
+        tasks=tasks,
+    )
+
+
+def _verdict(work: float, span: float, gain: float, peak: int) -> str:
+    if work - span <= WORTH_OVERLAPPING * work:
+        return NOTHING_TO_OVERLAP
+    if peak <= 1 or gain <= SEQUENTIAL_UP_TO:
+        return SEQUENTIAL
+    return PARALLEL if gain >= PARALLEL_FROM else PARTLY_SERIAL
+
+
+def _span(tasks: Sequence[TaskLife]) -> float:
+    """The longest chain: a task is as long as its own busy time and its longest child."""
+    longest_child: dict[str, float] = {}
+    for task in tasks:
+        if task.parent is not None:
+            longest_child[task.parent] = max(longest_child.get(task.parent, 0.0), task.work)
+    ends: dict[str, float] = {}
+    for task in tasks:  # in the order in which they were queued, so a task comes after all that led to it
+        if task.parent is None:
+            before = max((ends.get(id, 0.0) for id in task.after), default=0.0)
+            ends[task.task] = before + task.work + longest_child.get(task.task, 0.0)
+    return max(ends.values(), default=0.0)
+
+
+def _peak(tasks: Iterable[TaskLife]) -> int:
+    """The most tasks that were busy at one moment; stretches that only touch do not overlap."""
+    edges = sorted(edge for task in tasks for start, end in task.busy for edge in ((start, 1), (end, -1)))
+    count = peak = 0
+    for _, change in edges:
+        count += change
+        peak = max(peak, count)
+    return peak
+
+
+def _culprits(tasks: Sequence[TaskLife], wall: float) -> Iterator[str]:
+    """What kept tasks from running at once, the most expensive first; what cost less than a hundredth is left out."""
+    found = [*_limits(tasks), *_loops(tasks), *_held_loop(tasks)]
+    yield from (text for cost, text in sorted(found, reverse=True) if cost > wall / 100)
+
+
+def _limits(tasks: Iterable[TaskLife]) -> Iterator[tuple[float, str]]:
+    waits: dict[str, list[float]] = {}
+    for task in tasks:
+        if task.waited_for:
+            waits.setdefault(task.waited_for, []).append(task.waited)
+    for name, times in waits.items():
+        yield sum(times), f"{len(times)} tasks waited {sum(times):.2f} s in all for {name}"
+
+
+def _loops(tasks: Sequence[TaskLife]) -> Iterator[tuple[float, str]]:
+    """Nodes that awaited their agents one after another."""
+    nodes = {task.task: task for task in tasks}
+    children: dict[str, list[TaskLife]] = {}
+    for task in tasks:
+        if task.parent in nodes and task.busy:
+            children.setdefault(task.parent, []).append(task)
+    for parent, called in children.items():
+        starts = sorted(called, key=lambda task: task.queued)
+        chained = sum(
+            later.queued >= (sooner.ended or later.queued) for sooner, later in zip(starts, starts[1:], strict=False)
+        )
+        if chained and chained == len(called) - 1:
+            cost = sum(task.work for task in called) - max(task.work for task in called)
+            yield (
+                cost,
+                f"node {nodes[parent].name!r} awaited its {len(called)} agents one after another; use asyncio.gather",
+            )
+
+
+def _held_loop(tasks: Sequence[TaskLife]) -> Iterator[tuple[float, str]]:
+    """Tasks that were ready and had no limit to wait for, yet began late: somebody's code held the event loop."""
+    late = [task for task in tasks if not task.waited_for and task.started is not None and task.waited > 0]
+    cost: dict[str, float] = {}
+    for task in late:
+        for other in tasks:
+            if other.task != task.task:
+                held = sum(_overlap(stretch, (task.queued, task.started or 0.0)) for stretch in other.busy)
+                cost[other.name] = cost.get(other.name, 0.0) + held
+    for name, seconds in cost.items():
+        if seconds:
+            yield (
+                seconds,
+                f"others began {seconds:.2f} s late in all while {name!r} ran: code that blocks the event loop",
+            )
+
+
+def _overlap(a: Stretch, b: Stretch) -> float:
+    return max(0.0, min(a[1], b[1]) - max(a[0], b[0]))

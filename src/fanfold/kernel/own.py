@@ -1,0 +1,30 @@
+"""A private copy of a value, so that a node which changes its input changes nobody else's.
+
+Containers are copied, since those are what nodes change in place; immutable leaves are shared. Any other object is
+deep-copied where it can be. Where it cannot (an open connection, a lock, a generator) there is nothing to keep apart
+and the object itself is handed on.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Final
+
+_LEAVES: Final = frozenset({str, int, float, bool, bytes, complex, type(None)})
+
+
+def own(value: Any) -> Any:
+    """A copy of `value` that shares nothing which can be changed in place, as far as its objects allow that."""
+    kind = type(value)
+    if kind in _LEAVES:
+        return value
+    if kind is dict:
+        return {key: item if type(item) in _LEAVES else own(item) for key, item in value.items()}
+    if kind is list:
+        return [item if type(item) in _LEAVES else own(item) for item in value]
+    if kind is tuple:
+        return tuple([own(item) for item in value])
+    try:
+        return copy.deepcopy(value)
+    except Exception:  # noqa: BLE001 - objects refuse to be copied in many ways, and all of them mean the same
+        return value

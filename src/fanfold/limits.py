@@ -1,0 +1,78 @@
+"""How many at once.
+
+`Limits` is what a user asks for; `Slots` holds a run to it and remembers how close it came, because a limit that
+cannot be seen to bind cannot be trusted. Slots are handed on in the order in which they were asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+
+from fanfold.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a run and everything inside it may use together. None means no limit."""
+
+    max_concurrency: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_concurrency is not None and self.max_concurrency < 1:
+            raise UsageError(f"max_concurrency is {self.max_concurrency}; it must be at least 1, or None for no limit")
+
+
+class Slots:
+    """At most `limit` holders at once; used from one event loop.
+
+    `peak` is the high-water mark and `waits` counts how often somebody had to wait.
+    """
+
+    __slots__ = ("_waiting", "held", "limit", "peak", "waits")
+
+    def __init__(self, limit: int | None) -> None:
+        self.limit = limit
+        self.held = 0
+        self.peak = 0
+        self.waits = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    def take_nowait(self) -> bool:
+        """Take a slot if one is free and nobody is waiting for it."""
+        if self._waiting or (self.limit is not None and self.held >= self.limit):
+            return False
+        self._grant()
+        return True
+
+    async def take(self) -> bool:
+        """Take a slot, waiting for it if need be. True when there was a wait."""
+        if self.take_nowait():
+            return False
+        self.waits += 1
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.give()  # it was ours already when the wait was cancelled
+            else:
+                self._waiting.remove(turn)
+            raise
+        return True
+
+    def give(self) -> None:
+        """Give a slot back; whoever has waited longest gets it."""
+        self.held -= 1
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                self._grant()
+                turn.set_result(None)
+                return
+
+    def _grant(self) -> None:
+        self.held += 1
+        self.peak = max(self.peak, self.held)

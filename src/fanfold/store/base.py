@@ -1,0 +1,128 @@
+"""The seam between a run and the database: what is kept, and what a store promises.
+
+Everything that changes the store is a *change*, a plain value; `submit` queues it and hands back a ticket that is
+resolved when the change is on disk. Changes are committed in the order in which they were submitted, as many at a
+time as are waiting. So a prefix of what happened is always there, and never a later part without an earlier one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias
+
+RUNNING, DONE, FAILED, CANCELLED = "running", "done", "failed", "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """A run as people list it. Times are seconds since 1970; `settings` is plain data that a resume needs again."""
+
+    run_id: str
+    thread_id: str
+    graph: str
+    digest: str
+    status: str
+    created: float
+    finished: float | None = None
+    error: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RunOpened:
+    """Admit a run, before any of its work; a run that is there already is running again."""
+
+    run: RunRecord
+
+
+@dataclass(frozen=True, slots=True)
+class RunClosed:
+    """A sitting of a run has ended."""
+
+    run_id: str
+    status: str
+    finished: float
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ResultKept:
+    """What one task decided, whole. `parent` is set for an agent that a node called."""
+
+    thread_id: str
+    run_id: str
+    task_id: str
+    name: str
+    step: int
+    data: bytes
+    parent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointKept:
+    """Where a thread stands after `step`; results of earlier steps are no longer needed to go on."""
+
+    thread_id: str
+    run_id: str
+    step: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EventsKept:
+    """What happened, in order, each with its number within the run."""
+
+    run_id: str
+    events: Sequence[tuple[int, Mapping[str, Any]]]
+
+
+Change: TypeAlias = RunOpened | RunClosed | ResultKept | CheckpointKept | EventsKept
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadRecord:
+    """What is needed to go on with a thread: its newest checkpoint, and each result since, by task id."""
+
+    run_id: str
+    step: int
+    checkpoint: bytes
+    results: Mapping[str, bytes]
+
+
+class Store(Protocol):
+    """Keeps threads, runs, results and events. Every method may be called from any thread."""
+
+    def claim(self, thread_id: str, owner: str, *, take_over: bool = False) -> None:
+        """Become the only runner of a thread. Raises `ThreadBusyError` naming who runs it, if somebody alive does.
+
+        `owner` is one of `store.owner.me()`. With `take_over` the claim is made whoever runs the thread.
+        """
+
+    def release(self, thread_id: str, owner: str) -> None:
+        """Stop being the runner of a thread, if `owner` still is. Queued like a change; nobody needs to wait for it."""
+
+    def owner(self, thread_id: str) -> str | None:
+        """Who claimed the thread last and has not released it; whether it lives is the caller's question."""
+
+    def submit(self, change: Change) -> Future[None]:
+        """Queue a change. The future is resolved when it is on disk, or fails with `StoreError`."""
+
+    def thread(self, thread_id: str) -> ThreadRecord | None:
+        """What is needed to go on with a thread, or None when it holds nothing."""
+
+    def run(self, run_id: str) -> RunRecord:
+        """The run of that id, or the only one whose id begins so. Raises `RunNotFoundError`."""
+
+    def runs(self, *, limit: int = 50) -> list[RunRecord]:
+        """The newest runs first."""
+
+    def results(self, run_id: str) -> list[ResultKept]:
+        """Every result of a run that is still held, in the order in which they were kept."""
+
+    def events(self, run_id: str) -> list[Mapping[str, Any]]:
+        """Everything that happened in a run, in order."""
+
+    def close(self) -> None:
+        """Commit what is queued and let everything go."""

@@ -1,0 +1,74 @@
+"""Who runs a thread: a process of this machine, and one sitting inside of it.
+
+An owner is written as `boot/host/pid/start/sitting`. Of a process on the same boot of the same machine it can be
+told whether it lives, also when its pid was given to another process since. Of another machine it cannot be told,
+so such an owner counts as alive.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import uuid
+from pathlib import Path
+
+_sittings: set[str] = set()
+
+
+def me() -> str:
+    """A new owner: this process, in a sitting of its own. It lives until `leave` or until the process ends."""
+    sitting = uuid.uuid4().hex[:12]
+    _sittings.add(sitting)
+    pid = os.getpid()
+    return "/".join((_boot(), platform.node(), str(pid), _start(pid), sitting))
+
+
+def leave(owner: str) -> None:
+    """The sitting of `owner`, which is of this process, is over."""
+    _sittings.discard(owner.rpartition("/")[2])
+
+
+def alive(owner: str) -> bool:
+    """Whether `owner` may still be running."""
+    boot, host, pid, start, sitting = _parts(owner)
+    if boot != _boot():
+        return host != platform.node()
+    if pid == os.getpid() and start == _start(pid):
+        return sitting in _sittings
+    return _start(pid) == start and _exists(pid)
+
+
+def describe(owner: str) -> str:
+    """`owner` in words, for a message."""
+    _, host, pid, _, _ = _parts(owner)
+    return f"process {pid} on {host}" if pid != os.getpid() else "another call in this process"
+
+
+def _parts(owner: str) -> tuple[str, str, int, str, str]:
+    boot, host, pid, start, sitting = owner.split("/")
+    return boot, host, int(pid), start, sitting
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it exists and belongs to somebody else
+        return True
+    return True
+
+
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:  # not Linux: the host's name has to do
+        return platform.node()
+
+
+def _start(pid: int) -> str:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:  # not Linux, or no such process; `_exists` tells them apart
+        return "0"
+    return stat.rpartition(")")[2].split()[19]

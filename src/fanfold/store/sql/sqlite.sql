@@ -1,0 +1,113 @@
+-- Every statement that fanfold says to SQLite. Each has a name and one line that says what it is for.
+
+-- name: schema
+-- The tables of a new database; harmless on one that has them.
+create table if not exists thread (
+    thread_id text primary key,
+    owner     text
+) strict;
+create table if not exists run (
+    run_id    text primary key,
+    thread_id text not null,
+    graph     text not null,
+    digest    text not null,
+    status    text not null,
+    created   real not null,
+    finished  real,
+    error     text not null,
+    settings  text not null
+) strict;
+create index if not exists run_by_time on run (created desc);
+create table if not exists checkpoint (
+    thread_id text not null,
+    step      integer not null,
+    run_id    text not null,
+    data      blob not null,
+    primary key (thread_id, step)
+) strict;
+create table if not exists task_result (
+    no        integer primary key,
+    thread_id text not null,
+    task_id   text not null,
+    run_id    text not null,
+    name      text not null,
+    step      integer not null,
+    parent    text,
+    data      blob not null,
+    unique (thread_id, task_id)
+) strict;
+create index if not exists task_result_by_run on task_result (run_id);
+create table if not exists event (
+    run_id    text not null,
+    no        integer not null,
+    data      text not null,
+    primary key (run_id, no)
+) strict, without rowid;
+
+-- name: version
+-- The version of the schema that the database holds; 0 for a new one.
+pragma user_version;
+
+-- name: owner
+-- Who runs a thread.
+select owner from thread where thread_id = ?;
+
+-- name: claim
+-- Become the runner of a thread.
+insert into thread (thread_id, owner) values (:thread, :owner)
+on conflict (thread_id) do update set owner = :owner;
+
+-- name: release
+-- Stop being the runner of a thread.
+update thread set owner = null where thread_id = :thread and owner = :owner;
+
+-- name: open_run
+-- Admit a run, or mark one that is there as running again.
+insert into run (run_id, thread_id, graph, digest, status, created, error, settings)
+values (:run, :thread, :graph, :digest, :status, :created, '', :settings)
+on conflict (run_id) do update set status = :status, finished = null, error = '', digest = :digest;
+
+-- name: close_run
+-- A sitting of a run has ended.
+update run set status = :status, finished = :finished, error = :error where run_id = :run;
+
+-- name: keep_result
+-- One task's result. One that was kept before stays, unless it is an agent's that was asked something else.
+insert into task_result (thread_id, task_id, run_id, name, step, parent, data)
+values (:thread, :task, :run, :name, :step, :parent, :data)
+on conflict (thread_id, task_id) do update set run_id = :run, data = :data where parent is not null;
+
+-- name: keep_checkpoint
+-- Where a thread stands after a step.
+insert into checkpoint (thread_id, step, run_id, data) values (:thread, :step, :run, :data)
+on conflict (thread_id, step) do update set run_id = :run, data = :data;
+
+-- name: keep_event
+-- One thing that happened.
+insert into event (run_id, no, data) values (?, ?, ?);
+
+-- name: newest_checkpoint
+-- The last checkpoint of a thread.
+select run_id, step, data from checkpoint where thread_id = ? order by step desc limit 1;
+
+-- name: results_since
+-- The results of a thread that its last checkpoint does not hold.
+select task_id, data from task_result where thread_id = ? and step > ?;
+
+-- name: runs_named
+-- The runs whose id begins with the given text; two are enough to know that it is ambiguous.
+select run_id, thread_id, graph, digest, status, created, finished, error, settings
+from run where substr(run_id, 1, length(:start)) = :start limit 2;
+
+-- name: runs
+-- The newest runs first.
+select run_id, thread_id, graph, digest, status, created, finished, error, settings
+from run order by created desc, rowid desc limit ?;
+
+-- name: results_of_run
+-- Every result of a run, in the order in which they were kept.
+select thread_id, run_id, task_id, name, step, data, parent from task_result where run_id = ? order by no;
+
+-- name: events_of_run
+-- Everything that happened in a run, in order.
+select no, data from event where run_id = ? order by no;
