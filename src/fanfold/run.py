@@ -47,6 +47,7 @@ from fanfold.kernel.ledger import Ledger, Result, Task, Write
 from fanfold.kernel.plan import Node
 from fanfold.kernel.schema import updates_of
 from fanfold.limits import Slots
+from fanfold.types import Send
 from fanfold.work.base import Executor
 from fanfold.work.local import Inline, Threads
 
@@ -229,7 +230,7 @@ class Runner:
         frame.holding = True
         try:
             if not node.is_async:  # a thread cannot be stopped, so from here on it is let finish
-                self._cancellable.discard(asyncio.current_task())  # type: ignore[arg-type]
+                self._cancellable.discard(asyncio.current_task())
             self.emit(TaskStarted(clock(), frame.task.id, waited_for=self._limit_name(waited)))
             return await self._result(frame.task, node)
         finally:
@@ -241,7 +242,7 @@ class Runner:
             executor: Executor = self._inline if node.is_async else self._threads
             value = await executor.call(node.action, self.ledger.view(task))
             writes = self._known(task, updates_of(value, self.ledger.plan.state))
-        goto = []
+        goto: list[str | Send] = []
         for route in node.routes:
             answer = route.path(self.ledger.preview(task, writes, route))
             if asyncio.iscoroutine(answer):

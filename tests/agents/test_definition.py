@@ -5,6 +5,7 @@ import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -237,8 +238,8 @@ def test_inherit_is_the_model_of_the_run() -> None:
     ["prompt", "name", "description", "model", "backend"],
 )
 def test_the_digest_changes_with_what_the_agent_is_made_of(change: str) -> None:
-    plain = AgentDefinition("a", "d")
-    assert replace(plain, **{change: "other"}).digest != plain.digest
+    plain, other = AgentDefinition("a", "d"), dict[str, Any]({change: "other"})
+    assert replace(plain, **other).digest != plain.digest
     assert len(plain.digest) == 32
 
 

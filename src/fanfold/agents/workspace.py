@@ -14,8 +14,8 @@ folders are content, such as `.github` and `.claude`. Links to folders are not w
 whose name cannot be written on one line is not listed, since it could pass itself off as several.
 
 **Patterns of a model are untrusted, too.** A regular expression can take longer than the universe has, and holds the
-interpreter while it does, so that no time-out of this process would fire. A pattern with one repetition at most is
-quadratic at worst and is searched here; any other is searched by a short-lived process that can be killed.
+interpreter while it does, so that no time-out of this process would fire. A pattern without groups and with one
+repetition at most is quadratic at worst and is searched here; any other by a short-lived process that can be killed.
 """
 
 from __future__ import annotations
@@ -350,8 +350,12 @@ def _pattern_problem(pattern: str) -> str:
 
 
 def _is_cheap(pattern: str) -> bool:
-    """Whether nothing in the pattern can be tried in more than a quadratic number of ways."""
-    return sum(map(pattern.count, "*+?{")) <= 1
+    """Whether the pattern can be tried in a quadratic number of ways at most.
+
+    So it is when one character at most is repeated and there is no group: already `(a|a)(a|a)...` is exponential.
+    """
+    bare = re.sub(r"\\.", "", pattern, flags=re.DOTALL)
+    return "(" not in bare and sum(map(bare.count, "*+?{")) <= 1
 
 
 def _search_here(pattern: str, deadline: float) -> Search:

@@ -1,1 +1,138 @@
-def main() -> None: ...
+"""The `fanfold` command.
+
+Each sub-command is a module that is imported when it is called, so that `fanfold --help` is quick. What a command
+raises ends here: as one clear message and an exit code, or with `--traceback` as the whole story.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from importlib import import_module
+from typing import Any, Final, NoReturn
+
+import click
+
+from fanfold import __version__
+from fanfold.errors import (
+    AgentFileError,
+    AgentNotFoundError,
+    GraphError,
+    MissingExtraError,
+    ModelKeyError,
+    ModelUnavailableError,
+    RunNotFoundError,
+    StoreError,
+    UsageError,
+    WorkspaceError,
+    did_you_mean,
+)
+
+FAILED: Final = 1
+USAGE: Final = 2
+GATE: Final = 4
+ENVIRONMENT: Final = 6
+INTERRUPTED: Final = 130
+TERMINATED: Final = 143
+
+COMMANDS: Final = {
+    "demo": ("fanfold.cli.demo:demo", "Let four agents study a folder in parallel, and prove that they did."),
+    "run": ("fanfold.cli.run:run", "Run a graph."),
+    "resume": ("fanfold.cli.run:resume", "Go on with a run that was stopped, without repeating what had finished."),
+    "task": ("fanfold.cli.task:task", "Ask one agent."),
+    "agents": ("fanfold.cli.agents:agents", "See which agents there are."),
+    "runs": ("fanfold.cli.runs:runs", "See what has been run."),
+    "audit": ("fanfold.cli.runs:audit", "Print a run's receipt, and fail when it falls short."),
+}
+
+
+class Terminated(BaseException):
+    """The process was asked to end (SIGTERM)."""
+
+
+class _Commands(click.Group):
+    """Sub-commands that are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise UsageError(
+                f"fanfold has no command {args[0]!r}{did_you_mean(args[0], COMMANDS)}", hint="see: fanfold --help"
+            )
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="fanfold")
+@click.option("--traceback", is_flag=True, help="On an error, print where in the code it was raised.")
+def cli(traceback: bool) -> None:
+    """Fan out the agents, fold in the results, and prove that they really ran side by side."""
+
+
+def main() -> NoReturn:
+    """Run the command that the process was started with, and end the process with its exit code."""
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        sys.exit(INTERRUPTED)
+    except Terminated:
+        sys.exit(TERMINATED)
+    except BrokenPipeError:  # whoever read our output has had enough of it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(FAILED)
+    except Exception as error:  # noqa: BLE001 - the edge of the program: every error becomes a message and a code
+        sys.exit(_reported(error))
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def exit_code(error: BaseException) -> int:
+    """What the process ends with when a command raised `error`."""
+    usage = (UsageError, GraphError, AgentFileError, AgentNotFoundError, WorkspaceError, RunNotFoundError)
+    environment = (MissingExtraError, ModelKeyError, ModelUnavailableError, StoreError)
+    if isinstance(error, usage):
+        return USAGE
+    return ENVIRONMENT if isinstance(error, environment) else FAILED
+
+
+def _reported(error: Exception) -> int:
+    if "--traceback" in sys.argv:
+        import traceback
+
+        traceback.print_exception(error)
+    else:
+        print(message(error), file=sys.stderr)
+    return exit_code(error)
+
+
+def message(error: BaseException) -> str:
+    """An error for a person: what, where and what to do; never a trace."""
+    from fanfold.errors import FanfoldError
+    from fanfold.live import clean
+
+    text = str(error) if isinstance(error, FanfoldError) else f"{type(error).__name__}: {error}"
+    notes = [f"  {note}" for note in getattr(error, "__notes__", ())]
+    return clean("\n".join([f"error: {text}", *notes]))
+
+
+def _terminated(*_: Any) -> NoReturn:
+    raise Terminated

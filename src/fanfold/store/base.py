@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, Self, TypeAlias
 
 RUNNING, DONE, FAILED, CANCELLED = "running", "done", "failed", "cancelled"
 
@@ -126,3 +126,9 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Commit what is queued and let everything go."""
+
+    def __enter__(self) -> Self:
+        """The store itself, to be closed at the end of a `with` block."""
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""

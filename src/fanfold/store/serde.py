@@ -46,7 +46,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 from uuid import UUID
 from zlib import crc32
 
@@ -55,6 +55,9 @@ from ormsgpack import Ext, Fragment
 
 from fanfold.errors import CorruptRecordError, NotStorableError, UsageError
 from fanfold.types import Send
+
+# One way a value is put together from its finished parts, and the parts with their steps in the path.
+_Opened: TypeAlias = tuple[Callable[[list[Any]], Any], Iterable[tuple[str, Any]]]
 
 CODEC_ID: Final = 0x46
 VERSION: Final = 1
@@ -110,8 +113,9 @@ class Codec:
         """
         shape = _shape_of(cls)
         if shape is None:
+            named = cls if isinstance(cls, type) else type(cls)
             raise UsageError(
-                f"cannot register {_type_name(cls if isinstance(cls, type) else type(cls))}: only enums, dataclasses, pydantic models, NamedTuples and"
+                f"cannot register {_type_name(named)}: only enums, dataclasses, pydantic models, NamedTuples and"
                 " subclasses of str, int, float and bytes have a stored form"
             )
         stored = name or _type_name(cls)
@@ -232,7 +236,7 @@ class _Writer:
         except ValueError as error:
             raise self._refused(value, f": {error}") from None
 
-    def _opened(self, value: Any, kind: type) -> tuple[Callable[[list[Any]], Any], Iterable[tuple[str, Any]]]:
+    def _opened(self, value: Any, kind: type) -> _Opened:
         """The parts of `value`, each with its step in the path, and how the finished parts are put together."""
         if kind is list or kind is tuple:
             close = list if kind is list else self._extension(_TUPLE)
@@ -245,7 +249,7 @@ class _Writer:
             raise self._refused(value)
         return self._extension(_OBJECT), self._fields(value, *self._codec._written[kind])
 
-    def _opened_dict(self, value: dict[Any, Any]) -> tuple[Callable[[list[Any]], Any], Iterable[tuple[str, Any]]]:
+    def _opened_dict(self, value: dict[Any, Any]) -> _Opened:
         steps = ((_step(key), part) for key, part in value.items())
         if all(type(key) is str and _is_utf8(key) for key in value):
             return (lambda done: dict(zip(value, done, strict=True))), steps
@@ -301,20 +305,18 @@ def _way_out(value: Any) -> str:
 
 
 def _holds_buffer(value: Any) -> bool:
-    """Whether a bytearray or memoryview is somewhere in plain lists and dicts."""
-    todo = [value]
-    while todo:
-        part = todo.pop()
-        if isinstance(part, (bytearray, memoryview)):
-            return True
-        if type(part) is not list and type(part) is not dict:
-            continue
-        parts = list(part.values()) if type(part) is dict else part
-        kinds = set(map(type, parts))
+    """Whether a bytearray or memoryview is somewhere in plain lists and dicts; a level at a time, for speed."""
+    level = [value]
+    while level:
+        kinds = set(map(type, level))
         if not kinds.isdisjoint(_BUFFERS):
             return True
-        if list in kinds or dict in kinds:
-            todo.extend(parts)
+        below: list[Any] = []
+        if list in kinds:
+            below.extend(itertools.chain.from_iterable(part for part in level if type(part) is list))
+        if dict in kinds:
+            below.extend(itertools.chain.from_iterable(part.values() for part in level if type(part) is dict))
+        level = below
     return False
 
 

@@ -20,7 +20,7 @@ from concurrent.futures import Future
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Self, TypeAlias
 
 from fanfold.errors import CorruptRecordError, RunNotFoundError, StoreError, ThreadBusyError
 from fanfold.store import owner as owners
@@ -160,7 +160,7 @@ class SqliteStore:
         with self._reading:
             self._finish()
 
-    def __enter__(self) -> SqliteStore:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -309,8 +309,9 @@ def _apply(connection: sqlite3.Connection, change: Change) -> None:
 
 
 def _record(row: Any) -> RunRecord:
-    *fields, settings = row
-    return RunRecord(*fields, _from_json(settings, f"the settings of run {row[0]!r}"))
+    *plain, settings = row
+    names = ("run_id", "thread_id", "graph", "digest", "status", "created", "finished", "error")
+    return RunRecord(**dict(zip(names, plain, strict=True)), settings=_from_json(settings, f"run {row[0]!r}, settings"))
 
 
 def _from_json(text: str, where: str) -> Mapping[str, Any]:

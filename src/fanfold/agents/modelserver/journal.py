@@ -24,7 +24,7 @@ from typing import TextIO
 
 from fanfold.agents.modelserver.rendezvous import Runner
 from fanfold.agents.modelserver.values import Message, Request, ToolResult, ToolUse, Turn
-from fanfold.errors import CorruptRecordError
+from fanfold.errors import CorruptRecordError, UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,15 @@ class Journal:
         self._peak = 0
         self._path = path
         self._file: TextIO | None = None
+
+    def open(self) -> None:
+        """Open the file, if there is to be one, and add to what it holds."""
+        if self._path is None:
+            return
+        try:
+            self._file = self._path.open("a", encoding="utf-8")
+        except OSError as error:
+            raise UsageError(f"the journal {str(self._path)!r} cannot be written: {error.strerror}") from error
 
     @property
     def calls(self) -> list[Call]:
@@ -130,12 +139,9 @@ class Journal:
             self._write(ended)
 
     def _write(self, call: Call) -> None:
-        if self._path is None:
-            return
-        if self._file is None:
-            self._file = self._path.open("a", encoding="utf-8")
-        self._file.write(json.dumps(asdict(call), ensure_ascii=False, default=str) + "\n")
-        self._file.flush()
+        if self._file:
+            self._file.write(json.dumps(asdict(call), ensure_ascii=False, default=str) + "\n")
+            self._file.flush()
 
 
 def read_journal(path: Path) -> list[Call]:

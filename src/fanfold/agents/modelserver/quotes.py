@@ -42,9 +42,9 @@ class Words:
         return tuple(dict.fromkeys((*self.role, *self.prompt)))
 
     def within(self, text: str) -> tuple[str, ...]:
-        """Those that occur in the text."""
+        """Those that occur in the text, each as the beginning of a word: `class` is not in "dataclass"."""
         folded = text.casefold()
-        return tuple(word for word in self.all if word in folded)
+        return tuple(word for word in self.all if word in folded and _begins(word, folded))
 
     def weight(self, words: Iterable[str]) -> int:
         """A role's own word counts twice, so that different roles come to different places."""
@@ -66,21 +66,21 @@ class Line:
 
 def grepped(text: str) -> Iterator[Line]:
     """The lines in the result of a grep."""
-    for row in text.splitlines():
+    for row in _rows(text):
         if found := _GREP.fullmatch(row):
             yield Line(_plain(found["path"]), int(found["line"]), found["text"].strip())
 
 
 def was_read(path: str, text: str) -> Iterator[Line]:
     """The lines in the result of a read of `path`."""
-    for row in text.split("\n"):
-        if found := _READ.fullmatch(row.rstrip("\r")):
+    for row in _rows(text):
+        if found := _READ.fullmatch(row):
             yield Line(_plain(path), int(found["line"]), found["text"].strip())
 
 
 def globbed(text: str) -> Iterator[str]:
     """The paths in the result of a glob."""
-    return (_plain(row) for row in text.splitlines() if row.strip() and not row.startswith("("))
+    return (_plain(row) for row in _rows(text) if row.strip() and not (row[0] == "(" and row[-1] == ")"))
 
 
 def readme(paths: Iterable[str]) -> str | None:
@@ -137,6 +137,15 @@ def listed(words: Iterable[str]) -> str:
     return f"{', '.join(others)} and {last}" if others else last
 
 
+def _rows(text: str) -> Iterator[str]:
+    """Not `splitlines`: a form feed may stand inside of a line of a file."""
+    return (row.rstrip("\r") for row in text.split("\n"))
+
+
+def _begins(word: str, folded: str) -> bool:
+    return re.search(rf"(?<![^\W\d_]){re.escape(word)}", folded) is not None
+
+
 def _choose(quotable: list[Line], words: Words) -> list[Line]:
     """Each time the line with the most words that no chosen line has; never more than two of one file at first."""
     left = {line: words.within(line.text) for line in quotable if words.within(line.text)}
@@ -148,10 +157,15 @@ def _choose(quotable: list[Line], words: Words) -> list[Line]:
         open_ = [line for line in left if taken[line.path] < _PER_FILE] or (list(left) if len(chosen) < 2 else [])
         if not open_ or (len(chosen) >= _ENOUGH and not any(fresh[line] for line in open_)):
             break
-        best = max(open_, key=lambda line: (fresh[line], not _IMPORT.match(line.text), words.weight(left[line])))
+        best = max(open_, key=lambda line: (fresh[line], _telling(line.text), words.weight(left[line])))
         chosen.append(best)
         covered.update(left.pop(best))
     return chosen
+
+
+def _telling(text: str) -> int:
+    """An import tells little, a sentence or a whole statement the most."""
+    return 0 if _IMPORT.match(text) else 1 + (text.count(" ") >= 4)
 
 
 def _beside(line: Line, quotable: list[Line], words: Words) -> list[tuple[str, Line]]:

@@ -4,7 +4,7 @@ It is not a language model, and the first line of each final answer says so. It 
 of the prompt, and for the words in backticks of the agent's own system prompt (they say what this role looks for),
 with the tools that it was given, on the real files; and it answers with quotes of what they returned::
 
-    turn 1   grep for the words, and glob, in one message
+    turn 1   grep for both kinds of words, and glob, in one message
     turn 2   read around the hits in the two or three files that tell the most, in one message
     turn 3   the answer
 
@@ -97,7 +97,7 @@ def _uses(request: Request, kit: dict[str, Tool]) -> list[ToolUse]:
     words, seen = _words(request), _seen(request, kit)
     if not seen.asked or request.forced:
         first = list(_search(kit, words))
-        named = [use for use in first if use.name == request.forced]
+        named = [use for use in first if use.name == request.forced][:1]
         return named or first or ([_read(kit["read"], "README.md", 1)] if "read" in kit else [])
     if "read" not in kit or any(_kind(use.name) == "read" for use in seen.asked):
         return []
@@ -105,11 +105,12 @@ def _uses(request: Request, kit: dict[str, Tool]) -> list[ToolUse]:
 
 
 def _search(kit: dict[str, Tool], words: Words) -> Iterator[ToolUse]:
-    if "grep" in kit and words.all:
+    # Two searches, as a role's words (`class`, `return`) can be so common that they fill what one may return.
+    for searched in filter(None, (words.prompt, words.role)) if "grep" in kit else ():
         tool = kit["grep"]
         how = {"output_mode": "content", "-n": True, "-i": True, "head_limit": 200}  # if it is Claude Code's own
         known = {key: value for key, value in how.items() if key in _inputs(tool)}
-        yield ToolUse(tool.name, {"pattern": "|".join(map(re.escape, words.all)), **known})
+        yield ToolUse(tool.name, {"pattern": "|".join(map(re.escape, searched)), **known})
     if "glob" in kit:
         yield ToolUse(kit["glob"].name, {"pattern": "**/*"})
 
@@ -135,7 +136,9 @@ def _conclude(request: Request, kit: dict[str, Tool]) -> str:
         return f"Rehearsal: {_NO_MODEL}, and without a tool to search with there is nothing to quote."
     lines = list(_lines(seen))
     if found := findings(lines, words):
-        return "\n".join([_FOUND, *(finding(sentence, line) for sentence, line in found)])
+        absent = set(words.all).difference(*(words.within(line.text) for line in lines))
+        note = [f"In no line that was returned: {listed(sorted(absent))}."] if absent else []
+        return "\n".join([_FOUND, *(finding(sentence, line) for sentence, line in found), *note])
     sought = f"nothing was found for {listed(words.all)}" if words.all else "the prompt has no word to search for"
     opening = f"Rehearsal: {_NO_MODEL}, and {sought}."
     intro = introduction(lines)

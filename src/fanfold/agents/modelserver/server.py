@@ -79,6 +79,7 @@ class ModelServer:
                 f"a model server needs Starlette and uvicorn, and {error.name!r} is not installed",
                 hint="pip install 'fanfold[llm]'",
             ) from error
+        self._journal.open()
         self._desk = Desk(self._journal, self._scripts, self._latency, self._required_key)
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=2048)
         self._port = self._socket.getsockname()[1]

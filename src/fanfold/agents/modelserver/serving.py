@@ -51,10 +51,11 @@ Part: TypeAlias = dict[str, Any]
 
 _MODEL = "rehearsal"  # the one that /v1/models lists; a call may name any
 
-# An answer that ends in the middle is wanted here; uvicorn would log each one as an error, on the terminal.
+# An answer that ends in the middle is wanted here; uvicorn would log each one as an error, on the terminal. An
+# exception that nobody expected is still shown.
 _quiet = logging.getLogger("fanfold.modelserver")
-_quiet.addHandler(logging.NullHandler())
-_quiet.propagate = False
+_quiet.setLevel(logging.ERROR)
+_quiet.addFilter(lambda record: bool(record.exc_info))
 
 
 @dataclass(slots=True)

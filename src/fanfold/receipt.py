@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from typing import Any, Final
 
 from fanfold.errors import UsageError
@@ -384,9 +385,7 @@ def _loops(tasks: Sequence[TaskLife]) -> Iterator[tuple[float, str]]:
             children.setdefault(task.parent, []).append(task)
     for parent, called in children.items():
         starts = sorted(called, key=lambda task: task.queued)
-        chained = sum(
-            later.queued >= (sooner.ended or later.queued) for sooner, later in zip(starts, starts[1:], strict=False)
-        )
+        chained = sum(later.queued >= (sooner.ended or later.queued) for sooner, later in pairwise(starts))
         if chained and chained == len(called) - 1:
             cost = sum(task.work for task in called) - max(task.work for task in called)
             yield (

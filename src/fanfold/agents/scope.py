@@ -1,0 +1,144 @@
+"""What surrounds an agent's call: which definitions it may name, which model answers, which folder it sees.
+
+Decided here and nowhere else, because it is about money: **a model is asked only when a user named one**. A key that
+lies in the environment names nothing, and neither does an agent file, since files come in collections that other
+people wrote. Without a named model, agents are answered by the rehearsal model, and that is said once.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from fanfold.agents.backends.base import Backend
+from fanfold.agents.backends.model import ModelBackend, check_name
+from fanfold.agents.backends.python import PythonAgent, PythonBackend
+from fanfold.agents.definition import AgentDefinition, Catalogue
+from fanfold.agents.workspace import Workspace
+from fanfold.errors import AgentError, MissingExtraError, UsageError
+from fanfold.run import Runner
+
+REHEARSAL: Final = "rehearsal"
+
+ALIASES: Final = frozenset({"inherit", "sonnet", "opus", "haiku"})
+"""Names of sizes in agent files; they mean the run's own model until a user says otherwise."""
+
+
+class RehearsalWarning(UserWarning):
+    """No model was named, so agents are answered by the rehearsal model, which is not a language model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The surroundings of every agent of one run."""
+
+    catalogue: Catalogue
+    functions: Mapping[str, Callable[[str], Any]]
+    model: Any
+    workspace: str | Path | None
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> Scope:
+        """The scope that a run's settings ask for. Raises `UsageError` for an agent that is none."""
+        agents: Sequence[Any] = settings.get("agents") or ()
+        for agent in agents:
+            if not isinstance(agent, AgentDefinition | PythonAgent):
+                raise UsageError(
+                    f"agents= holds {agent!r:.80}, which is no agent", hint="use python_agent() or AgentDefinition"
+                )
+        python = [agent for agent in agents if isinstance(agent, PythonAgent)]
+        registered = tuple(agent.definition if isinstance(agent, PythonAgent) else agent for agent in agents)
+        return cls(
+            catalogue=Catalogue.load(Path.cwd(), _home(), registered),
+            functions={agent.definition.name: agent.function for agent in python},
+            model=settings.get("model"),
+            workspace=settings.get("workspace"),
+        )
+
+    def backend(self, definition: AgentDefinition) -> Backend:
+        """What runs agents of this definition. Raises `AgentError` when nothing here does."""
+        if definition.backend == "model":
+            return ModelBackend()
+        if definition.backend == "python":
+            return PythonBackend(self.functions.get(definition.name))
+        raise AgentError(
+            f"agent {definition.name!r} asks for backend {definition.backend!r}, which this version does not have",
+            hint="the backends are: model, python",
+        )
+
+    def model_for(self, definition: AgentDefinition, named: Any) -> Any:
+        """The model that answers: of the call, else of the run, else of the environment, else the rehearsal.
+
+        Only where the user has named a model may an agent's file choose another one.
+        """
+        model = named or self.model or os.environ.get("FANFOLD_MODEL")
+        if model is None or model == REHEARSAL:
+            if model is None:
+                _say_rehearsal()
+            return rehearsal()
+        own = definition.model
+        if isinstance(model, str) and not named and own and own not in ALIASES:
+            model = own
+        if isinstance(model, str):
+            check_name(model)
+        return model
+
+    def folder(self, named: str | Path | None) -> Workspace:
+        """The folder that the agent may look at: of the call, else of the run, else the working directory."""
+        return Workspace(Path(named or self.workspace or Path.cwd()))
+
+
+_rehearsing = threading.Lock()
+_server: list[Any] = []
+
+
+def rehearsal() -> Any:
+    """The server of the rehearsal model: one for the process, started when it is first needed."""
+    with _rehearsing:
+        if not _server:
+            try:
+                from fanfold.agents.modelserver import ModelServer
+            except ImportError as error:
+                raise MissingExtraError(
+                    f"the rehearsal model needs a package that is missing: {error}",
+                    hint="install it with: pip install 'fanfold[llm]'",
+                ) from error
+            server = ModelServer()
+            server.start()
+            _server.append(server)
+        return _server[0]
+
+
+def _say_rehearsal() -> None:
+    warnings.warn(
+        "no model was named, so the rehearsal model answers: it quotes what the agent's tools find and asks no "
+        "language model. Name one with model='anthropic:...', model='openai:...' or FANFOLD_MODEL; "
+        "model='rehearsal' says that this is meant.",
+        RehearsalWarning,
+        stacklevel=4,
+    )
+
+
+def _home() -> Path | None:
+    try:
+        return Path.home()
+    except RuntimeError:  # no home at all: then it holds no agents
+        return None
+
+
+_scopes: weakref.WeakKeyDictionary[Runner, Scope] = weakref.WeakKeyDictionary()
+
+
+def scope_of(runner: Runner | None) -> Scope:
+    """The scope of a run, made when its first agent is called; without a run, a new one."""
+    if runner is None:
+        return Scope.of({})
+    if runner not in _scopes:
+        _scopes[runner] = Scope.of(runner.settings)
+    return _scopes[runner]

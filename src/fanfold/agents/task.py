@@ -1,0 +1,157 @@
+"""`Task`: run one agent and get its answer.
+
+Inside a node, the agent is a child of that node's task: it takes its place in the run's concurrency limit (the node
+gives its own back meanwhile), its answer is on disk before the node sees it, and a resumed run does not ask it again.
+Outside of any run, it simply runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import time
+import uuid
+from collections.abc import Generator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fanfold.agents.backends.base import Answer, Call
+from fanfold.agents.scope import Scope, scope_of
+from fanfold.errors import AgentError, UsageError
+from fanfold.graph import blocking
+from fanfold.run import Frame, current_frame
+
+
+@dataclass(frozen=True, slots=True)
+class TaskResult:
+    """What an agent answered, and what it took.
+
+    `usage` counts tokens and requests, `duration` is in seconds, `transcript` is the conversation as plain data.
+    `cost_usd` is None when no price is known. `task_id` is the same again whenever the same run repeats the call.
+    """
+
+    output: Any
+    status: str
+    agent_type: str
+    model: str
+    task_id: str
+    definition: str
+    duration: float
+    usage: Mapping[str, int] = field(default_factory=dict)
+    cost_usd: float | None = None
+    tool_uses: int = 0
+    transcript: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
+
+    @property
+    def total_tokens(self) -> int:
+        """Tokens in and out."""
+        return self.usage.get("input_tokens", 0) + self.usage.get("output_tokens", 0)
+
+    def __str__(self) -> str:
+        return str(self.output)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One agent with a prompt: `result = await Task(subagent_type="sydney-research", prompt="...")`.
+
+    `subagent_type` names a definition (see `fanfold agents ls`). `description` is a short label for displays.
+    `model` and `workspace` override the run's. In blocking code, `.run()` instead of `await`.
+
+    Awaiting it raises `AgentNotFoundError` for an unknown name, and an `AgentError` when there is no answer.
+    """
+
+    subagent_type: str
+    prompt: str
+    description: str = ""
+    model: Any = None
+    workspace: str | Path | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("subagent_type", "prompt"):
+            value = getattr(self, name)
+            if not isinstance(value, str) or not value.strip():
+                raise UsageError(f"Task: {name} must be a text that is not empty, and it is {value!r:.80}")
+
+    def __await__(self) -> Generator[Any, None, TaskResult]:
+        return self._asked().__await__()
+
+    def run(self) -> TaskResult:
+        """The result, waited for. For a blocking node, or for code outside of any event loop.
+
+        Raises `SyncInLoopError` in a thread whose event loop is running: there, await the task.
+        """
+        frame = current_frame()
+        if frame is not None and not _in_loop():
+            result: TaskResult = frame.runner.from_thread(self._asked)
+            return result
+        return blocking(self._asked, instead="await Task(...)")
+
+    async def _asked(self) -> TaskResult:
+        frame = current_frame()
+        if frame is None:
+            return _result(await self._work(scope_of(None), uuid.uuid4().hex, None))
+        scope = scope_of(frame.runner)
+        name = scope.catalogue.get(self.subagent_type).name
+
+        async def work(task_id: str) -> Mapping[str, Any]:
+            return await self._work(scope, task_id, frame)
+
+        return _result(
+            await frame.runner.call(frame, name, work, label=self.description, fingerprint=self._fingerprint(name))
+        )
+
+    async def _work(self, scope: Scope, task_id: str, frame: Frame | None) -> dict[str, Any]:
+        """Run the agent to its end; the result as plain data, which is how it is stored."""
+        definition = scope.catalogue.get(self.subagent_type)
+        call = Call(
+            task=task_id,
+            definition=definition,
+            prompt=self.prompt,
+            model=scope.model_for(definition, self.model) if definition.backend == "model" else None,
+            workspace=scope.folder(self.workspace),
+        )
+        began = time.monotonic()
+        answer = await self._answered(scope, call, frame)
+        return {
+            "output": answer.output,
+            "status": "completed",
+            "agent_type": definition.name,
+            "model": answer.model,
+            "task_id": task_id,
+            "definition": definition.digest,
+            "duration": time.monotonic() - began,
+            "usage": dict(answer.usage),
+            "cost_usd": answer.cost_usd,
+            "tool_uses": answer.tool_uses,
+            "transcript": [dict(message) for message in answer.transcript],
+        }
+
+    async def _answered(self, scope: Scope, call: Call, frame: Frame | None) -> Answer:
+        async with aclosing(scope.backend(call.definition).run(call)) as events:
+            async for event in events:
+                if isinstance(event, Answer):
+                    return event
+                if frame is not None:
+                    frame.runner.emit(event)
+        raise AgentError(f"agent {call.definition.name!r} ended without an answer")
+
+    def _fingerprint(self, name: str) -> str:
+        """Identifies what is asked of whom: an answer to something else must not be taken for this one's."""
+        asked = json.dumps([name, self.prompt])
+        return hashlib.blake2b(asked.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def _result(data: Mapping[str, Any]) -> TaskResult:
+    return TaskResult(**{**data, "transcript": tuple(data["transcript"])})
+
+
+def _in_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -1,0 +1,106 @@
+"""What several commands share: their options, the store, and how a sitting is shown and ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+from fanfold.errors import UsageError
+from fanfold.store.base import Store
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+DEFAULT_STORE: Final = "sqlite:///.fanfold/runs.db"
+
+
+def store_option(function: F) -> F:
+    """`--store URL`, else FANFOLD_STORE, else a file in the working directory."""
+    text = f"Where runs are kept.  [env: FANFOLD_STORE; default: {DEFAULT_STORE}]"
+    return click.option("--store", "store_url", metavar="URL", help=text)(function)
+
+
+def json_option(function: F) -> F:
+    """`--json`: data on standard output, a line an object; all else on standard error."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")(function)
+
+
+def display_options(function: F) -> F:
+    """`--plain` and `--quiet`: how a run is shown while it goes on."""
+    function = click.option("--plain", is_flag=True, help="One line for each thing that happens, no live display.")(
+        function
+    )
+    return click.option("--quiet", is_flag=True, help="Show nothing while it runs.")(function)
+
+
+def model_options(function: F) -> F:
+    """`--model` and `--rehearse`."""
+    text = "Model of the agents, as anthropic:NAME or openai:NAME.  [env: FANFOLD_MODEL; default: rehearsal]"
+    function = click.option("--model", metavar="MODEL", help=text)(function)
+    return click.option("--rehearse", is_flag=True, help="Ask no language model; quote what the tools find.")(function)
+
+
+def limit_option(function: F) -> F:
+    """`--max-concurrency N`."""
+    text = "Most tasks that run at once.  [default: no limit]"
+    return click.option("--max-concurrency", type=click.IntRange(1), metavar="N", help=text)(function)
+
+
+def open_named_store(url: str | None) -> Store:
+    """The store of the option, of the environment, or of the working directory."""
+    from fanfold.store.opening import open_store
+
+    return open_store(url or os.environ.get("FANFOLD_STORE") or DEFAULT_STORE)
+
+
+def chosen_model(model: str | None, rehearse: bool) -> str:
+    """The model's name: what was asked for, else FANFOLD_MODEL, else the rehearsal. Checked before anything runs."""
+    from fanfold.agents.backends.model import check_key, check_name
+    from fanfold.agents.scope import REHEARSAL
+
+    if model and rehearse:
+        raise UsageError("--model and --rehearse exclude each other", hint="leave one of them out")
+    name = model or os.environ.get("FANFOLD_MODEL") or REHEARSAL
+    if rehearse or name == REHEARSAL:
+        return REHEARSAL
+    check_name(name)
+    check_key(name)
+    return name
+
+
+def existing_folder(path: str) -> str:
+    """The absolute path of a folder. Raises `UsageError` when there is none."""
+    folder = Path(path)
+    if not folder.is_dir():
+        what = "is not a folder" if folder.exists() else "does not exist"
+        raise UsageError(f"the folder {path!r} {what}", hint="give the path of a folder with --path")
+    return str(folder.resolve())
+
+
+def say(text: str) -> None:
+    """A line for people, on standard error, so that standard output holds only what was asked for."""
+    print(text, file=sys.stderr)
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """One object on one line of standard output."""
+    print(json.dumps(value, default=str, ensure_ascii=False), flush=True)
+
+
+def short(run_id: str) -> str:
+    """As much of a run's id as people need to type."""
+    return run_id[:8]
+
+
+def ago(then: float, now: float) -> str:
+    """How long ago, in the largest unit that fits."""
+    seconds = max(0, int(now - then))
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size} {unit} ago"
+    return f"{seconds} s ago"

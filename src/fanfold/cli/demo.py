@@ -1,0 +1,195 @@
+"""`fanfold demo`: the main job on a real folder, then the measurement that fanfold began with."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from fanfold.agents.scope import REHEARSAL
+from fanfold.cli.common import (
+    chosen_model,
+    display_options,
+    existing_folder,
+    json_option,
+    limit_option,
+    model_options,
+    open_named_store,
+    print_json,
+    say,
+    short,
+    store_option,
+)
+from fanfold.cli.sitting import Sitting
+from fanfold.receipt import Receipt
+from fanfold.store.base import Store
+from fanfold.teams import seed, study
+
+STUDY: Final = "fanfold.teams.study:graph"
+SEED: Final = "fanfold.teams.seed:graph"
+REHEARSAL_LATENCY: Final = 0.25
+"""Seconds that the rehearsal model takes for each answer, so that there is something to see and to overlap."""
+RENDEZVOUS_SECONDS: Final = 3.0
+
+
+@click.command()
+@click.option("--path", default=".", metavar="DIR", help="The folder to study.  [default: this one]")
+@click.option("--question", default=study.DEFAULT_QUESTION, help="What to find out.")
+@click.option("-o", "--output", type=click.Path(dir_okay=False), metavar="FILE", help="Write the report to a file.")
+@click.option("--no-seed", is_flag=True, help="Leave out the measurement after the study.")
+@model_options
+@limit_option
+@store_option
+@display_options
+@json_option
+def demo(
+    path: str,
+    question: str,
+    output: str | None,
+    no_seed: bool,
+    model: str | None,
+    rehearse: bool,
+    max_concurrency: int | None,
+    store_url: str | None,
+    plain: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Let four agents study a folder in parallel, and prove that they did.
+
+    Without a named model the rehearsal model answers: it calls the agents' tools on the real files and quotes what
+    they return. A key that lies in the environment is not used unless a model is named.
+    """
+    folder = existing_folder(path)
+    name = chosen_model(model, rehearse)
+    say(_which_model(name))
+    with open_named_store(store_url) as store, _model(name) as (answering, gate):
+        sitting = Sitting(
+            study.graph.compile(store, name="study"),
+            settings={"graph": STUDY, "model": name, "max_concurrency": max_concurrency},
+            plain=plain,
+            quiet=quiet or as_json,
+        )
+        options = {"model": answering, "max_concurrency": max_concurrency}
+        result = sitting.invoke({"question": question, "folder": folder}, **options)
+        measured = None if no_seed else measure(store, max_concurrency)
+        if as_json:
+            print_json(_document(sitting, name, result, gate, measured))
+        else:
+            _print(sitting, result, gate, measured, output)
+    if output:
+        Path(output).write_text(result["report"], encoding="utf-8")
+        say(f"report written to {output}")
+
+
+def measure(store: Store, max_concurrency: int | None = None) -> tuple[float, Receipt]:
+    """Run the seed's measurement; the seconds that the whole call took, and its receipt."""
+    sitting = Sitting(seed.graph.compile(store, name="seed"), settings={"graph": SEED}, quiet=True)
+    began = time.perf_counter()
+    sitting.invoke({"answers": []}, agents=seed.agents, max_concurrency=max_concurrency)
+    return time.perf_counter() - began, sitting.receipt
+
+
+@contextlib.contextmanager
+def _model(name: str) -> Iterator[tuple[Any, Any]]:
+    """What answers, and for the rehearsal the gate at which its server waits until all agents are there."""
+    from fanfold.agents.backends.model import load
+
+    load()
+    if name != REHEARSAL:
+        yield name, None
+        return
+    from fanfold.testing import ModelServer
+
+    with ModelServer(latency=REHEARSAL_LATENCY) as server:
+        yield server, server.rendezvous(len(study.AGENTS), timeout=RENDEZVOUS_SECONDS)
+
+
+def _which_model(name: str) -> str:
+    if name != REHEARSAL:
+        return f"model: {name}"
+    return (
+        "model: rehearsal, which quotes what the agents' tools find and asks no language model; "
+        "name a real one with --model anthropic:... or --model openai:..."
+    )
+
+
+def _print(sitting: Sitting, result: Any, gate: Any, measured: Any, output: str | None) -> None:
+    if not output:
+        print(result["report"])
+    for notice in sitting.notices:
+        say(f"note: {notice}")
+    if gate is not None:
+        print(_rendezvous(gate))
+    if measured is not None:
+        print(seed_line(*measured))
+    for line in sitting.receipt.lines():
+        print(line)
+    run = short(sitting.run_id)
+    print(f"look further:  fanfold runs show {run}    fanfold audit {run}")
+
+
+def _rendezvous(gate: Any) -> str:
+    wanted = len(study.AGENTS)
+    if gate.met:
+        return f"rendezvous: all {wanted} agents were in flight at the model's server at once, whatever a clock says"
+    return (
+        f"rendezvous: not met; at most {gate.most} of {wanted} agents were at the model's server at once, others waited"
+    )
+
+
+def seed_line(wall: float, receipt: Receipt) -> str:
+    """What the seed's measurement shows, against its agents one by one."""
+    saved = seed.ONE_BY_ONE - wall
+    return (
+        f"seed: four agents of 1.0, 1.0, 1.0 and 1.5 s, then 0.5 s to compile: {wall:.3f} s instead of "
+        f"{seed.ONE_BY_ONE:.1f} s one by one; {saved:.3f} s saved ({saved / seed.ONE_BY_ONE:.0%}), "
+        f"{seed.ONE_BY_ONE / wall:.2f}x as fast; {(wall - seed.LEAST) * 1000:.1f} ms over the least possible · "
+        f"{receipt.verdict}"
+    )
+
+
+def _document(sitting: Sitting, name: str, result: Any, gate: Any, measured: Any) -> dict[str, Any]:
+    told = sitting.receipt
+    document: dict[str, Any] = {
+        "run_id": sitting.run_id,
+        "thread_id": told.thread_id,
+        "model": name,
+        "question": result["question"],
+        "folder": result["folder"],
+        "verdict": told.verdict,
+        "peak": told.peak,
+        "agents": [
+            {
+                "name": life.name,
+                "started": life.started,
+                "ended": life.ended,
+                "waited": life.waited,
+                "tools": life.tools,
+            }
+            for life in told.tasks
+            if life.role == "agent"
+        ],
+        "report": result["report"],
+        "quotes": result["findings"],
+        "unverified": result["unverified"],
+        "notices": sitting.notices,
+        "receipt": told.to_dict(),
+    }
+    if gate is not None:
+        document["rendezvous"] = {"wanted": len(study.AGENTS), "met": gate.met, "most": gate.most}
+    if measured is not None:
+        wall, receipt = measured
+        document["seed"] = {
+            "wall": wall,
+            "one_by_one": seed.ONE_BY_ONE,
+            "saved": seed.ONE_BY_ONE - wall,
+            "speedup": seed.ONE_BY_ONE / wall,
+            "over_least_ms": (wall - seed.LEAST) * 1000,
+            "verdict": receipt.verdict,
+        }
+    return document

@@ -1,0 +1,82 @@
+"""From what a person typed to a graph: `module:attr` or `file.py:attr`."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from fanfold.errors import GraphError, UsageError, did_you_mean
+from fanfold.graph import CompiledGraph, StateGraph
+from fanfold.limits import Limits
+from fanfold.store.base import Store
+
+
+def load_graph(reference: str, store: Store, *, name: str | None = None) -> CompiledGraph:
+    """The graph that `reference` names, compiled over `store`.
+
+    The attribute is a StateGraph, a compiled graph, or a function that returns one of them. Raises `UsageError` when
+    it cannot be found, and `GraphError` when it cannot be compiled.
+    """
+    place, colon, attribute = reference.rpartition(":")
+    if not colon or not place or not attribute:
+        raise UsageError(f"{reference!r} names no graph", hint="name it as module:attr or file.py:attr")
+    module = _from_file(Path(place)) if place.endswith(".py") else _imported(place)
+    value = _attribute(module, place, attribute)
+    if not isinstance(value, StateGraph | CompiledGraph) and callable(value):
+        value = value()
+    if isinstance(value, StateGraph):
+        return _compiled(value, store, reference, name or attribute)
+    if isinstance(value, CompiledGraph):
+        return CompiledGraph(value.plan, store, value.limits)
+    raise UsageError(f"{reference!r} is a {type(value).__name__}, not a graph", hint="name a StateGraph")
+
+
+def absolute(reference: str) -> str:
+    """The reference as it means the same from any working directory."""
+    place, _, attribute = reference.rpartition(":")
+    return f"{Path(place).resolve()}:{attribute}" if place.endswith(".py") else reference
+
+
+def _compiled(graph: StateGraph, store: Store, reference: str, name: str) -> CompiledGraph:
+    try:
+        return graph.compile(store, limits=Limits(), name=name)
+    except GraphError as error:
+        error.add_note(f"in {reference}")
+        raise
+
+
+def _from_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise UsageError(f"there is no file {str(path)!r}", hint="name the graph as file.py:attr")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None, "a file that ends in .py has a spec"
+    assert spec.loader is not None, "and a loader"
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module  # annotations of classes in the file are looked up here
+    sys.path.insert(0, str(path.parent.resolve()))
+    spec.loader.exec_module(module)
+    return module
+
+
+def _imported(name: str) -> ModuleType:
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (name == error.name or name.startswith(error.name + ".")):
+            raise  # the module is there; what it imports is not
+        raise UsageError(
+            f"there is no module {name!r}: {error}", hint="run from the folder it is in, or name a file: file.py:attr"
+        ) from error
+
+
+def _attribute(module: ModuleType, place: str, name: str) -> Any:
+    if hasattr(module, name):
+        return getattr(module, name)
+    graphs = [key for key, value in vars(module).items() if isinstance(value, StateGraph | CompiledGraph)]
+    listed = f"; its graphs are: {', '.join(graphs)}" if graphs else "; it holds no graph"
+    raise UsageError(f"{place} has no {name!r}{listed}{did_you_mean(name, graphs)}")

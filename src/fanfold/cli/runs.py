@@ -1,0 +1,116 @@
+"""`fanfold runs` and `fanfold audit`: what has been run, and whether it was parallel."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+
+import click
+
+from fanfold.cli import GATE
+from fanfold.cli.common import ago, json_option, open_named_store, print_json, say, short, store_option
+from fanfold.cli.sitting import whole_receipt
+from fanfold.live import clean
+from fanfold.receipt import Receipt, TaskLife
+from fanfold.store import owner as owners
+from fanfold.store.base import RUNNING, RunRecord, Store
+
+
+@click.group()
+def runs() -> None:
+    """See what has been run."""
+
+
+@runs.command()
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many, the newest first.")
+@store_option
+@json_option
+def ls(limit: int, store_url: str | None, as_json: bool) -> None:
+    """List the newest runs."""
+    with open_named_store(store_url) as store:
+        records = store.runs(limit=limit)
+        for record in records:
+            status = _status(store, record)
+            if as_json:
+                print_json({**asdict(record), "status": status})
+            else:
+                took = "" if record.finished is None else f"{record.finished - record.created:8.2f} s"
+                when = ago(record.created, time.time())
+                print(f"{short(record.run_id)}  {status:<12} {clean(record.graph):<16} {took:>10}  {when}")
+        if not records:
+            say("no runs yet; begin with: fanfold demo")
+
+
+@runs.command()
+@click.argument("run_id", metavar="RUN")
+@store_option
+@json_option
+def show(run_id: str, store_url: str | None, as_json: bool) -> None:
+    """Show one run: each task, when it ran and what became of it, and the receipt."""
+    with open_named_store(store_url) as store:
+        record = store.run(run_id)
+        told = whole_receipt(store, record.run_id)
+        status = _status(store, record)
+    if as_json:
+        print_json({**asdict(record), "status": status, "receipt": told.to_dict()})
+        return
+    print(f"run {record.run_id} · graph {clean(record.graph)} · thread {record.thread_id} · {status}")
+    if record.error:
+        print(clean(f"error: {record.error}"))
+    for life in told.tasks:
+        print(_task_line(life))
+    for line in told.lines():
+        print(line)
+    if status not in ("done", RUNNING):
+        print(f"go on with:  fanfold resume {short(record.run_id)}")
+
+
+@click.command()
+@click.argument("run_id", metavar="RUN")
+@click.option("--min-concurrency", type=click.IntRange(1), metavar="N", help="Fail unless N tasks ran at once.")
+@click.option("--min-speedup", type=float, metavar="X", help="Fail unless it was X times as fast as one by one.")
+@store_option
+@json_option
+def audit(
+    run_id: str, min_concurrency: int | None, min_speedup: float | None, store_url: str | None, as_json: bool
+) -> None:
+    """Print the receipt of RUN; with a gate that it does not pass, exit with 4."""
+    with open_named_store(store_url) as store:
+        told = whole_receipt(store, store.run(run_id).run_id)
+    if as_json:
+        print_json(told.to_dict())
+    else:
+        for line in told.lines():
+            print(line)
+    shortfalls = _shortfalls(told, min_concurrency, min_speedup)
+    for shortfall in shortfalls:
+        say(f"gate: {shortfall}")
+    if shortfalls:
+        click.get_current_context().exit(GATE)
+
+
+def _shortfalls(told: Receipt, min_concurrency: int | None, min_speedup: float | None) -> list[str]:
+    found = []
+    if min_concurrency is not None and told.peak < min_concurrency:
+        found.append(f"at most {told.peak} tasks ran at once; {min_concurrency} were asked for")
+    if min_speedup is not None and told.speedup < min_speedup:
+        found.append(f"it was {told.speedup:.2f}x as fast as one by one; {min_speedup:g}x were asked for")
+    return found
+
+
+def _status(store: Store, record: RunRecord) -> str:
+    """What is stored, except that a run whose process is gone is not running."""
+    if record.status != RUNNING:
+        return record.status
+    owner = store.owner(record.thread_id)
+    return RUNNING if owner and owners.alive(owner) else "interrupted"
+
+
+def _task_line(life: TaskLife) -> str:
+    indent = "    " if life.parent else "  "
+    begun = f"{life.started:7.3f}" if life.started is not None else "      -"
+    ended = f"{life.ended:7.3f}" if life.ended is not None else "      -"
+    waited = f"  waited {life.waited:.3f} s" + (f" for {life.waited_for}" if life.waited_for else "")
+    error = f"  {clean(life.error)}" if life.error else ""
+    what = f"{indent}step {life.step}  {clean(life.name):<20} {life.status:<10}"
+    return f"{what} {begun} - {ended} s  busy {life.work:.3f} s{waited}{error}"

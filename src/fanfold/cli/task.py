@@ -1,0 +1,65 @@
+"""`fanfold task`: ask one agent."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from fanfold.cli.common import (
+    chosen_model,
+    display_options,
+    existing_folder,
+    json_option,
+    model_options,
+    open_named_store,
+    print_json,
+    say,
+    store_option,
+)
+from fanfold.cli.sitting import Sitting
+from fanfold.errors import UsageError
+from fanfold.teams import single
+
+
+@click.command()
+@click.argument("agent")
+@click.argument("prompt")
+@click.option("--path", metavar="DIR", default=".", help="The folder that the agent sees.  [default: this one]")
+@model_options
+@store_option
+@display_options
+@json_option
+def task(
+    agent: str,
+    prompt: str,
+    path: str,
+    model: str | None,
+    rehearse: bool,
+    store_url: str | None,
+    plain: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Ask AGENT to do what PROMPT says; a PROMPT of - is read from standard input."""
+    name = chosen_model(model, rehearse)
+    folder = existing_folder(path)
+    text = sys.stdin.read() if prompt == "-" else prompt
+    if not text.strip():
+        raise UsageError("the prompt is empty")
+    with open_named_store(store_url) as store:
+        settings = {"graph": "fanfold.teams.single:graph", "model": name, "workspace": folder}
+        sitting = Sitting(single.graph.compile(store, name="task"), settings, plain, quiet or as_json)
+        result = sitting.invoke({"agent": agent, "prompt": text}, model=name, workspace=folder)
+    _show(sitting, result, as_json)
+
+
+def _show(sitting: Sitting, result: Any, as_json: bool) -> None:
+    if as_json:
+        print_json({"run_id": sitting.run_id, **result})
+        return
+    for notice in sitting.notices:
+        say(f"note: {notice}")
+    print(result["output"])
+    say(f"{result['model']} · {result['tool_uses']} tool calls · {result['total_tokens']:,} tokens")
