@@ -173,17 +173,16 @@ class _Sitting:
             return await self._recorded(input, Unkept(), None)
         owner = owners.me()
         try:
-            await asyncio.to_thread(store.claim, self.thread_id, owner, take_over=self.options.take_over)
-            found = await asyncio.to_thread(store.thread, self.thread_id)
-            return await self._recorded(input, await self._journal(store, found, input is None), found)
+            claim = store.claim(self.thread_id, owner, take_over=self.options.take_over)
+            found = await asyncio.wrap_future(claim)
+            return await self._recorded(input, self._journal(store, found, input is None), found)
         finally:
             owners.leave(owner)
             store.release(self.thread_id, owner)
 
-    async def _journal(self, store: Store, found: ThreadRecord | None, resumed: bool) -> Journal:
+    def _journal(self, store: Store, found: ThreadRecord | None, resumed: bool) -> Journal:
         if found is not None and resumed and self.options.run_id is None:
             self.run_id = found.run_id
-        seen = await asyncio.to_thread(store.events, self.run_id)
         record = RunRecord(
             run_id=self.run_id,
             thread_id=self.thread_id,
@@ -193,7 +192,7 @@ class _Sitting:
             created=time.time(),
             settings=self.options.settings,
         )
-        return Stored(store, self.graph._codec, record, found, len(seen))
+        return Stored(store, self.graph._codec, record, found)
 
     async def _recorded(self, input: Any, journal: Journal, found: ThreadRecord | None) -> Any:
         subscribers: list[Callable[[Event], object]] = [self.events.append, journal.event]

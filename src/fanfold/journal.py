@@ -91,15 +91,14 @@ class Unkept:
 class Stored:
     """The journal of a run that has a store. `found` is what the thread held when the sitting began."""
 
-    def __init__(self, store: Store, codec: Codec, run: RunRecord, found: ThreadRecord | None, next_event: int) -> None:
+    def __init__(self, store: Store, codec: Codec, run: RunRecord, found: ThreadRecord | None) -> None:
         self._store = store
         self._codec = codec
         self._run = run
         self._results = dict(found.results) if found else {}
         self._last_size = len(found.checkpoint) if found else 0
         self._since = 0
-        self._events: list[tuple[int, Mapping[str, Any]]] = []
-        self._next_event = next_event
+        self._events: list[Mapping[str, Any]] = []
         self._failure: BaseException | None = None
         self._submit(RunOpened(run))
 
@@ -135,8 +134,7 @@ class Stored:
         self._last_size, self._since = len(data), 0
 
     def event(self, event: Event) -> None:
-        self._events.append((self._next_event, to_record(event)))
-        self._next_event += 1
+        self._events.append(to_record(event))
         if len(self._events) >= EVENTS_AT_ONCE:
             self._flush()
 

@@ -187,7 +187,7 @@ class Board:
             self.notices.append(event.message)
         elif isinstance(event, RunFinished):
             self.end = event
-            self.peak = max(self.peak, event.peak)
+            self.peak = event.peak or self.peak
         else:
             self._move(self._task(event.task), event)
 
@@ -324,7 +324,7 @@ class Board:
 
 def _clock(seconds: float) -> str:
     """`00:04.1`, and `1:02:03.4` above an hour."""
-    tenths = max(0, int(seconds * 10))
+    tenths = max(0, int(seconds * 10 + 1e-6))  # 1.2 stays 1.2 after a subtraction
     minutes, tenths = divmod(tenths, 600)
     hours, minutes = divmod(minutes, 60)
     return f"{f'{hours}:' if hours else ''}{minutes:02}:{tenths // 10:02}.{tenths % 10}"
@@ -371,7 +371,7 @@ def _verdict(board: Board) -> str:
     wall, work = board.end.at - board.run.at, board.work(board.end.at)
     agents = board.agents()
     who = _plural(agents, "agent") if agents else _plural(board.counts().total(), "task")
-    faster = f" · {work / wall:.2f}x one by one" if wall > 0 and work > wall else ""
+    faster = f" · {work / wall:.2f}x faster than one by one" if wall > 0 and work > wall else ""
     error = f" · {_line(board.end.error)}" if board.end.error else ""
     return f"{who} in {wall:.2f} s · agent time {work:.2f} s{faster} · peak {board.peak}{error}"
 
@@ -561,6 +561,7 @@ class LiveView:
         from rich.live import Live
 
         self._console = console
+        console.on_broken_pipe = _reraise  # type: ignore[method-assign]  # rich's own ends the process, stdout first
         self._interval, self._clock = interval, clock
         self._board = Board()
         self._news: deque[Event] = deque()
@@ -583,23 +584,26 @@ class LiveView:
         self._news.append(event)
 
     def __enter__(self) -> Self:
-        self._live.start()
+        self._unless_broken(self._live.start)
         self._thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._closing.set()
         self._thread.join()
-        if self._broken is None:
-            self._draw()
-            self._live.stop()
+        self._unless_broken(self._draw)
+        self._unless_broken(self._live.stop)  # tried in any case: it also gives stdout back
 
     def _watch(self) -> None:
+        while not self._closing.is_set() and self._broken is None:
+            self._unless_broken(self._draw)
+            self._closing.wait(self._interval)
+
+    def _unless_broken(self, write: Callable[[], None]) -> None:
+        """Write; a stream that went away is told to whoever calls next, and is no reason to fail a run that ends."""
         try:
-            while not self._closing.is_set():
-                self._draw()
-                self._closing.wait(self._interval)
-        except (OSError, ValueError) as error:  # the stream went away: whoever calls next is told
+            write()
+        except (OSError, ValueError) as error:
             self._broken = error
 
     def _draw(self) -> None:
@@ -613,6 +617,11 @@ class LiveView:
         size = self._console.size
         lines = _Frame(self._board, self._clock(), (size.width, size.height), self._ink).lines()
         self._live.update(Text("\n", end="").join(lines), refresh=True)
+
+
+def _reraise() -> None:
+    """Called by rich while it handles the `BrokenPipeError`."""
+    raise
 
 
 _CLOSE: Final = object()

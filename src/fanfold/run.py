@@ -83,7 +83,6 @@ class Frame:
     runner: Runner
     task: Task
     holding: bool = False
-    paid: bool = False
     _calls: Counter[str] = field(default_factory=Counter)
     _children: int = 0
 
@@ -198,7 +197,7 @@ class Runner:
             ended = clock()
             ticket = self.journal.keep(task, result)
             self.emit(TaskFinished(ended, task.id, tuple(dict.fromkeys(key for key, _ in result.writes))))
-            if self._wait_for_disk or frame.paid:
+            if self._wait_for_disk:
                 await on_disk(ticket)
             if self._failure is None:
                 self._settle(task, result)
@@ -286,7 +285,6 @@ class Runner:
         parent = frame.task
         self.emit(TaskQueued(clock(), task_id, name, parent.step, "agent", (), parent.id, label))
         known = self.journal.recall_child(task_id)
-        frame.paid = True
         if known is not None and known["fingerprint"] == fingerprint:
             self.emit(TaskRemembered(clock(), task_id))
             remembered: Mapping[str, Any] = known["answer"]

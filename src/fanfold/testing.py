@@ -2,6 +2,30 @@
 
 from __future__ import annotations
 
-from fanfold.agents.modelserver import Answer, CutStream, Fail, ModelServer, Stall, ToolUse
+from fanfold.agents.modelserver import (
+    Answer,
+    Call,
+    CutStream,
+    Fail,
+    ModelServer,
+    Rendezvous,
+    Request,
+    Stall,
+    ToolUse,
+    read_journal,
+    rehearse,
+)
 
-__all__ = ["Answer", "CutStream", "Fail", "ModelServer", "Stall", "ToolUse"]
+__all__ = [
+    "Answer",
+    "Call",
+    "CutStream",
+    "Fail",
+    "ModelServer",
+    "Rendezvous",
+    "Request",
+    "Stall",
+    "ToolUse",
+    "read_journal",
+    "rehearse",
+]

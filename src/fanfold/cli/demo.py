@@ -103,7 +103,7 @@ def _model(name: str) -> Iterator[tuple[Any, Any]]:
     if name != REHEARSAL:
         yield name, None
         return
-    from fanfold.testing import ModelServer
+    from fanfold.agents.modelserver import ModelServer
 
     with ModelServer(latency=REHEARSAL_LATENCY) as server:
         yield server, server.rendezvous(len(study.AGENTS), timeout=RENDEZVOUS_SECONDS)

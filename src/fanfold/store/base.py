@@ -72,10 +72,10 @@ class CheckpointKept:
 
 @dataclass(frozen=True, slots=True)
 class EventsKept:
-    """What happened, in order, each with its number within the run."""
+    """What happened, in order; it is numbered on from what the run has already."""
 
     run_id: str
-    events: Sequence[tuple[int, Mapping[str, Any]]]
+    events: Sequence[Mapping[str, Any]]
 
 
 Change: TypeAlias = RunOpened | RunClosed | ResultKept | CheckpointKept | EventsKept
@@ -94,10 +94,11 @@ class ThreadRecord:
 class Store(Protocol):
     """Keeps threads, runs, results and events. Every method may be called from any thread."""
 
-    def claim(self, thread_id: str, owner: str, *, take_over: bool = False) -> None:
-        """Become the only runner of a thread. Raises `ThreadBusyError` naming who runs it, if somebody alive does.
+    def claim(self, thread_id: str, owner: str, *, take_over: bool = False) -> Future[ThreadRecord | None]:
+        """Become the only runner of a thread, and learn where it stands, in one transaction.
 
-        `owner` is one of `store.owner.me()`. With `take_over` the claim is made whoever runs the thread.
+        The future holds what `thread` would say. It fails with `ThreadBusyError`, which names who runs the thread, if
+        somebody alive does. `owner` is one of `store.owner.me()`; with `take_over` it is claimed whoever runs it.
         """
 
     def release(self, thread_id: str, owner: str) -> None:

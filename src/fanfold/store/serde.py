@@ -51,7 +51,7 @@ from uuid import UUID
 from zlib import crc32
 
 import ormsgpack
-from ormsgpack import Ext, Fragment
+from ormsgpack import Ext
 
 from fanfold.errors import CorruptRecordError, NotStorableError, UsageError
 from fanfold.types import Send
@@ -271,7 +271,12 @@ class _Writer:
 
     def _sorted_extension(self, code: int) -> Callable[[list[Any]], Ext]:
         """For a set: by their bytes, since the order in a set differs from process to process."""
-        return lambda done: Ext(code, ormsgpack.packb([Fragment(part) for part in sorted(map(self._pack, done))]))
+
+        def close(done: list[Any]) -> Ext:
+            array = b"\xdd" + len(done).to_bytes(4, "big")
+            return Ext(code, array + b"".join(sorted(map(self._pack, done))))
+
+        return close
 
     def _pack(self, plain: Any) -> bytes:
         try:

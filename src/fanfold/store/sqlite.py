@@ -20,7 +20,7 @@ from concurrent.futures import Future
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Final, Self, TypeAlias
+from typing import Any, Final, Self, TypeAlias, TypeVar
 
 from fanfold.errors import CorruptRecordError, RunNotFoundError, StoreError, ThreadBusyError
 from fanfold.store import owner as owners
@@ -37,7 +37,8 @@ from fanfold.store.base import (
 
 SCHEMA_VERSION: Final = 1
 
-_Work: TypeAlias = Callable[[sqlite3.Connection], None]
+T = TypeVar("T")
+_Work: TypeAlias = Callable[[sqlite3.Connection], T]
 
 _EMPTY: Final = object()
 
@@ -55,15 +56,15 @@ class _Writer:
     def __init__(self, path: str, connection: sqlite3.Connection) -> None:
         self._path = path
         self._connection = connection
-        self._queue: queue.SimpleQueue[tuple[_Work, Future[None]] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[_Work[Any], Future[Any]] | None] = queue.SimpleQueue()
         self._closing = threading.Lock()
         self._closed = False
         self._thread = threading.Thread(target=self._write, name="fanfold-store", daemon=True)
         self._thread.start()
 
-    def queue(self, work: _Work) -> Future[None]:
-        """Have `work` done in the next transaction; the future is resolved when that is on disk."""
-        done: Future[None] = Future()
+    def queue(self, work: _Work[T]) -> Future[T]:
+        """Have `work` done in the next transaction; the future has its result when that is on disk."""
+        done: Future[T] = Future()
         with self._closing:
             if self._closed:
                 raise StoreError(f"the store {self._path} is closed")
@@ -95,8 +96,8 @@ class _Writer:
         except queue.Empty:
             return _EMPTY
 
-    def _commit(self, batch: list[tuple[_Work, Future[None]]]) -> None:
-        outcomes: list[StoreError | None] = []
+    def _commit(self, batch: list[tuple[_Work[Any], Future[Any]]]) -> None:
+        outcomes: list[Any] = []
         try:
             self._connection.execute("begin immediate")
             outcomes = [_outcome(work, self._connection) for work, _ in batch]
@@ -107,11 +108,11 @@ class _Writer:
             failure = StoreError(f"cannot write to {self._path}: {error}")
             failure.__cause__ = error
             outcomes = [failure] * len(batch)
-        for (_, done), problem in zip(batch, outcomes, strict=True):
-            if problem is None:
-                done.set_result(None)
+        for (_, done), outcome in zip(batch, outcomes, strict=True):
+            if isinstance(outcome, StoreError):
+                done.set_exception(outcome)
             else:
-                done.set_exception(problem)
+                done.set_result(outcome)
 
 
 class SqliteStore:
@@ -132,10 +133,10 @@ class SqliteStore:
 
     # Changes
 
-    def claim(self, thread_id: str, owner: str, *, take_over: bool = False) -> None:
+    def claim(self, thread_id: str, owner: str, *, take_over: bool = False) -> Future[ThreadRecord | None]:
         """Become the only runner of a thread; see `Store.claim`."""
 
-        def work(connection: sqlite3.Connection) -> None:
+        def work(connection: sqlite3.Connection) -> ThreadRecord | None:
             row = connection.execute(_sql()["owner"], (thread_id,)).fetchone()
             current = row[0] if row else None
             if current and current != owner and owners.alive(current) and not take_over:
@@ -144,8 +145,9 @@ class SqliteStore:
                     hint="wait for it to end, or stop it; only then can this run go on",
                 )
             connection.execute(_sql()["claim"], {"thread": thread_id, "owner": owner})
+            return _standing(lambda name, values: connection.execute(_sql()[name], values).fetchall(), thread_id)
 
-        self._writer.queue(work).result()
+        return self._writer.queue(work)
 
     def release(self, thread_id: str, owner: str) -> None:
         """Stop being the runner of a thread. Returns at once: whoever claims it next is queued behind."""
@@ -175,11 +177,7 @@ class SqliteStore:
 
     def thread(self, thread_id: str) -> ThreadRecord | None:
         """What is needed to go on with a thread."""
-        rows = self._read("newest_checkpoint", (thread_id,))
-        if not rows:
-            return None
-        run_id, step, data = rows[0]
-        return ThreadRecord(run_id, step, data, dict(self._read("results_since", (thread_id, step))))
+        return _standing(self._read, thread_id)
 
     def run(self, run_id: str) -> RunRecord:
         """The run of that id, or the only one whose id begins so."""
@@ -212,6 +210,14 @@ class SqliteStore:
                 return self._reader.execute(_sql()[name], values).fetchall()
             except sqlite3.Error as error:
                 raise StoreError(f"cannot read {self.path}: {error}") from error
+
+
+def _standing(read: Callable[[str, Any], list[Any]], thread_id: str) -> ThreadRecord | None:
+    rows = read("newest_checkpoint", (thread_id,))
+    if not rows:
+        return None
+    run_id, step, data = rows[0]
+    return ThreadRecord(run_id, step, data, dict(read("results_since", (thread_id, step))))
 
 
 def _finish(writer: _Writer, reader: sqlite3.Connection) -> None:
@@ -255,13 +261,12 @@ def _cannot_open(path: str, error: Exception) -> StoreError:
     )
 
 
-def _outcome(work: _Work, connection: sqlite3.Connection) -> StoreError | None:
+def _outcome(work: _Work[T], connection: sqlite3.Connection) -> T | StoreError:
     """Do one piece of work of a transaction; a refusal concerns it alone and leaves the others be."""
     try:
-        work(connection)
+        return work(connection)
     except StoreError as refusal:
         return refusal
-    return None
 
 
 def _run(connection: sqlite3.Connection, name: str, values: Any) -> None:
@@ -282,7 +287,7 @@ def _apply(connection: sqlite3.Connection, change: Change) -> None:
             }
             _run(connection, "keep_result", values)
         case EventsKept():
-            rows = [(change.run_id, no, json.dumps(event)) for no, event in change.events]
+            rows = [{"run": change.run_id, "data": json.dumps(event)} for event in change.events]
             connection.executemany(_sql()["keep_event"], rows)
         case CheckpointKept():
             values = {"thread": change.thread_id, "step": change.step, "run": change.run_id, "data": change.data}

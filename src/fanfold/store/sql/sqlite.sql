@@ -83,8 +83,9 @@ insert into checkpoint (thread_id, step, run_id, data) values (:thread, :step, :
 on conflict (thread_id, step) do update set run_id = :run, data = :data;
 
 -- name: keep_event
--- One thing that happened.
-insert into event (run_id, no, data) values (?, ?, ?);
+-- One thing that happened, numbered on from what the run has.
+insert into event (run_id, no, data)
+values (:run, (select coalesce(max(no), -1) + 1 from event where run_id = :run), :data);
 
 -- name: newest_checkpoint
 -- The last checkpoint of a thread.
