@@ -318,7 +318,7 @@ def test_a_narrow_window_gives_up_figures_and_keeps_state_and_name() -> None:
 
 
 def test_the_last_line_says_how_many_how_long_and_how_that_compares() -> None:
-    assert frame([*TEAM, *END])[-1] == (
+    assert frame([*TEAM, *END], width=130)[-1] == (
         "✖ failed · 1 agent in 2.00 s · agent time 2.50 s · 1.25x faster than one by one · peak 2"
         " · ValueError: no such file"
     )

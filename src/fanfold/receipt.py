@@ -116,9 +116,8 @@ class Receipt:
 
     @property
     def agents(self) -> tuple[TaskLife, ...]:
-        """The tasks that people mean: agents, and nodes that did their work themselves."""
-        parents = {task.parent for task in self.tasks}
-        return tuple(task for task in self.tasks if task.task not in parents and task.status != "remembered")
+        """The tasks that people mean: the agents, or where no node called one, the nodes."""
+        return tuple(task for task in self.tasks if task.role == "agent") or self.tasks
 
     def to_dict(self) -> dict[str, Any]:
         """The receipt as plain data."""
@@ -134,8 +133,13 @@ class Receipt:
             f"wall {self.wall:.3f} s · agent time {self.work:.3f} s · longest chain {self.span:.3f} s{spent}",
             f"peak {self.peak} · mean {self.mean:.2f} · {limit} · waited {self.waited:.3f} s",
             *(f"held back: {culprit}" for culprit in self.culprits),
-            f"{len(self.agents)} agents in {self.wall:.2f} s · {faster} · {self.verdict}",
+            f"{self._count()} in {self.wall:.2f} s · {faster} · {self.verdict}",
         ]
+
+    def _count(self) -> str:
+        noun = "agent" if any(task.role == "agent" for task in self.tasks) else "task"
+        number = len(self.agents)
+        return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
     def _limit_note(self) -> str:
         return " (reached)" if self.peak == self.limit else " (never reached)"

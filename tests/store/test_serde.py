@@ -541,6 +541,7 @@ ATTACKS: dict[str, bytes] = {
     "trailing": CODEC.encode([1]) + b"\x00",
     "reserved byte": sealed(b"\xc1"),
     "array longer than the record": sealed(b"\xdd\xff\xff\xff\xff"),
+    "array of billions": sealed(b"\xdd\xbf\x81\x00\xff\xd2"),  # ends the process, with ormsgpack before 1.13
     "map longer than the record": sealed(b"\xdf\xff\xff\xff\xff"),
     "text longer than the record": sealed(b"\xdb\xff\xff\xff\xff"),
     "int keys": sealed(b"\x81\x01\x02"),

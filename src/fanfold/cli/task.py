@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
 
+from fanfold.agents.definition import Catalogue
 from fanfold.cli.common import (
     chosen_model,
     display_options,
@@ -48,6 +50,7 @@ def task(
     text = sys.stdin.read() if prompt == "-" else prompt
     if not text.strip():
         raise UsageError("the prompt is empty")
+    Catalogue.load(Path.cwd()).get(agent)  # an agent that does not exist is no reason to begin a run
     with open_named_store(store_url) as store:
         settings = {"graph": "fanfold.teams.single:graph", "model": name, "workspace": folder}
         sitting = Sitting(single.graph.compile(store, name="task"), settings, plain, quiet or as_json)

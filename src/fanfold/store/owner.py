@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import platform
 import uuid
+from functools import cache
 from pathlib import Path
 
 _sittings: set[str] = set()
@@ -59,6 +60,7 @@ def _exists(pid: int) -> bool:
     return True
 
 
+@cache
 def _boot() -> str:
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

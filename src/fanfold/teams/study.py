@@ -26,7 +26,7 @@ AGENTS: Final = ("sydney-research", "sydney-coder", "sydney-validator", "sydney-
 DEFAULT_QUESTION: Final = "What does this project do, how is it built, how is it tested, and what could go wrong?"
 
 PROMPT: Final = """\
-Study the folder that your tools show you, and answer this question from the angle of your role:
+Answer this from the angle of your role, with quotes from the folder that you were given:
 
 {question}"""
 
@@ -73,7 +73,7 @@ def studying(agent: str) -> Callable[[Question], Awaitable[dict[str, list[Answer
         result = await Task(
             subagent_type=agent,
             prompt=PROMPT.format(question=state["question"]),
-            description=f"study {state['folder']}",
+            description=f"study {Path(state['folder']).name}",
             workspace=state["folder"],
         )
         return {"answers": [{"agent": agent, "text": str(result.output)}]}

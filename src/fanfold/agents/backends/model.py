@@ -50,6 +50,8 @@ _importing = threading.Lock()
 def load() -> None:
     """Import what model agents need. Raises `MissingExtraError` when it is not installed."""
     with _importing:
+        # pydantic-ai greets people on the terminal when its first agent runs, in the middle of our display.
+        os.environ.setdefault("PYDANTIC_AI_NO_BANNER", "1")
         try:
             import pydantic_ai.models.openai  # noqa: F401
         except ImportError as error:

@@ -27,7 +27,7 @@ _README = re.compile(r"(?:readme|about|index|contributing)(?:\.\w+)?", re.IGNORE
 SHORTEST, LONGEST = 12, 200
 """Characters of a line that can be quoted: less says nothing, more is not read."""
 
-_MOST, _ENOUGH, _PER_FILE, _FILES, _WINDOW = 6, 4, 2, 3, 60
+_MOST, _ENOUGH, _PER_FILE, _FILES, _WINDOW, _LIST = 6, 4, 2, 3, 60, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,10 @@ class Words:
         """Those that occur in the text, each as the beginning of a word: `class` is not in "dataclass"."""
         folded = text.casefold()
         return tuple(word for word in self.all if word in folded and _begins(word, folded))
+
+    def enumerated(self, text: str) -> bool:
+        """Whether the text only lists such words, as the agents' own files do; a list shows nothing of a project."""
+        return len(self.within(text)) > _LIST
 
     def weight(self, words: Iterable[str]) -> int:
         """A role's own word counts twice, so that different roles come to different places."""
@@ -97,7 +101,8 @@ def telling_places(hits: Iterable[Line], words: Words) -> list[tuple[str, int]]:
     """
     files: dict[str, list[Line]] = {}
     for hit in hits:
-        files.setdefault(hit.path, []).append(hit)
+        if not words.enumerated(hit.text):
+            files.setdefault(hit.path, []).append(hit)
     weights = {path: words.weight(words.within("\n".join(h.text for h in at))) for path, at in files.items()}
     ranked = sorted(files, key=lambda path: (-weights[path], -len(files[path]), path))
     chosen: list[str] = []
@@ -148,7 +153,8 @@ def _begins(word: str, folded: str) -> bool:
 
 def _choose(quotable: list[Line], words: Words) -> list[Line]:
     """Each time the line with the most words that no chosen line has; never more than two of one file at first."""
-    left = {line: words.within(line.text) for line in quotable if words.within(line.text)}
+    found = ((line, words.within(line.text)) for line in quotable if not words.enumerated(line.text))
+    left = {line: within for line, within in found if within}
     chosen: list[Line] = []
     covered: set[str] = set()
     while left and len(chosen) < _MOST:

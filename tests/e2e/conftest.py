@@ -1,0 +1,116 @@
+"""The command as people run it: a process of its own, an emptied environment, a fresh home and folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fanfold.testing import ModelServer
+
+PATIENCE = 60.0
+
+
+@dataclass
+class Command:
+    """Runs `fanfold` in one folder. `env` is all that it gets besides a PATH and a HOME."""
+
+    folder: Path
+    home: Path
+    env: dict[str, str] = field(default_factory=dict)
+
+    def start(self, *words: str, **env: str) -> subprocess.Popen[str]:
+        """The process, running."""
+        given = {"PATH": os.environ["PATH"], "HOME": str(self.home), "LANG": "C.UTF-8", **self.env, **env}
+        return subprocess.Popen(
+            [sys.executable, "-m", "fanfold", *words],
+            cwd=self.folder,
+            env=given,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def __call__(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+        """What the process printed, and its exit code."""
+        process = self.start(*words, **env)
+        out, err = process.communicate(timeout=PATIENCE)
+        return subprocess.CompletedProcess(words, process.returncode, out, err)
+
+    def json(self, *words: str, **env: str) -> Any:
+        """The only line of standard output, as data; the command must have succeeded."""
+        done = self(*words, **env)
+        assert done.returncode == 0, done.stderr
+        (line,) = done.stdout.splitlines()
+        return json.loads(line)
+
+    def kept(self) -> set[str]:
+        """The names of all tasks whose result is on disk, read as any other process may."""
+        path = self.folder / ".fanfold" / "runs.db"
+        if not path.exists():
+            return set()
+        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        try:
+            return {name for (name,) in connection.execute("select name from task_result where parent is not null")}
+        except sqlite3.OperationalError:  # the tables are not there yet
+            return set()
+        finally:
+            connection.close()
+
+
+@pytest.fixture
+def fanfold(tmp_path: Path) -> Command:
+    """The command in an empty folder, with an empty home."""
+    folder, home = tmp_path / "work", tmp_path / "home"
+    folder.mkdir()
+    home.mkdir()
+    return Command(folder, home)
+
+
+@pytest.fixture
+def project(fanfold: Command) -> Path:
+    """A small project to study, in the command's folder."""
+    files: Mapping[str, str] = {
+        "README.md": "# Ferry\n\nFerry moves files between two machines, and its purpose is to never lose one.\n",
+        "ferry/main.py": "import sys\n\n\ndef main() -> None:\n    timeout = 30  # seconds until a retry\n    print(sys.argv)\n",
+        "tests/test_main.py": "from ferry.main import main\n\n\ndef test_main_runs() -> None:\n    assert main() is None\n",
+        "setup.cfg": "[tool]\nlog_level = warning\nlimit = 4\ninstall = wheel\n",
+    }
+    for name, text in files.items():
+        path = fanfold.folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    return fanfold.folder
+
+
+@pytest.fixture
+def server() -> Iterator[ModelServer]:
+    """A model server in this process, which outlives the commands that ask it."""
+    with ModelServer() as server:
+        yield server
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    """kill -9, and wait until it is gone."""
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=PATIENCE)
+
+
+def until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    """Look again and again until `condition` holds, at most `PATIENCE` seconds and while the process lives."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline, "the condition was not reached"
+        time.sleep(0.01)  # between two looks, not instead of one
