@@ -199,9 +199,11 @@ class _Sitting:
         if self.options.on_event is not None:
             subscribers.append(self.options.on_event)
         emit = Emitter(subscribers)
+        self._stand(input, journal, found)  # input that cannot be used begins no run
+        journal.open()
         emit(self._started(found is not None and input is None))
         try:
-            self._stand(input, journal, found)
+            journal.checkpoint(self.ledger, due=input is not None)
             await self._runner(journal, emit).drive()
         except BaseException as error:
             status = FAILED if isinstance(error, Exception) else CANCELLED
@@ -230,7 +232,6 @@ class _Sitting:
             )
         if input is not None:
             self.ledger.begin(input)
-            journal.checkpoint(self.ledger, due=True)
 
     def _runner(self, journal: Journal, emit: Emitter) -> Runner:
         options = self.options

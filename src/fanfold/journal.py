@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from typing import Any, Final, Protocol
 
-from fanfold.errors import CorruptRecordError
+from fanfold.errors import CorruptRecordError, NotStorableError, UsageError, did_you_mean
 from fanfold.events import Event, to_record
-from fanfold.kernel.ledger import Ledger, Result, Task
+from fanfold.kernel.ledger import Ledger, Result, Snapshot, Task
+from fanfold.kernel.plan import Plan
 from fanfold.store.base import (
+    DONE,
+    FAILED,
     Change,
     CheckpointKept,
     EventsKept,
@@ -29,13 +32,20 @@ from fanfold.store.base import (
 )
 from fanfold.store.records import from_result, from_snapshot, to_result, to_snapshot
 from fanfold.store.serde import Codec
+from fanfold.types import Send
 
 EVENTS_AT_ONCE: Final = 64
 """How many events are gathered before they are queued for the store; a result or the end takes them along too."""
 
 
+_CHANGED: Final = "the graph has changed since the thread was stored: give it back what it had, or begin another thread"
+
+
 class Journal(Protocol):
     """The record of one sitting."""
+
+    def open(self) -> None:
+        """The sitting begins: from here on there is a run to be listed and resumed."""
 
     def recall(self, task: Task) -> Result | None:
         """The task's result from an earlier sitting."""
@@ -61,6 +71,9 @@ class Journal(Protocol):
 
 class Unkept:
     """The journal of a run that has no store."""
+
+    def open(self) -> None:
+        """Nothing is kept."""
 
     def recall(self, task: Task) -> Result | None:
         """Nothing was kept."""
@@ -97,10 +110,12 @@ class Stored:
         self._run = run
         self._results = dict(found.results) if found else {}
         self._last_size = len(found.checkpoint) if found else 0
-        self._since = 0
+        self._since = sum(map(len, self._results.values()))
         self._events: list[Mapping[str, Any]] = []
         self._failure: BaseException | None = None
-        self._submit(RunOpened(run))
+
+    def open(self) -> None:
+        self._submit(RunOpened(self._run))
 
     def recall(self, task: Task) -> Result | None:
         data = self._results.get(task.id)
@@ -115,12 +130,17 @@ class Stored:
             return None
         where = f"the answer of task {task_id}, thread {self._run.thread_id!r}"
         answer = self._codec.decode(data, where)
-        if not isinstance(answer, dict):
-            raise CorruptRecordError(f"{where} is a {type(answer).__name__}, not a record")
+        if not isinstance(answer, dict) or not answer.keys() >= {"fingerprint", "answer"}:
+            raise CorruptRecordError(f"{where} is not what was written there: {answer!r:.80}")
         return answer
 
     def keep(self, task: Task, result: Result) -> Future[None]:
-        return self._keep(task.id, task.node, task.step, from_result(result), None)
+        try:
+            return self._keep(task.id, task.node, task.step, from_result(result), None)
+        except NotStorableError:
+            for key, value in result.writes:  # one of them raises as well, and its message names the key
+                self._codec.encode(value, f"key {key!r}, as node {task.node!r} wrote it")
+            raise
 
     def keep_child(self, task_id: str, name: str, parent: Task, answer: Mapping[str, Any]) -> Future[None]:
         return self._keep(task_id, name, parent.step, dict(answer), parent.id)
@@ -140,8 +160,14 @@ class Stored:
 
     async def close(self, status: str, error: str) -> None:
         self._flush()
-        await on_disk(self._submit(RunClosed(self._run.run_id, status, time.time(), error)))
+        await self._close(status, error)
+        if self._failure is not None and status == DONE:  # not all of it is on disk, so it is not done
+            await self._close(FAILED, f"{type(self._failure).__name__}: {self._failure}")
         self._raise_failure()
+
+    async def _close(self, status: str, error: str) -> None:
+        text = error.encode("utf-8", "backslashreplace").decode()  # a message may hold half a character
+        await on_disk(self._submit(RunClosed(self._run.run_id, status, time.time(), text)))
 
     def _keep(self, task_id: str, name: str, step: int, value: Any, parent: str | None) -> Future[None]:
         self._raise_failure()  # nobody waits for most changes, so a store that fails is noticed here, not at the end
@@ -173,17 +199,44 @@ def replay(ledger: Ledger, journal: Journal, codec: Codec, found: ThreadRecord, 
     """Bring a fresh ledger to where the thread stands: its checkpoint, then every step whose results are all kept.
 
     The tasks of the step that is not complete are ready again; `journal.recall` still knows those that had finished.
+    Raises `UsageError` when the graph has changed so that it cannot go on from there.
     """
     where = f"checkpoint {found.step} of thread {thread_id!r}"
-    ledger.restore(to_snapshot(codec.decode(found.checkpoint, where), where))
+    snapshot = to_snapshot(codec.decode(found.checkpoint, where), where)
+    _check_fits(ledger.plan, snapshot, thread_id)
+    ledger.restore(snapshot)
     while not ledger.over:
         tasks = ledger.pending()
         known = [journal.recall(task) for task in tasks]
         results = [result for result in known if result is not None]
+        _check_nodes(ledger.plan, (goal for result in results for goal in result.goto), thread_id)
         if len(results) < len(tasks):
             return
         for task, result in zip(tasks, results, strict=True):
             ledger.finish(task, result)
+
+
+def _check_fits(plan: Plan, snapshot: Snapshot, thread_id: str) -> None:
+    _check_nodes(plan, (task.node for task in snapshot.tasks), thread_id)
+    members = [set(seen) for seen in snapshot.joins]
+    if len(members) != len(plan.joins) or any(
+        not seen <= join.members for seen, join in zip(members, plan.joins, strict=True)
+    ):
+        raise UsageError(
+            f"thread {thread_id!r} was run by a graph with other joins than graph {plan.name!r} has",
+            hint=_CHANGED,
+        )
+
+
+def _check_nodes(plan: Plan, goals: Iterable[str | Send], thread_id: str) -> None:
+    for goal in goals:
+        name = goal.node if isinstance(goal, Send) else goal
+        if name not in plan.nodes:
+            raise UsageError(
+                f"thread {thread_id!r} goes on with node {name!r}, which graph {plan.name!r} does not have"
+                + did_you_mean(name, plan.nodes),
+                hint=_CHANGED,
+            )
 
 
 async def on_disk(ticket: Future[None] | None) -> None:

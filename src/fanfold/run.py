@@ -294,13 +294,14 @@ class Runner:
         frame.pause()
         try:
             answer = await self._child(task_id, work)
+            ended = clock()
             ticket = self.journal.keep_child(task_id, name, parent, {"fingerprint": fingerprint, "answer": answer})
             await on_disk(ticket)
         except BaseException as error:
             self.emit(_ending(task_id, error))
             await frame.proceed()
             raise
-        self.emit(TaskFinished(clock(), task_id))
+        self.emit(TaskFinished(ended, task_id))
         await frame.proceed()
         return answer
 

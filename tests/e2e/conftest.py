@@ -55,14 +55,15 @@ class Command:
         (line,) = done.stdout.splitlines()
         return json.loads(line)
 
-    def kept(self) -> set[str]:
-        """The names of all tasks whose result is on disk, read as any other process may."""
+    def kept(self, *, agents: bool) -> set[str]:
+        """The names of the agents, or of the nodes, whose result is on disk, read as any other process may."""
         path = self.folder / ".fanfold" / "runs.db"
         if not path.exists():
             return set()
         connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
         try:
-            return {name for (name,) in connection.execute("select name from task_result where parent is not null")}
+            rows = connection.execute("select name from task_result where (parent is not null) = ?", (agents,))
+            return {name for (name,) in rows}
         except sqlite3.OperationalError:  # the tables are not there yet
             return set()
         finally:

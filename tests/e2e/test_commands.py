@@ -91,8 +91,7 @@ def test_after_kill_9_only_what_had_not_finished_runs_again(fanfold: Command, ap
     (fanfold.folder / "hold").touch()
     process = fanfold.start("run", "app.py:graph", "-i", "names=[]", "--quiet")
     ran = fanfold.folder / "slow.ran"
-    database = fanfold.folder / ".fanfold" / "runs.db"
-    until(lambda: ran.exists() and database.exists() and b"quick" in _nodes_kept(fanfold), process)
+    until(lambda: ran.exists() and fanfold.kept(agents=False) == {"quick"}, process)
     kill(process)
     (fanfold.folder / "hold").unlink()
     run = fanfold.json("runs", "ls", "--json")
@@ -125,7 +124,7 @@ def test_a_signal_stops_the_run_and_says_how_to_go_on(
 ) -> None:
     (fanfold.folder / "hold").touch()
     process = fanfold.start("run", "app.py:graph", "-i", "names=[]", "--quiet")
-    until(lambda: (fanfold.folder / "slow.ran").exists(), process)
+    until(lambda: (fanfold.folder / "slow.ran").exists() and fanfold.kept(agents=False) == {"quick"}, process)
     process.send_signal(number)
     _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == code
@@ -169,9 +168,3 @@ def test_plain_display_says_one_line_a_transition(fanfold: Command, app: Path) -
     done = fanfold("run", "app.py:graph", "-i", "names=[]", "--plain")
     assert any("started" in line and "quick" in line for line in done.stderr.splitlines())
     assert "\x1b" not in done.stderr + done.stdout
-
-
-def _nodes_kept(fanfold: Command) -> bytes:
-    path = fanfold.folder / ".fanfold" / "runs.db"
-    wal = path.with_name("runs.db-wal")
-    return path.read_bytes() + (wal.read_bytes() if wal.exists() else b"")

@@ -56,7 +56,7 @@ def test_after_kill_9_a_resume_asks_no_agent_twice(fanfold: Command, project: Pa
     fanfold.env = {"OPENAI_BASE_URL": server.openai_url, "OPENAI_API_KEY": "made-up"}
     process = fanfold.start("demo", "--no-seed", "--quiet", "--model", "openai:scripted")
     finished = AGENTS - {"sydney-monitor"}
-    until(lambda: fanfold.kept() == finished and any(c.agent == "sydney-monitor" for c in server.journal), process)
+    until(lambda: fanfold.kept(agents=True) == finished and any(c.agent == "sydney-monitor" for c in server.journal), process)
     kill(process)
     before = len(server.journal)
 

@@ -18,6 +18,7 @@ from fanfold import __version__
 from fanfold.errors import (
     AgentFileError,
     AgentNotFoundError,
+    EmptyInputError,
     GraphError,
     MissingExtraError,
     ModelKeyError,
@@ -107,7 +108,15 @@ def main() -> NoReturn:
 
 def exit_code(error: BaseException) -> int:
     """What the process ends with when a command raised `error`."""
-    usage = (UsageError, GraphError, AgentFileError, AgentNotFoundError, WorkspaceError, RunNotFoundError)
+    usage = (
+        UsageError,
+        EmptyInputError,
+        GraphError,
+        AgentFileError,
+        AgentNotFoundError,
+        WorkspaceError,
+        RunNotFoundError,
+    )
     environment = (MissingExtraError, ModelKeyError, ModelUnavailableError, StoreError)
     if isinstance(error, usage):
         return USAGE

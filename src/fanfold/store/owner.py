@@ -1,8 +1,8 @@
 """Who runs a thread: a process of this machine, and one sitting inside of it.
 
 An owner is written as `boot/host/pid/start/sitting`. Of a process on the same boot of the same machine it can be
-told whether it lives, also when its pid was given to another process since. Of another machine it cannot be told,
-so such an owner counts as alive.
+told whether it lives, also when its pid was given to another process since. Of another machine, or of a container
+with a name of its own, it cannot be told, so such an owner counts as alive.
 """
 
 from __future__ import annotations
@@ -32,8 +32,10 @@ def leave(owner: str) -> None:
 def alive(owner: str) -> bool:
     """Whether `owner` may still be running."""
     boot, host, pid, start, sitting = _parts(owner)
+    if host != platform.node():
+        return True
     if boot != _boot():
-        return host != platform.node()
+        return False
     if pid == os.getpid() and start == _start(pid):
         return sitting in _sittings
     return _start(pid) == start and _exists(pid)
@@ -41,8 +43,9 @@ def alive(owner: str) -> bool:
 
 def describe(owner: str) -> str:
     """`owner` in words, for a message."""
-    _, host, pid, _, _ = _parts(owner)
-    return f"process {pid} on {host}" if pid != os.getpid() else "another call in this process"
+    boot, host, pid, start, _ = _parts(owner)
+    mine = (boot, host, pid, start) == (_boot(), platform.node(), os.getpid(), _start(os.getpid()))
+    return "another call in this process" if mine else f"process {pid} on {host}"
 
 
 def _parts(owner: str) -> tuple[str, str, int, str, str]:
@@ -73,4 +76,6 @@ def _start(pid: int) -> str:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:  # not Linux, or no such process; `_exists` tells them apart
         return "0"
-    return stat.rpartition(")")[2].split()[19]
+    fields = stat.rpartition(")")[2].split()
+    # Killed, and its parent has not asked how it ended. In a container without an init process nobody ever does.
+    return "gone" if fields[0] in "ZX" else fields[19]

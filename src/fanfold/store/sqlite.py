@@ -9,6 +9,7 @@ readers have a connection of their own (write-ahead log), so neither waits for t
 
 from __future__ import annotations
 
+import contextlib
 import json
 import queue
 import re
@@ -41,6 +42,17 @@ T = TypeVar("T")
 _Work: TypeAlias = Callable[[sqlite3.Connection], T]
 
 _EMPTY: Final = object()
+_TRIES_TO_SWITCH: Final = 100
+
+# What a value raises that SQLite cannot take: a text with a lone surrogate, an id that is no text, data that is no JSON.
+_UNFIT: Final = (
+    TypeError,
+    ValueError,
+    OverflowError,
+    sqlite3.InterfaceError,
+    sqlite3.ProgrammingError,
+    sqlite3.IntegrityError,
+)
 
 
 @cache
@@ -63,8 +75,12 @@ class _Writer:
         self._thread.start()
 
     def queue(self, work: _Work[T]) -> Future[T]:
-        """Have `work` done in the next transaction; the future has its result when that is on disk."""
+        """Have `work` done in the next transaction; the future has its result when that is on disk.
+
+        It cannot be cancelled: whoever stops waiting for it, what was queued is done.
+        """
         done: Future[T] = Future()
+        done.set_running_or_notify_cancel()
         with self._closing:
             if self._closed:
                 raise StoreError(f"the store {self._path} is closed")
@@ -74,14 +90,20 @@ class _Writer:
     def close(self) -> None:
         """Commit what is queued and let the connection go. Closing twice is harmless."""
         with self._closing:
-            if self._closed:
-                return
-            self._closed = True
-            self._queue.put(None)
-        self._thread.join()
-        self._connection.close()
+            if not self._closed:
+                self._closed = True
+                self._queue.put(None)
+        # A store that nobody closed is collected in whatever thread the collector happens to run: in this one, too.
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
 
     def _write(self) -> None:
+        try:
+            self._serve()
+        finally:
+            self._connection.close()
+
+    def _serve(self) -> None:
         item = self._queue.get()
         while item is not None:
             batch = [item]
@@ -97,22 +119,24 @@ class _Writer:
             return _EMPTY
 
     def _commit(self, batch: list[tuple[_Work[Any], Future[Any]]]) -> None:
-        outcomes: list[Any] = []
         try:
             self._connection.execute("begin immediate")
-            outcomes = [_outcome(work, self._connection) for work, _ in batch]
+            outcomes = [_outcome(work, self._connection, self._path) for work, _ in batch]
             self._connection.execute("commit")
-        except sqlite3.Error as error:
-            if self._connection.in_transaction:
-                self._connection.execute("rollback")
-            failure = StoreError(f"cannot write to {self._path}: {error}")
-            failure.__cause__ = error
-            outcomes = [failure] * len(batch)
+        except Exception as error:  # noqa: BLE001 - told to all who wait; a writer that dies would let them wait for ever
+            outcomes = [_failure(self._path, error)] * len(batch)
+            self._roll_back()
         for (_, done), outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, StoreError):
                 done.set_exception(outcome)
             else:
                 done.set_result(outcome)
+
+    def _roll_back(self) -> None:
+        # Where even this fails, the next transaction cannot begin, and that is told to whoever asks for it.
+        with contextlib.suppress(sqlite3.Error):
+            if self._connection.in_transaction:
+                self._connection.execute("rollback")
 
 
 class SqliteStore:
@@ -142,7 +166,7 @@ class SqliteStore:
             if current and current != owner and owners.alive(current) and not take_over:
                 raise ThreadBusyError(
                     f"thread {thread_id!r} is being run by {owners.describe(current)}",
-                    hint="wait for it to end, or stop it; only then can this run go on",
+                    hint="wait for it to end, or stop it; where it is gone for certain, take_over=True takes the thread",
                 )
             connection.execute(_sql()["claim"], {"thread": thread_id, "owner": owner})
             return _standing(lambda name, values: connection.execute(_sql()[name], values).fetchall(), thread_id)
@@ -159,6 +183,7 @@ class SqliteStore:
 
     def close(self) -> None:
         """Commit what is queued and close the file. Closing twice is harmless."""
+        self._writer.close()
         with self._reading:
             self._finish()
 
@@ -233,7 +258,7 @@ def _opened(path: str) -> sqlite3.Connection:
     except (OSError, sqlite3.Error) as error:
         raise _cannot_open(path, error) from error
     try:
-        connection.execute("pragma journal_mode = wal")
+        _write_ahead(connection)
         connection.execute("pragma synchronous = full")
         _ensure_schema(connection, path)
     except sqlite3.Error as error:
@@ -243,6 +268,24 @@ def _opened(path: str) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Switch to write-ahead mode, also while other processes do the same with a new file.
+
+    For this one statement SQLite does not wait until the others are done but fails at once. It does wait to begin an
+    exclusive transaction, so that is what is done before the next try.
+    """
+    for _ in range(_TRIES_TO_SWITCH):
+        try:
+            connection.execute("pragma journal_mode = wal")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                raise
+        connection.execute("begin exclusive")
+        connection.execute("rollback")
+    raise sqlite3.OperationalError("database is locked")
 
 
 def _ensure_schema(connection: sqlite3.Connection, path: str) -> None:
@@ -261,12 +304,23 @@ def _cannot_open(path: str, error: Exception) -> StoreError:
     )
 
 
-def _outcome(work: _Work[T], connection: sqlite3.Connection) -> T | StoreError:
-    """Do one piece of work of a transaction; a refusal concerns it alone and leaves the others be."""
+def _outcome(work: _Work[T], connection: sqlite3.Connection, path: str) -> T | StoreError:
+    """Do one piece of work of a transaction; a refusal concerns it alone and leaves the others be.
+
+    It leaves nothing half done either: a value is refused before the first row of its work is written.
+    """
     try:
         return work(connection)
     except StoreError as refusal:
         return refusal
+    except _UNFIT as error:
+        return _failure(path, error)
+
+
+def _failure(path: str, error: Exception) -> StoreError:
+    failure = StoreError(f"cannot write to {path}: {error}")
+    failure.__cause__ = error
+    return failure
 
 
 def _run(connection: sqlite3.Connection, name: str, values: Any) -> None:

@@ -96,9 +96,9 @@ select run_id, step, data from checkpoint where thread_id = ? order by step desc
 select task_id, data from task_result where thread_id = ? and step > ?;
 
 -- name: runs_named
--- The runs whose id begins with the given text; two are enough to know that it is ambiguous.
+-- The runs whose id begins with the given text, first the one that is it; two are enough to know that it is ambiguous.
 select run_id, thread_id, graph, digest, status, created, finished, error, settings
-from run where substr(run_id, 1, length(:start)) = :start limit 2;
+from run where substr(run_id, 1, length(:start)) = :start order by run_id limit 2;
 
 -- name: runs
 -- The newest runs first.
