@@ -34,8 +34,10 @@ from fanfold.store.records import from_result, from_snapshot, to_result, to_snap
 from fanfold.store.serde import Codec
 from fanfold.types import Send
 
-EVENTS_AT_ONCE: Final = 64
-"""How many events are gathered before they are queued for the store; a result or the end takes them along too."""
+EVENTS_AT_ONCE: Final = 256
+EVENTS_AFTER: Final = 0.05
+"""Events are queued for the store when so many are gathered, so many seconds after the first, and at the end. They do
+not ride with a result: somebody waits for that one, and nobody for them."""
 
 
 _CHANGED: Final = "the graph has changed since the thread was stored: give it back what it had, or begin another thread"
@@ -112,6 +114,7 @@ class Stored:
         self._last_size = len(found.checkpoint) if found else 0
         self._since = sum(map(len, self._results.values()))
         self._events: list[Mapping[str, Any]] = []
+        self._timer: asyncio.TimerHandle | None = None
         self._failure: BaseException | None = None
 
     def open(self) -> None:
@@ -154,6 +157,8 @@ class Stored:
         self._last_size, self._since = len(data), 0
 
     def event(self, event: Event) -> None:
+        if not self._events:
+            self._timer = asyncio.get_running_loop().call_later(EVENTS_AFTER, self._flush)
         self._events.append(to_record(event))
         if len(self._events) >= EVENTS_AT_ONCE:
             self._flush()
@@ -174,10 +179,12 @@ class Stored:
         where = f"the result of {name!r}"
         data = self._codec.encode(value, where)
         self._since += len(data)
-        self._flush()
         return self._submit(ResultKept(self._run.thread_id, self._run.run_id, task_id, name, step, data, parent))
 
     def _flush(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if self._events:
             self._submit(EventsKept(self._run.run_id, self._events))
             self._events = []

@@ -58,9 +58,7 @@ class Slots:
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
                 self.give()  # it was ours already when the wait was cancelled
-            else:
-                self._waiting.remove(turn)
-            raise
+            raise  # a turn that was cancelled stays in line; `give` passes over it
         return True
 
     def give(self) -> None:

@@ -249,7 +249,8 @@ class _Book:
             self._begin(event)
         elif self.first is None:
             raise UsageError(f"the events begin with {event.kind}, not with the start of a run")
-        self.now = at = event.at + self._shift
+        at = event.at + self._shift
+        self.now = max(self.now, at)  # an agent's end is told when its answer is on disk, with the time it had ended
         match event:
             case TaskQueued():
                 self.lives[event.task] = self._queued(event, at)
@@ -344,9 +345,10 @@ def _verdict(work: float, span: float, gain: float, peak: int) -> str:
 def _span(tasks: Sequence[TaskLife]) -> float:
     """The longest chain: a task is as long as its own busy time and its longest child."""
     longest_child: dict[str, float] = {}
-    for task in tasks:
+    for task in reversed(tasks):  # the last queued first, so that an agent comes before whoever called it
         if task.parent is not None:
-            longest_child[task.parent] = max(longest_child.get(task.parent, 0.0), task.work)
+            length = task.work + longest_child.get(task.task, 0.0)
+            longest_child[task.parent] = max(longest_child.get(task.parent, 0.0), length)
     ends: dict[str, float] = {}
     for task in tasks:  # in the order in which they were queued, so a task comes after all that led to it
         if task.parent is None:

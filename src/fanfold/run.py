@@ -23,12 +23,12 @@ import hashlib
 import time
 import warnings
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from fanfold.errors import did_you_mean
+from fanfold.errors import UsageError, did_you_mean
 from fanfold.events import (
     Event,
     Noticed,
@@ -53,6 +53,8 @@ from fanfold.work.local import Inline, Threads
 
 clock: Final = time.monotonic
 
+T = TypeVar("T")
+
 _frame: contextvars.ContextVar[Frame | None] = contextvars.ContextVar("fanfold_frame", default=None)
 
 
@@ -71,6 +73,8 @@ class Emitter:
             try:
                 subscriber(event)
             except Exception as error:  # noqa: BLE001 - an onlooker must not be able to stop a run, whatever it raises
+                if subscriber not in self._subscribers:  # it was removed while it was told of another's removal
+                    continue
                 self._subscribers.remove(subscriber)
                 name = getattr(subscriber, "__qualname__", type(subscriber).__qualname__)
                 self(Noticed(clock(), f"subscriber {name} raised {_brief(error)} and was removed"))
@@ -83,15 +87,29 @@ class Frame:
     runner: Runner
     task: Task
     holding: bool = False
-    _calls: Counter[str] = field(default_factory=Counter)
+    ended: bool = False
+    _asked: Counter[str] = field(default_factory=Counter)
     _children: int = 0
+    _calls: set[asyncio.Task[Any]] = field(default_factory=set)
+    _regaining: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    def child_id(self, name: str) -> str:
-        """The id of the next call of agent `name` in this task: the same again when the task runs again."""
-        index = self._calls[name]
-        self._calls[name] += 1
-        path = f"{self.task.id}|{name}|{index}"
+    def child_id(self, name: str, fingerprint: str) -> str:
+        """The id of the next call that asks agent `name` just this: the same again when the task runs again.
+
+        Calls are counted for each question by itself. Counted together, two chains of agents in one node would get
+        each other's places whenever they are not as fast as they were the last time.
+        """
+        question = f"{self.task.id}|{name}|{fingerprint}"
+        path = f"{question}|{self._asked[question]}"
+        self._asked[question] += 1
         return hashlib.blake2b(path.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+    async def own(self, call: Coroutine[Any, Any, T]) -> T:
+        """Run the call of a child, which then cannot outlive this task."""
+        running = asyncio.get_running_loop().create_task(call)
+        self._calls.add(running)
+        running.add_done_callback(self._calls.discard)
+        return await running
 
     def pause(self) -> None:
         """A child is awaited: with the first, this task's slot is given back."""
@@ -104,16 +122,39 @@ class Frame:
     async def proceed(self) -> None:
         """A child has ended: with the last, this task needs a slot again before its code goes on."""
         self._children -= 1
-        if self._children == 0 and not self.holding:
+        async with self._regaining:  # one asks for all: a second slot would be one that nobody gives back
+            if not self._needs_slot():
+                return
             await self.runner.slots.take()
-            self.holding = True
-            self.runner.emit(TaskContinued(clock(), self.task.id))
+            if self._needs_slot():
+                self.holding = True
+                self.runner.emit(TaskContinued(clock(), self.task.id))
+            else:  # meanwhile another child was called, and may be waiting for just this one
+                self.runner.slots.give()
 
-    def end(self) -> None:
-        """The task's code has ended, one way or another."""
-        if self.holding:
-            self.holding = False
-            self.runner.slots.give()
+    async def end(self) -> None:
+        """The task's code has ended, one way or another; so do the children that it did not wait for."""
+        self.ended = True
+        for call in self._calls:
+            call.cancel()
+        try:
+            if self._calls:
+                await asyncio.wait(self._calls)
+        finally:
+            if self.holding:
+                self.holding = False
+                self.runner.slots.give()
+
+    def check(self) -> None:
+        """Raise `UsageError` when the task's code has ended: nobody would wait for a child of it."""
+        if self.ended:
+            raise UsageError(
+                f"node {self.task.node!r} has ended, so it can call no agent any more",
+                hint="await every agent before the node returns",
+            )
+
+    def _needs_slot(self) -> bool:
+        return not (self._children or self.holding or self.ended)
 
 
 def current_frame() -> Frame | None:
@@ -148,6 +189,7 @@ class Runner:
         self._threads = Threads()
         self._cancellable: set[asyncio.Task[None]] = set()
         self._failure: BaseException | None = None
+        self._unbegun: set[str] = set()
         self._warned: set[tuple[str, str]] = set()
 
     async def drive(self) -> None:
@@ -171,7 +213,7 @@ class Runner:
             while self._failure is None and (ready := self.ledger.ready()):
                 for task in ready:
                     self._begin(group, task)
-        except Exception as error:  # noqa: BLE001 - a step that cannot be folded ends the run like a failed node
+        except Exception as error:  # noqa: BLE001 - whatever keeps the next step from starting ends the run
             self._stop(error)
 
     def _begin(self, group: asyncio.TaskGroup, task: Task) -> None:
@@ -185,11 +227,26 @@ class Runner:
             self.emit(TaskRemembered(clock(), task.id))
             self._settle(task, result)
             return
-        attempt = group.create_task(self._attempt(group, task, node))
+        self._unbegun.add(task.id)
+        work = self._attempt(group, task, node)
+        try:
+            attempt = group.create_task(work)
+        except RuntimeError:  # the run is being cancelled from outside; the group takes no more
+            work.close()
+            self._unattempted(task)
+            return
         self._cancellable.add(attempt)
         attempt.add_done_callback(self._cancellable.discard)
+        attempt.add_done_callback(lambda _: self._unattempted(task))
+
+    def _unattempted(self, task: Task) -> None:
+        """Say that a task was cancelled before its code began, if it was: then it could not say so itself."""
+        if task.id in self._unbegun:
+            self._unbegun.discard(task.id)
+            self.emit(TaskCancelled(clock(), task.id))
 
     async def _attempt(self, group: asyncio.TaskGroup, task: Task, node: Node) -> None:
+        self._unbegun.discard(task.id)
         frame = Frame(self, task)
         _frame.set(frame)
         try:
@@ -199,18 +256,27 @@ class Runner:
             self.emit(TaskFinished(ended, task.id, tuple(dict.fromkeys(key for key, _ in result.writes))))
             if self._wait_for_disk:
                 await on_disk(ticket)
-            if self._failure is None:
-                self._settle(task, result)
         except asyncio.CancelledError as cancelled:
             self.emit(TaskCancelled(clock(), task.id))
             if not _was_cancelled():  # the node raised it by itself; nobody asked it to stop
                 self._stop(_noted(cancelled, task))
             raise
-        except Exception as error:  # noqa: BLE001 - `drive` raises it when the siblings have ended
+        except BaseException as error:
             self.emit(TaskFailed(clock(), task.id, _brief(error)))
-            self._stop(_noted(error, task))
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                raise
+            self._stop(_noted(error, task))  # `drive` raises it when the siblings have ended
         else:
-            self._launch(group)
+            self._go_on(group, task, result)
+
+    def _go_on(self, group: asyncio.TaskGroup, task: Task, result: Result) -> None:
+        try:
+            if self._failure is None:
+                self._settle(task, result)
+        except Exception as error:  # noqa: BLE001 - a step that cannot be folded ends the run like a failed node
+            error.add_note(f"at the end of step {task.step}")
+            self._stop(error)
+        self._launch(group)
 
     def _settle(self, task: Task, result: Result) -> None:
         if self.ledger.finish(task, result):
@@ -233,7 +299,7 @@ class Runner:
             self.emit(TaskStarted(clock(), frame.task.id, waited_for=self._limit_name(waited)))
             return await self._result(frame.task, node)
         finally:
-            frame.end()
+            await frame.end()
 
     async def _result(self, task: Task, node: Node) -> Result:
         writes: tuple[Write, ...] = ()
@@ -278,50 +344,73 @@ class Runner:
     ) -> Mapping[str, Any]:
         """What `work(task id)` answers, as plain data: run under a slot of its own, kept, and never asked twice.
 
-        The answer is on disk before it is returned. An answer that was kept by an earlier sitting is returned
-        without running `work`, if it is an answer to the same `fingerprint`.
+        The answer is on disk before it is returned. An answer to the same `fingerprint` that was kept by an earlier
+        sitting is returned without running `work`. May be awaited in any event loop: a blocking node can have one of
+        its own.
         """
-        task_id = frame.child_id(name)
-        parent = frame.task
-        self.emit(TaskQueued(clock(), task_id, name, parent.step, "agent", (), parent.id, label))
-        known = self.journal.recall_child(task_id)
-        if known is not None and known["fingerprint"] == fingerprint:
-            self.emit(TaskRemembered(clock(), task_id))
+
+        async def called() -> Mapping[str, Any]:
+            frame.check()
+            child = Task(frame.child_id(name, fingerprint), name, frame.task.step)
+            return await frame.own(self._called(frame, child, work, label, fingerprint))
+
+        if asyncio.get_running_loop() is self.loop:
+            return await called()
+        return await asyncio.wrap_future(self._from_outside(frame, called))
+
+    async def _called(
+        self,
+        parent: Frame,
+        child: Task,
+        work: Callable[[str], Awaitable[Mapping[str, Any]]],
+        label: str,
+        fingerprint: str,
+    ) -> Mapping[str, Any]:
+        self.emit(TaskQueued(clock(), child.id, child.node, child.step, "agent", (), parent.task.id, label))
+        known = self.journal.recall_child(child.id)
+        if known is not None:
+            self.emit(TaskRemembered(clock(), child.id))
             remembered: Mapping[str, Any] = known["answer"]
             return remembered
-        if known is not None:
-            self.emit(Noticed(clock(), f"agent {name!r} is asked something else than before; it is run anew", task_id))
-        frame.pause()
+        parent.pause()
         try:
-            answer = await self._child(task_id, work)
+            answer = await self._child(child, work)
             ended = clock()
-            ticket = self.journal.keep_child(task_id, name, parent, {"fingerprint": fingerprint, "answer": answer})
-            await on_disk(ticket)
+            record = {"fingerprint": fingerprint, "answer": answer}
+            await on_disk(self.journal.keep_child(child.id, child.node, parent.task, record))
         except BaseException as error:
-            self.emit(_ending(task_id, error))
-            await frame.proceed()
+            self.emit(_ending(child.id, error))
+            await parent.proceed()
             raise
-        self.emit(TaskFinished(ended, task_id))
-        await frame.proceed()
+        self.emit(TaskFinished(ended, child.id))
+        await parent.proceed()
         return answer
 
-    async def _child(self, task_id: str, work: Callable[[str], Awaitable[Mapping[str, Any]]]) -> Mapping[str, Any]:
+    async def _child(self, child: Task, work: Callable[[str], Awaitable[Mapping[str, Any]]]) -> Mapping[str, Any]:
+        frame = Frame(self, child)  # an agent can call agents, too, and gives its slot back to them
+        _frame.set(frame)
         waited = await self.slots.take()
+        frame.holding = True
         try:
-            self.emit(TaskStarted(clock(), task_id, waited_for=self._limit_name(waited)))
-            return await work(task_id)
+            self.emit(TaskStarted(clock(), child.id, waited_for=self._limit_name(waited)))
+            return await work(child.id)
         finally:
-            self.slots.give()
+            await frame.end()
 
-    def from_thread(self, awaitable: Callable[[], Awaitable[Any]]) -> Any:
+    def from_thread(self, awaitable: Callable[[], Awaitable[T]]) -> T:
         """Await something on the run's loop from the thread of a blocking node."""
+        frame = current_frame()
+        assert frame is not None, "only the code of a task has a runner to ask"
+        return self._from_outside(frame, awaitable).result()
+
+    def _from_outside(self, frame: Frame, awaitable: Callable[[], Awaitable[T]]) -> Future[T]:
+        frame.check()  # a thread can outlive its run, whose loop may be closed
         assert self.loop is not None, "a frame exists only while its runner drives"
 
-        async def within() -> Any:
+        async def within() -> T:
             return await awaitable()
 
-        future: Future[Any] = asyncio.run_coroutine_threadsafe(within(), self.loop)
-        return future.result()
+        return asyncio.run_coroutine_threadsafe(within(), self.loop)
 
 
 def _ending(task_id: str, error: BaseException) -> Event:

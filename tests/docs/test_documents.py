@@ -29,7 +29,7 @@ def test_the_python_of_a_document_runs_from_top_to_bottom(
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {"__name__": "document"}
     for block in blocks(document, "python"):
-        exec(compile(block, document.name, "exec", dont_inherit=True), namespace)  # noqa: S102 - our own documents
+        exec(compile(block, document.name, "exec", dont_inherit=True), namespace)
     if document.name == "README.md":
         assert capsys.readouterr().out.endswith("PARALLEL\n")
 

@@ -40,9 +40,7 @@ def test_the_agents_really_look_at_the_folder(fanfold: Command, project: Path) -
     assert "its purpose is to never lose one" in told["report"]
 
 
-def test_with_one_at_a_time_the_rendezvous_fails_and_the_verdict_is_sequential(
-    fanfold: Command, project: Path
-) -> None:
+def test_with_one_at_a_time_the_rendezvous_fails_and_the_verdict_is_sequential(fanfold: Command, project: Path) -> None:
     told = fanfold.json("demo", "--json", "--no-seed", "--max-concurrency", "1")
     assert told["verdict"] == "SEQUENTIAL"
     assert told["peak"] == 1
@@ -56,7 +54,10 @@ def test_after_kill_9_a_resume_asks_no_agent_twice(fanfold: Command, project: Pa
     fanfold.env = {"OPENAI_BASE_URL": server.openai_url, "OPENAI_API_KEY": "made-up"}
     process = fanfold.start("demo", "--no-seed", "--quiet", "--model", "openai:scripted")
     finished = AGENTS - {"sydney-monitor"}
-    until(lambda: fanfold.kept(agents=True) == finished and any(c.agent == "sydney-monitor" for c in server.journal), process)
+    until(
+        lambda: fanfold.kept(agents=True) == finished and any(c.agent == "sydney-monitor" for c in server.journal),
+        process,
+    )
     kill(process)
     before = len(server.journal)
 

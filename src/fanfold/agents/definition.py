@@ -31,6 +31,7 @@ import stat
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -486,7 +487,9 @@ class Catalogue:
         _shelve(objects, entries, problems)
         for label, folder, origin in _places(cwd.resolve(), _home(home)):
             places.append(label)
-            _shelve(_load_folder(folder, origin, problems), entries, problems)
+            found, troubles = _packaged() if folder == PACKAGED else _load_folder(folder, origin)
+            problems += troubles
+            _shelve(found, entries, problems)
         return cls(entries, tuple(problems), tuple(places))
 
     def get(self, name: str) -> AgentDefinition:
@@ -552,9 +555,16 @@ def _shelve(found: Iterable[_Entry], entries: dict[str, _Entry], problems: list[
                 )
 
 
-def _load_folder(folder: Path, origin: str, problems: list[Problem]) -> list[_Entry]:
-    """Read every file below a folder; what cannot be used is among the problems, too."""
+@cache
+def _packaged() -> tuple[list[_Entry], list[Problem]]:
+    """The agents that come with fanfold, which do not change while it runs."""
+    return _load_folder(PACKAGED, "packaged")
+
+
+def _load_folder(folder: Path, origin: str) -> tuple[list[_Entry], list[Problem]]:
+    """Every file below a folder; what cannot be used is among the problems, too."""
     found: list[_Entry] = []
+    problems: list[Problem] = []
     for path in _files(folder, problems):
         text = ""
         try:
@@ -568,7 +578,7 @@ def _load_folder(folder: Path, origin: str, problems: list[Problem]) -> list[_En
         else:
             found.append(definition)
             problems += [Problem(path, notice) for notice in definition.notices]
-    return found
+    return found, problems
 
 
 def _files(folder: Path, problems: list[Problem]) -> Iterator[Path]:

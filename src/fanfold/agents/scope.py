@@ -12,7 +12,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +21,7 @@ from fanfold.agents.backends.model import ModelBackend, check_name
 from fanfold.agents.backends.python import PythonAgent, PythonBackend
 from fanfold.agents.definition import AgentDefinition, Catalogue
 from fanfold.agents.workspace import Workspace
-from fanfold.errors import AgentError, MissingExtraError, UsageError
+from fanfold.errors import AgentError, AgentFileError, MissingExtraError, UsageError
 from fanfold.run import Runner
 
 REHEARSAL: Final = "rehearsal"
@@ -42,6 +42,7 @@ class Scope:
     functions: Mapping[str, Callable[[str], Any]]
     model: Any
     workspace: str | Path | None
+    _said: list[str] = field(default_factory=list, compare=False, repr=False)
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Scope:
@@ -77,21 +78,51 @@ class Scope:
 
         Only where the user has named a model may an agent's file choose another one.
         """
-        model = named or self.model or os.environ.get("FANFOLD_MODEL")
+        model = named or self.model or os.environ.get("FANFOLD_MODEL") or None
+        if model is None:
+            self._say_rehearsal()
         if model is None or model == REHEARSAL:
-            if model is None:
-                _say_rehearsal()
             return rehearsal()
+        if not isinstance(model, str):
+            return _server_of(model)
         own = definition.model
-        if isinstance(model, str) and not named and own and own not in ALIASES:
-            model = own
-        if isinstance(model, str):
-            check_name(model)
+        if not named and own and own not in ALIASES:
+            return _checked(own, definition)
+        check_name(model)
         return model
 
     def folder(self, named: str | Path | None) -> Workspace:
         """The folder that the agent may look at: of the call, else of the run, else the working directory."""
         return Workspace(Path(named or self.workspace or Path.cwd()))
+
+    def _say_rehearsal(self) -> None:
+        if self._said:
+            return
+        self._said.append(REHEARSAL)
+        warnings.warn(
+            "no model was named, so the rehearsal model answers: it quotes what the agent's tools find and asks no "
+            "language model. Name one with model='anthropic:...', model='openai:...' or FANFOLD_MODEL; "
+            "model='rehearsal' says that this is meant.",
+            RehearsalWarning,
+            stacklevel=4,
+        )
+
+
+def _server_of(model: Any) -> Any:
+    if not isinstance(getattr(model, "url", None), str):
+        raise UsageError(
+            f"model= is {model!r:.80}, which is neither a name nor a server",
+            hint="name it as provider:model, or give a server that has a url, such as fanfold.testing.ModelServer",
+        )
+    return model
+
+
+def _checked(own: str, definition: AgentDefinition) -> str:
+    try:
+        check_name(own)
+    except UsageError as error:
+        raise AgentFileError(f"agent {definition.name!r}: {error.args[0]}", hint=error.hint) from error
+    return own
 
 
 _rehearsing = threading.Lock()
@@ -113,16 +144,6 @@ def rehearsal() -> Any:
             server.start()
             _server.append(server)
         return _server[0]
-
-
-def _say_rehearsal() -> None:
-    warnings.warn(
-        "no model was named, so the rehearsal model answers: it quotes what the agent's tools find and asks no "
-        "language model. Name one with model='anthropic:...', model='openai:...' or FANFOLD_MODEL; "
-        "model='rehearsal' says that this is meant.",
-        RehearsalWarning,
-        stacklevel=4,
-    )
 
 
 def _home() -> Path | None:

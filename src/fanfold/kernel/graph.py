@@ -1,6 +1,6 @@
 """The builder: nodes and edges as a user declares them, and the validation that makes a plan of them.
 
-What is wrong with one call alone (a name twice, a name that is reserved) is raised by that call. What can only be
+What is wrong with one call alone (a name twice, an edge out of END) is raised by that call. What can only be
 judged of the whole (an edge to nowhere, no way in) is collected and raised together by `plan()`.
 """
 
@@ -10,13 +10,13 @@ import functools
 import inspect
 import typing
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Literal, get_args, get_origin
 
 from fanfold.errors import GraphError, did_you_mean
-from fanfold.kernel.channels import BinaryOperatorAggregate, Channel, LastValue
+from fanfold.kernel.channels import Channel, LastValue
 from fanfold.kernel.plan import Join, Node, Plan, Route
-from fanfold.kernel.schema import Schema, input_schema, read_schema
+from fanfold.kernel.schema import Schema, hints_of, input_schema, read_schema
 from fanfold.types import END, START
 
 Action: typing.TypeAlias = Callable[..., Any]
@@ -39,6 +39,7 @@ class Builder:
     """A graph under construction. Every method returns the builder, so that calls can be chained."""
 
     state_schema: Any
+    _: KW_ONLY
     input_schema: Any = None
     output_schema: Any = None
     _nodes: dict[str, _Declared] = field(default_factory=dict, init=False)
@@ -69,12 +70,22 @@ class Builder:
         return self
 
     def add_edge(self, start: str | Sequence[str], end: str) -> typing.Self:
-        """Run `end` after `start`; with a list, after all of them have run, in whichever steps."""
+        """Run `end` after `start`; with a list, after all of them have run, in whichever steps.
+
+        Raises `ValueError` for an edge that leaves END or enters START.
+        """
         if isinstance(start, str):
+            _check_ends(start, [end])
             self._edges[start, end] = None
         elif not start:
             raise GraphError(f"the join to {end!r} waits for no node: name at least one")
+        elif START in start:
+            raise GraphError(
+                f"the join to {end!r} waits for START, which runs once and before everything; leave it out"
+            )
         else:
+            for member in start:
+                _check_ends(member, [end])
             self._joins.append((tuple(start), end))
         return self
 
@@ -90,10 +101,12 @@ class Builder:
         one, a `Literal` return annotation limits them. Raises `ValueError` for a second path of one name.
         """
         name = _name_of(path)
+        targets = _targets(path, path_map)
+        _check_ends(source, () if targets is None else targets.values())
         branches = self._branches.setdefault(source, {})
         if name in branches:
             raise GraphError(f"node {source!r} has a conditional edge named {name!r} already")
-        branches[name] = _Branch(path, _targets(path, path_map))
+        branches[name] = _Branch(path, targets)
         return self
 
     def add_sequence(self, nodes: Iterable[Action | tuple[str, Action]]) -> typing.Self:
@@ -132,7 +145,7 @@ class Builder:
         """The frozen plan. Raises `GraphError` with every problem of the graph at once."""
         if problems := self.problems():
             raise GraphError(problems)
-        joins = tuple(Join(frozenset(members), target) for members, target in self._joins)
+        joins = tuple(Join(frozenset(members), target) for members, target in self._joins if target != END)
         start = self._node(START, None, self._schema, 0, joins)
         nodes = {START: start}
         for order, (node, declared) in enumerate(self._nodes.items(), start=1):
@@ -184,17 +197,9 @@ class Builder:
             raise GraphError(f"node name {name!r} contains {bad!r}, which separates the parts of a task's path")
 
     def _misnamed(self, starts: Sequence[str], end: str) -> Iterable[str]:
-        for start in starts:
-            if start == END:
-                yield "END cannot be the start of an edge"
-            elif start != START and start not in self._nodes:
-                yield self._unknown(start)
-            elif start == START and len(starts) > 1:
-                yield "START cannot be a member of a join; it runs once, before everything"
-        if end == START:
-            yield "START cannot be the end of an edge"
-        elif end != END and end not in self._nodes:
-            yield self._unknown(end)
+        for name in (*starts, end):
+            if name not in (START, END) and name not in self._nodes:
+                yield f"names node {name!r}, which does not exist{did_you_mean(name, self._nodes)}"
 
     def _branch_problems(self) -> Iterable[str]:
         for source, branches in self._branches.items():
@@ -203,12 +208,16 @@ class Builder:
                 whys = dict.fromkeys(why for target in targets or [END] for why in self._misnamed([source], target))
                 yield from (f"conditional edge {name!r} of {source!r}: {why}" for why in whys)
 
-    def _unknown(self, name: str) -> str:
-        return f"names node {name!r}, which does not exist{did_you_mean(name, self._nodes)}"
-
 
 def _is_plain(channel: Channel) -> bool:
-    return isinstance(channel, LastValue) and not isinstance(channel, BinaryOperatorAggregate)
+    return isinstance(channel, LastValue)
+
+
+def _check_ends(start: str, ends: Iterable[str]) -> None:
+    if start == END:
+        raise GraphError("END cannot be the start of an edge; nothing runs after it")
+    if START in ends:
+        raise GraphError(f"START cannot be the end of an edge from {start!r}; it runs once and before everything")
 
 
 def _name_of(action: Any) -> str:
@@ -227,8 +236,5 @@ def _targets(path: Action, path_map: Mapping[Hashable, str] | Sequence[str] | No
         return dict(path_map)
     if path_map is not None:
         return {name: name for name in path_map}
-    try:
-        answer = typing.get_type_hints(path).get("return")
-    except Exception:  # noqa: BLE001 - an annotation that cannot be resolved limits nothing; it is no error
-        return None
+    answer = hints_of(path).get("return")
     return {name: name for name in get_args(answer)} if get_origin(answer) is Literal else None

@@ -124,7 +124,9 @@ class Ledger:
 
     def preview(self, task: Task, writes: Sequence[Write], route: Route) -> Any:
         """The state as a conditional edge of the task's node sees it: with the task's own writes applied."""
-        return self._shaped(route.schema, self._folded([(task.node, writes)]))
+        # A reducer may change the value in place, and this is only a look: it gets a value of its own.
+        values = {**self._values, **{key: own(self._values[key]) for key, _ in writes if key in self._values}}
+        return self._shaped(route.schema, self._folded([(task.node, writes)], values))
 
     def values(self, schema: Schema | None = None) -> Any:
         """The keys of `schema` (default: the graph's output) that have a value, as a copy; for a root, the value."""
@@ -142,14 +144,14 @@ class Ledger:
 
     def begin(self, value: Any) -> None:
         """Fold the input and start at START. Raises `EmptyInputError` when it sets none of the graph's keys."""
-        known = [(key, item) for key, item in updates_of(value, self.plan.input) if key in self.plan.channels]
+        known = [(key, item) for key, item in updates_of(value, self.plan.input) if key in self.plan.input.channels]
         if not known:
             listed = ", ".join(sorted(self.plan.input.channels))
             raise EmptyInputError(
                 f"the input {value!r:.100} sets no key of graph {self.plan.name!r}",
                 hint=f"its keys are: {listed}",
             )
-        self._values = self._folded([("the input", known)])
+        self._values = self._folded([("the input", known)], self._values)
         self.step += 1
         self._first = self.step
         self._open([Task(self._id(self.step, START, None), START, self.step)])
@@ -164,7 +166,7 @@ class Ledger:
         self._joins = tuple(dict(seen) for seen in snapshot.joins)
         self._first = snapshot.step
         self.step = snapshot.step + 1
-        self._open(snapshot.tasks)
+        self._open([task for task in snapshot.tasks if task.node in self.plan.nodes])
 
     def finish(self, task: Task, result: Result) -> bool:
         """Record a task's result; with the last of a step, fold the step. True when a step was folded.
@@ -181,7 +183,7 @@ class Ledger:
 
     def _advance(self) -> None:
         done = sorted(self._tasks.values(), key=lambda task: task.order)
-        self._values = self._folded([(task.node, self._results[task.id].writes) for task in done])
+        self._values = self._folded([(task.node, self._results[task.id].writes) for task in done], self._values)
         following = _Next()
         for task in done:
             self._follow(task, self._results[task.id], following)
@@ -225,17 +227,17 @@ class Ledger:
         self._tasks = {task.id: task for task in tasks}
         self._fresh = list(tasks)
 
-    def _folded(self, batches: Sequence[tuple[str, Sequence[Write]]]) -> dict[str, Any]:
-        """The values with all writes of `batches` folded in; the values themselves stay as they are."""
+    def _folded(self, batches: Sequence[tuple[str, Sequence[Write]]], values: Mapping[str, Any]) -> dict[str, Any]:
+        """`values` with all writes of `batches` folded in; the mapping itself stays as it is."""
         updates: dict[str, list[Any]] = {}
         for _, writes in batches:
             for key, value in writes:
-                if key in self._values:
+                if key in values:
                     updates.setdefault(key, []).append(value)
-        folded = dict(self._values)
-        for key, values in updates.items():
+        folded = dict(values)
+        for key, batch in updates.items():
             try:
-                folded[key] = self.plan.channels[key].fold(folded[key], values)
+                folded[key] = self.plan.channels[key].fold(folded[key], batch)
             except ConflictError as conflict:
                 raise InvalidUpdateError(f"{_writers(key, batches)} wrote key {key!r}, which {conflict}") from None
             except Exception as error:

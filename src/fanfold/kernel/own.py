@@ -15,15 +15,26 @@ _LEAVES: Final = frozenset({str, int, float, bool, bytes, complex, type(None)})
 
 def own(value: Any) -> Any:
     """A copy of `value` that shares nothing which can be changed in place, as far as its objects allow that."""
+    try:
+        return _own(value)
+    except RecursionError:  # a container that contains itself; slower, but it keeps track of what it has copied
+        return _deep(value)
+
+
+def _own(value: Any) -> Any:
     kind = type(value)
     if kind in _LEAVES:
         return value
     if kind is dict:
-        return {key: item if type(item) in _LEAVES else own(item) for key, item in value.items()}
+        return {key: item if type(item) in _LEAVES else _own(item) for key, item in value.items()}
     if kind is list:
-        return [item if type(item) in _LEAVES else own(item) for item in value]
+        return [item if type(item) in _LEAVES else _own(item) for item in value]
     if kind is tuple:
-        return tuple([own(item) for item in value])
+        return tuple([_own(item) for item in value])
+    return _deep(value)
+
+
+def _deep(value: Any) -> Any:
     try:
         return copy.deepcopy(value)
     except Exception:  # noqa: BLE001 - objects refuse to be copied in many ways, and all of them mean the same

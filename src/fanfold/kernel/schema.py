@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, NotRequired, Required, get_args, get_origin, get_type_hints
@@ -46,7 +45,7 @@ def read_schema(declared: Any) -> Schema:
     elif hasattr(declared, "model_fields"):
         hints = {name: hints[name] for name in declared.model_fields}
     channels = {name: _channel(name, hint) for name, hint in hints.items()}
-    shape = _mapping if typing.is_typeddict(declared) else _constructor(declared)
+    shape = _mapping if _is_typed_dict(declared) else _constructor(declared)
     return Schema(declared, channels, hints, shape)
 
 
@@ -55,12 +54,17 @@ def input_schema(action: Callable[..., Any]) -> Schema | None:
     parameters = _parameters(action)
     if not parameters:
         return None
+    hint = hints_of(action).get(parameters[0].name)
+    return read_schema(hint) if _is_type(hint) and _has_keys(hint) else None
+
+
+def hints_of(action: Callable[..., Any]) -> Mapping[str, Any]:
+    """The annotations of a function, a partial of one, or an object that can be called."""
     function = action if inspect.isroutine(action) else type(action).__call__
     try:
-        hint = get_type_hints(getattr(action, "func", function), include_extras=True).get(parameters[0].name)
+        return get_type_hints(getattr(action, "func", function), include_extras=True)
     except Exception:  # noqa: BLE001 - an annotation that cannot be resolved declares nothing; it is no error
-        return None
-    return read_schema(hint) if _is_type(hint) and _has_keys(hint) else None
+        return {}
 
 
 def updates_of(value: Any, schema: Schema) -> tuple[tuple[str, Any], ...]:
@@ -74,11 +78,18 @@ def updates_of(value: Any, schema: Schema) -> tuple[tuple[str, Any], ...]:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return tuple((field.name, getattr(value, field.name)) for field in dataclasses.fields(value))
     if hasattr(type(value), "model_fields"):
-        return tuple((name, getattr(value, name)) for name in value.model_fields_set)
+        return tuple(
+            (name, item) for name in type(value).model_fields if _is_meant(name, item := getattr(value, name), value)
+        )
     raise InvalidUpdateError(
         f"expected a dictionary of keys to write, got {type(value).__name__}: {value!r:.100}",
         hint="return a dictionary such as {'key': value}, or None to write nothing",
     )
+
+
+def _is_meant(name: str, item: Any, model: Any) -> bool:
+    """Whether a model's field is a write: all are, except a None that is only there by default."""
+    return item is not None or name in model.model_fields_set or type(model).model_fields[name].default is not None
 
 
 def _parameters(action: Callable[..., Any]) -> list[inspect.Parameter]:
@@ -94,22 +105,33 @@ def _is_type(declared: Any) -> bool:
 
 def _has_keys(declared: Any) -> bool:
     return isinstance(declared, type) and (
-        typing.is_typeddict(declared) or dataclasses.is_dataclass(declared) or hasattr(declared, "model_fields")
+        _is_typed_dict(declared) or dataclasses.is_dataclass(declared) or hasattr(declared, "model_fields")
     )
 
 
+def _is_typed_dict(declared: type) -> bool:
+    # `typing.is_typeddict` does not know those of typing_extensions, which are classes of another kind.
+    return issubclass(declared, dict) and hasattr(declared, "__total__")
+
+
 def _channel(name: str, hint: Any) -> Channel:
-    while get_origin(hint) in (Required, NotRequired):
-        (hint,) = get_args(hint)
+    hint = _unqualified(hint)
     if get_origin(hint) is not Annotated:
         return LastValue(hint)
     plain, *extras = get_args(hint)
+    plain = _unqualified(plain)
     reducer = extras[-1]
     if not callable(reducer):
         return LastValue(plain)
     if not _takes_two(reducer):
         raise ValueError(f"the reducer of key {name!r}, {reducer!r}, must take two arguments: (value, update)")
     return BinaryOperatorAggregate(plain, reducer)
+
+
+def _unqualified(hint: Any) -> Any:
+    while get_origin(hint) in (Required, NotRequired):
+        (hint,) = get_args(hint)
+    return hint
 
 
 def _takes_two(reducer: Callable[..., Any]) -> bool:

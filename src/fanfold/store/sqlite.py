@@ -44,7 +44,7 @@ _Work: TypeAlias = Callable[[sqlite3.Connection], T]
 _EMPTY: Final = object()
 _TRIES_TO_SWITCH: Final = 100
 
-# What a value raises that SQLite cannot take: a text with a lone surrogate, an id that is no text, data that is no JSON.
+# What is raised over a value that cannot be written: half a character, an id that is no text, data that is no JSON.
 _UNFIT: Final = (
     TypeError,
     ValueError,
@@ -166,7 +166,7 @@ class SqliteStore:
             if current and current != owner and owners.alive(current) and not take_over:
                 raise ThreadBusyError(
                     f"thread {thread_id!r} is being run by {owners.describe(current)}",
-                    hint="wait for it to end, or stop it; where it is gone for certain, take_over=True takes the thread",
+                    hint="wait for it to end, or stop it; where it is surely gone, take_over=True takes the thread",
                 )
             connection.execute(_sql()["claim"], {"thread": thread_id, "owner": owner})
             return _standing(lambda name, values: connection.execute(_sql()[name], values).fetchall(), thread_id)

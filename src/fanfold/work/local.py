@@ -42,7 +42,7 @@ class Threads:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(MOST_THREADS, thread_name_prefix="fanfold-node")
         context = contextvars.copy_context()
-        value = await asyncio.get_running_loop().run_in_executor(self._pool, lambda: context.run(action, *args))
+        value = await asyncio.get_running_loop().run_in_executor(self._pool, context.run, _called, action, args)
         return await value if inspect.isawaitable(value) else value
 
     def close(self, *, wait: bool) -> None:
@@ -50,3 +50,10 @@ class Threads:
         if self._pool is not None:
             self._pool.shutdown(wait=wait, cancel_futures=True)
             self._pool = None
+
+
+def _called(action: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    try:
+        return action(*args)
+    except StopIteration as stop:  # no future can carry one, so it would never arrive and its caller wait for ever
+        raise RuntimeError("a blocking function raised StopIteration") from stop
