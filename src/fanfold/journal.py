@@ -214,13 +214,19 @@ def replay(ledger: Ledger, journal: Journal, codec: Codec, found: ThreadRecord, 
     ledger.restore(snapshot)
     while not ledger.over:
         tasks = ledger.pending()
-        known = [journal.recall(task) for task in tasks]
+        known = [_known(ledger.plan, journal, task) for task in tasks]
         results = [result for result in known if result is not None]
         _check_nodes(ledger.plan, (goal for result in results for goal in result.goto), thread_id)
         if len(results) < len(tasks):
             return
         for task, result in zip(tasks, results, strict=True):
             ledger.finish(task, result)
+
+
+def _known(plan: Plan, journal: Journal, task: Task) -> Result | None:
+    node = plan.nodes[task.node]
+    nothing_to_run = node.action is None and not node.routes  # START with plain edges only, which is never kept
+    return Result() if nothing_to_run else journal.recall(task)
 
 
 def _check_fits(plan: Plan, snapshot: Snapshot, thread_id: str) -> None:

@@ -149,8 +149,8 @@ class Frame:
         """Raise `UsageError` when the task's code has ended: nobody would wait for a child of it."""
         if self.ended:
             raise UsageError(
-                f"node {self.task.node!r} has ended, so it can call no agent any more",
-                hint="await every agent before the node returns",
+                f"{self.task.node!r} has ended, so it can call no agent any more",
+                hint="await every agent before returning",
             )
 
     def _needs_slot(self) -> bool:
@@ -158,7 +158,7 @@ class Frame:
 
 
 def current_frame() -> Frame | None:
-    """The frame of the node that is running this code, or None outside of any run."""
+    """The frame of the node or agent that is running this code, or None outside of any run."""
     return _frame.get()
 
 

@@ -11,6 +11,7 @@ import os
 import threading
 import warnings
 import weakref
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any, Final
 from fanfold.agents.backends.base import Backend
 from fanfold.agents.backends.model import ModelBackend, check_name
 from fanfold.agents.backends.python import PythonAgent, PythonBackend
-from fanfold.agents.definition import AgentDefinition, Catalogue
+from fanfold.agents.definition import AgentDefinition, Catalogue, folded
 from fanfold.agents.workspace import Workspace
 from fanfold.errors import AgentError, AgentFileError, MissingExtraError, UsageError
 from fanfold.run import Runner
@@ -55,6 +56,9 @@ class Scope:
                 )
         python = [agent for agent in agents if isinstance(agent, PythonAgent)]
         registered = tuple(agent.definition if isinstance(agent, PythonAgent) else agent for agent in agents)
+        for name, often in Counter(folded(definition.name) for definition in registered).items():
+            if often > 1:
+                raise UsageError(f"agents= holds {often} agents of the name {name!r}", hint="give each its own name")
         return cls(
             catalogue=Catalogue.load(Path.cwd(), _home(), registered),
             functions={agent.definition.name: agent.function for agent in python},
@@ -160,6 +164,6 @@ def scope_of(runner: Runner | None) -> Scope:
     """The scope of a run, made when its first agent is called; without a run, a new one."""
     if runner is None:
         return Scope.of({})
-    if runner not in _scopes:
-        _scopes[runner] = Scope.of(runner.settings)
-    return _scopes[runner]
+    scope = _scopes.get(runner)
+    # Of two threads that make one at the same time both use the same.
+    return scope if scope is not None else _scopes.setdefault(runner, Scope.of(runner.settings))

@@ -75,6 +75,8 @@ class Task:
             value = getattr(self, name)
             if not isinstance(value, str) or not value.strip():
                 raise UsageError(f"Task: {name} must be a text that is not empty, and it is {value!r:.80}")
+        if not isinstance(self.description, str):
+            raise UsageError(f"Task: description must be a text, and it is {self.description!r:.80}")
 
     def __await__(self) -> Generator[Any, None, TaskResult]:
         return self._asked().__await__()

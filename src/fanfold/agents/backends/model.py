@@ -43,6 +43,7 @@ PROVIDERS: Final = {"anthropic": "ANTHROPIC", "openai": "OPENAI"}
 REHEARSAL_MODEL: Final = "rehearsal"
 DEFAULT_MAX_TURNS: Final = 25
 LONGEST_DETAIL: Final = 120
+LONGEST_REASON: Final = 500
 
 _importing = threading.Lock()
 
@@ -207,7 +208,7 @@ def _progress(call: Call, step: Any) -> Iterator[Progress]:
         clock(), call.task, response.model_name or "", usage.input_tokens or 0, usage.output_tokens or 0
     )
     for part in response.tool_calls:
-        yield ToolCalled(clock(), call.task, part.tool_name, _shortened(part.args_as_json_str()))
+        yield ToolCalled(clock(), call.task, part.tool_name, _shortened(part.args_as_json_str(), LONGEST_DETAIL))
 
 
 def _answer(call: Call, result: Any, tools: int) -> Answer:
@@ -227,8 +228,8 @@ def _answer(call: Call, result: Any, tools: int) -> Answer:
     )
 
 
-def _shortened(text: str) -> str:
-    return text if len(text) <= LONGEST_DETAIL else text[: LONGEST_DETAIL - 4] + " ..."
+def _shortened(text: str, longest: int) -> str:
+    return text if len(text) <= longest else text[: longest - 4] + " ..."
 
 
 @contextmanager
@@ -240,7 +241,7 @@ def _explained(call: Call) -> Iterator[None]:
     try:
         yield
     except vendor.ModelHTTPError as error:
-        raise _refusal(who, call, error.status_code, error) from error
+        raise _refusal(who, call, error.status_code, _said(error.body)) from error
     except vendor.UsageLimitExceeded as error:
         raise AgentError(f"{who} and was stopped: {error}", hint="raise maxTurns in the agent's file") from error
     except vendor.ModelAPIError as error:
@@ -252,14 +253,24 @@ def _explained(call: Call) -> Iterator[None]:
         raise ModelAnswerError(f"{who}, and the answer cannot be used: {error}") from error
 
 
-def _refusal(who: str, call: Call, status: int, error: Exception) -> ModelError:
+def _refusal(who: str, call: Call, status: int, said: str) -> ModelError:
     if status in (401, 403):
         return ModelKeyError(f"{who}, and the key was refused ({status})", hint=f"check {_key_variable(call)}")
     if status == 429:
-        return ModelRateError(f"{who} too often ({status}): {error}", hint="ask fewer at once: --max-concurrency")
+        return ModelRateError(f"{who} too often ({status}){said}", hint="ask fewer at once: --max-concurrency")
     if status >= 500:
-        return ModelUnavailableError(f"{who}, which failed on its own side ({status}): {error}", hint="try again later")
-    return ModelError(f"{who}, which refused the request ({status}): {error}")
+        return ModelUnavailableError(f"{who}, which failed on its own side ({status}){said}", hint="try again later")
+    return ModelError(
+        f"{who}, which refused the request ({status}){said}",
+        hint="does the provider have a model of that name, and may this key use it?",
+    )
+
+
+def _said(body: object) -> str:
+    """What the server said about it: the message inside the vendors' JSON, or what there is."""
+    inner = body.get("error", body) if isinstance(body, dict) else body
+    message = inner.get("message", inner) if isinstance(inner, dict) else inner
+    return f": {_shortened(str(message), LONGEST_REASON)}" if message else ""
 
 
 def _name(model: Any) -> str:

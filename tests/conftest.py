@@ -1,0 +1,77 @@
+"""What holds for every test: nothing of this machine's user, and no connection beyond it.
+
+Variables that name vendors, keys or proxies are gone and HOME is an empty folder, so that no test can find a key, an
+agent file or a setting of whoever runs it. Whatever tries to leave the loopback address is stopped, and the test in
+which that happened fails, also when the code under test has caught the error.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+FOREIGN = ("ANTHROPIC_", "CLAUDE", "OPENAI_", "FANFOLD_")
+FOREIGN_ENDS = ("_API_KEY", "_PROXY")
+
+_left: list[str] = []
+
+
+class LeftTheMachineError(OSError):
+    """A test tried to reach something that is not on the loopback address."""
+
+
+def _is_foreign(name: str) -> bool:
+    return name.upper().startswith(FOREIGN) or name.upper().endswith(FOREIGN_ENDS)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nobody_s_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(filter(_is_foreign, os.environ)):
+            patch.delenv(name)
+        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _stays_on_this_machine() -> Iterator[None]:
+    _left.clear()
+    yield
+    assert not _left, f"the test tried to leave this machine: {', '.join(_left)}"
+
+
+def _guard(event: str, arguments: tuple[Any, ...]) -> None:
+    if event in ("socket.connect", "socket.sendto", "socket.sendmsg"):
+        family, address = arguments[0].family, arguments[1]
+        # Without an address it goes where the socket is connected to, which was looked at then.
+        if family in (socket.AF_INET, socket.AF_INET6) and address is not None:
+            _check(address[0])
+    elif event == "socket.getaddrinfo":
+        _check(arguments[0])
+
+
+def _check(host: Any) -> None:
+    name = host.decode() if isinstance(host, bytes) else host
+    if not _is_loopback(name):
+        _left.append(str(name))
+        raise LeftTheMachineError(f"a test tried to reach {name!r}, which is not on the loopback address")
+
+
+def _is_loopback(name: str | None) -> bool:
+    if name is None or name in ("", "localhost"):
+        return True
+    try:
+        address = ipaddress.ip_address(name.partition("%")[0])
+    except ValueError:
+        return False
+    return address.is_loopback or address.is_unspecified
+
+
+# An audit hook sees every way there is, in every thread, and cannot be patched away by what it watches.
+sys.addaudithook(_guard)

@@ -1,0 +1,89 @@
+"""The kernel's values survive the way to plain data and back, through the codec as well."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fanfold.errors import CorruptRecordError
+from fanfold.kernel.channels import MISSING
+from fanfold.kernel.ledger import Result, Snapshot, Task
+from fanfold.store.records import from_result, from_snapshot, to_result, to_snapshot
+from fanfold.store.serde import Codec
+from fanfold.types import Send
+
+CODEC = Codec()
+
+texts = st.text(max_size=8)
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | texts | st.binary(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=6,
+)
+sends = st.builds(Send, texts, values)
+results = st.builds(
+    Result,
+    st.lists(st.tuples(texts, values), max_size=4).map(tuple),
+    st.lists(texts | sends, max_size=4).map(tuple),
+)
+ids = st.lists(texts, max_size=3).map(tuple)
+tasks = st.builds(Task, texts, texts, st.integers(0, 9), after=ids) | st.builds(
+    Task, texts, texts, st.integers(0, 9), st.integers(0, 9), values, ids
+)
+snapshots = st.builds(
+    Snapshot,
+    st.integers(-1, 2**40),
+    st.dictionaries(texts, values, max_size=4),
+    st.lists(tasks, max_size=4).map(tuple),
+    st.lists(st.dictionaries(texts, texts, max_size=3), max_size=3).map(tuple),
+)
+
+
+def through(plain: Any) -> Any:
+    return CODEC.decode(CODEC.encode(plain, "it"), "it")
+
+
+@given(results)
+def test_a_result_comes_back_equal(result: Result) -> None:
+    assert to_result(through(from_result(result)), "it") == result
+
+
+@given(snapshots)
+def test_a_snapshot_comes_back_equal(snapshot: Snapshot) -> None:
+    assert to_snapshot(through(from_snapshot(snapshot)), "it") == snapshot
+
+
+@pytest.mark.parametrize("argument", [None, {"key": 1}, Send("node", Send("other", (1, 2)))])
+def test_the_argument_of_a_send_comes_back_also_when_it_is_none(argument: object) -> None:
+    task = Task("id", "node", 3, 0, argument, ("by",))
+    snapshot = Snapshot(2, {}, (task,), ())
+    assert to_snapshot(through(from_snapshot(snapshot)), "it").tasks == (task,)
+
+
+def test_a_task_that_no_send_made_has_no_argument() -> None:
+    (task,) = to_snapshot(through(from_snapshot(Snapshot(2, {}, (Task("id", "node", 3),), ()))), "it").tasks
+    assert task.arg is MISSING
+    assert task.send is None
+
+
+def test_a_snapshot_of_an_empty_state_is_not_the_same_as_none() -> None:
+    assert to_snapshot(through(from_snapshot(Snapshot(0, {}, (), ()))), "it") == Snapshot(0, {}, (), ())
+
+
+@pytest.mark.parametrize(
+    "data", [None, [], {}, "text", {"writes": 1, "goto": []}, {"writes": [["key"]], "goto": []}, {"writes": []}]
+)
+def test_a_record_that_is_no_result_is_named(data: Any) -> None:
+    with pytest.raises(CorruptRecordError, match="the result of 'x' is not what was written there: "):
+        to_result(data, "the result of 'x'")
+
+
+@pytest.mark.parametrize(
+    "data", [None, [], {}, {"step": 1, "values": {}, "tasks": [{}], "joins": []}, {"step": 1, "values": {}, "tasks": 3}]
+)
+def test_a_record_that_is_no_snapshot_is_named(data: Any) -> None:
+    with pytest.raises(CorruptRecordError, match="checkpoint 3 is not what was written there: "):
+        to_snapshot(data, "checkpoint 3")

@@ -1,0 +1,498 @@
+"""What every store promises. A store that is new is added to `STORES` and has to pass all of this."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from fanfold.errors import CorruptRecordError, RunNotFoundError, StoreError, ThreadBusyError
+from fanfold.store import owner as owners
+from fanfold.store.base import (
+    FAILED,
+    RUNNING,
+    Change,
+    CheckpointKept,
+    EventsKept,
+    ResultKept,
+    RunClosed,
+    RunOpened,
+    RunRecord,
+    Store,
+)
+from fanfold.store.sqlite import SqliteStore
+
+Open = Callable[[], Store]
+
+STORES: dict[str, Callable[[Path], Store]] = {
+    "file": lambda folder: SqliteStore(folder / "runs.db"),
+    "memory": lambda folder: SqliteStore(":memory:"),
+}
+LASTING = ("file",)
+"""The stores that another process, or the same one later, can open again."""
+
+
+@pytest.fixture(params=STORES)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    with STORES[request.param](tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture(params=LASTING)
+def again(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
+    """Opens one and the same store as often as it is called."""
+    return lambda: STORES[request.param](tmp_path)
+
+
+def opened(run: str = "r1", thread: str = "t", created: float = 1.0, status: str = RUNNING) -> RunOpened:
+    return RunOpened(RunRecord(run, thread, "graph", "digest", status, created, settings={"model": "m", "n": [1, 2]}))
+
+
+def result(task: str, step: int = 1, data: bytes = b"data", parent: str | None = None, run: str = "r1") -> ResultKept:
+    return ResultKept("t", run, task, f"node of {task}", step, data, parent)
+
+
+def kept(store: Store, *changes: Change) -> None:
+    for ticket in [store.submit(change) for change in changes]:
+        ticket.result(10)
+
+
+@pytest.fixture
+def me() -> Iterator[str]:
+    owner = owners.me()
+    yield owner
+    owners.leave(owner)
+
+
+@contextmanager
+def held(store: Store) -> Iterator[None]:
+    """Everything that is submitted inside goes into one transaction, if the store is one that gathers."""
+    if not isinstance(store, SqliteStore):
+        yield
+        return
+    gate, reached = threading.Event(), threading.Event()
+    store._writer.queue(lambda _: reached.set() or gate.wait(10))
+    assert reached.wait(10)
+    yield
+    gate.set()
+
+
+# Changes
+
+
+def test_changes_can_be_seen_when_their_ticket_is_resolved(store: Store) -> None:
+    kept(store, opened(), result("a"))
+    assert store.run("r1").status == RUNNING
+    assert store.results("r1") == [result("a")]
+
+
+def test_changes_are_made_in_the_order_in_which_they_were_submitted(store: Store) -> None:
+    tickets = [store.submit(result(f"task {number}")) for number in range(200)]
+    tickets[-1].result(10)
+    assert all(ticket.done() for ticket in tickets)
+    assert [one.task_id for one in store.results("r1")] == [f"task {number}" for number in range(200)]
+
+
+def test_changes_from_many_threads_are_all_made(store: Store) -> None:
+    def work(name: str) -> None:
+        for number in range(25):
+            store.submit(result(f"{name}-{number:02}"))
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in "abcdefgh"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    kept(store, opened())
+    found = [one.task_id for one in store.results("r1")]
+    assert len(found) == 200
+    for name in "abcdefgh":
+        assert [task for task in found if task.startswith(name)] == [f"{name}-{number:02}" for number in range(25)]
+
+
+def test_a_change_that_cannot_be_written_fails_alone(store: Store) -> None:
+    half = "half a character: \udce9"
+    bad = [
+        result(half),
+        EventsKept("r1", [{"kind": "fine"}, {"kind": object()}]),
+        CheckpointKept("t", "r1", "no step", b""),  # type: ignore[arg-type]  # on purpose
+    ]
+    with held(store):
+        before = store.submit(result("before"))
+        refused = [store.submit(change) for change in bad]
+        after = store.submit(result("after"))
+    before.result(10)
+    after.result(10)
+    for ticket in refused:
+        with pytest.raises(StoreError, match="cannot write to"):
+            ticket.result(10)
+    assert [one.task_id for one in store.results("r1")] == ["before", "after"]
+    assert store.events("r1") == []
+
+
+def test_a_ticket_cannot_be_cancelled_and_giving_up_on_it_stops_nobody(store: Store) -> None:
+    ticket = store.submit(result("a"))
+    assert not ticket.cancel()
+    kept(store, result("b"))
+    assert [one.task_id for one in store.results("r1")] == ["a", "b"]
+
+
+def test_a_result_is_never_replaced(store: Store) -> None:
+    kept(store, result("a", data=b"first"), result("a", data=b"second"))
+    assert [one.data for one in store.results("r1")] == [b"first"]
+
+
+def test_an_agent_s_result_is_replaced_when_it_was_asked_something_else(store: Store) -> None:
+    kept(store, result("a", data=b"first", parent="p"), result("a", data=b"second", parent="p", run="r2"))
+    assert store.results("r1") == []
+    assert [one.data for one in store.results("r2")] == [b"second"]
+
+
+def test_any_bytes_and_any_text_come_back_as_they_were(store: Store) -> None:
+    data = bytes(range(256)) * 3
+    name = "naïve 'quoted' \"name\" %s ? \N{PANDA FACE} \n\t"
+    kept(store, ResultKept(name, name, name, name, 3, data, name))
+    assert store.results(name) == [ResultKept(name, name, name, name, 3, data, name)]
+
+
+# Where a thread stands
+
+
+def test_a_thread_that_holds_nothing_is_none(store: Store, me: str) -> None:
+    assert store.thread("t") is None
+    assert store.claim("t", me).result(10) is None
+    assert store.thread("t") is None
+
+
+def test_a_thread_stands_at_its_newest_checkpoint_and_the_results_since(store: Store) -> None:
+    kept(store, result("old", 1), result("new", 3), result("child", 3, parent="new"), result("later", 4))
+    kept(store, CheckpointKept("t", "r1", 2, b"two"), CheckpointKept("t", "r1", 0, b"nought"))
+    found = store.thread("t")
+    assert found is not None
+    assert (found.run_id, found.step, found.checkpoint) == ("r1", 2, b"two")
+    assert dict(found.results) == {"new": b"data", "child": b"data", "later": b"data"}
+    assert store.thread("another") is None
+
+
+def test_a_checkpoint_of_the_same_step_replaces_the_earlier_one(store: Store) -> None:
+    kept(store, CheckpointKept("t", "r1", 2, b"one"), CheckpointKept("t", "r2", 2, b"other"))
+    found = store.thread("t")
+    assert found is not None
+    assert (found.run_id, found.checkpoint) == ("r2", b"other")
+
+
+def test_a_claim_tells_where_the_thread_stands_with_everything_queued_before_it(store: Store, me: str) -> None:
+    store.submit(CheckpointKept("t", "r1", 1, b"one"))
+    store.submit(result("a", 2))
+    assert store.claim("t", me).result(10) == store.thread("t")
+    assert dict(store.thread("t").results) == {"a": b"data"}  # type: ignore[union-attr]
+
+
+# Runs and events
+
+
+def test_a_run_comes_back_whole(store: Store) -> None:
+    kept(store, opened(created=1234.5))
+    assert store.run("r1") == opened(created=1234.5).run
+    kept(store, RunClosed("r1", FAILED, 1300.25, "ValueError: no"))
+    run = store.run("r1")
+    assert (run.status, run.finished, run.error, run.created) == (FAILED, 1300.25, "ValueError: no", 1234.5)
+
+
+def test_a_run_that_is_opened_again_is_running_and_keeps_when_it_was_made(store: Store) -> None:
+    kept(store, opened(created=1.0), RunClosed("r1", FAILED, 2.0, "error"), opened(created=3.0))
+    run = store.run("r1")
+    assert (run.status, run.finished, run.error, run.created) == (RUNNING, None, "", 1.0)
+
+
+def test_a_run_is_found_by_the_beginning_of_its_id(store: Store) -> None:
+    kept(store, opened("abcdef"), opened("abxyz"), opened("100%_"))
+    assert store.run("abc").run_id == "abcdef"
+    assert store.run("100%").run_id == "100%_"
+    for pattern in ("%", "_bcdef", "bcdef", "*", "ABCDEF"):
+        with pytest.raises(RunNotFoundError):
+            store.run(pattern)
+
+
+def test_a_beginning_that_fits_several_runs_is_refused(store: Store) -> None:
+    kept(store, opened("abcdef"), opened("abxyz"))
+    with pytest.raises(RunNotFoundError, match="more than one run begins with 'ab'"):
+        store.run("ab")
+
+
+def test_an_id_that_is_whole_is_found_among_longer_ones(store: Store) -> None:
+    kept(store, opened("abc"), opened("abd"), opened("ab"))
+    assert store.run("ab").run_id == "ab"
+
+
+def test_a_run_that_is_missing_is_named(store: Store) -> None:
+    for run in ("nope", ""):
+        with pytest.raises(RunNotFoundError, match=f"no run '{run}'"):
+            store.run(run)
+
+
+def test_runs_are_listed_newest_first(store: Store) -> None:
+    kept(store, *(opened(f"r{number}", created=float(number % 3)) for number in range(6)))
+    assert [run.run_id for run in store.runs()] == ["r5", "r2", "r4", "r1", "r3", "r0"]
+    assert [run.run_id for run in store.runs(limit=2)] == ["r5", "r2"]
+
+
+def test_events_are_numbered_on_from_what_the_run_has(store: Store) -> None:
+    facts = [{"kind": "noticed", "n": number, "text": "ä\udce9"} for number in range(7)]
+    kept(store, EventsKept("r1", facts[:3]), EventsKept("other", facts[:1]), EventsKept("r1", facts[3:]))
+    kept(store, EventsKept("r1", []))
+    assert store.events("r1") == facts
+    assert store.events("nobody") == []
+
+
+# Who runs a thread
+
+
+def test_a_thread_that_somebody_runs_is_refused_to_others(store: Store, me: str) -> None:
+    other = owners.me()
+    store.claim("t", me).result(10)
+    with pytest.raises(ThreadBusyError, match="thread 't' is being run by another call in this process"):
+        store.claim("t", other).result(10)
+    assert store.owner("t") == me
+    store.claim("another thread", other).result(10)
+    owners.leave(other)
+
+
+def test_an_owner_may_claim_again_what_is_its_own(store: Store, me: str) -> None:
+    store.claim("t", me).result(10)
+    store.claim("t", me).result(10)
+    assert store.owner("t") == me
+
+
+def test_a_released_thread_is_free_for_whoever_is_queued_behind(store: Store, me: str) -> None:
+    other = owners.me()
+    store.claim("t", me)
+    store.release("t", me)
+    store.claim("t", other).result(10)
+    assert store.owner("t") == other
+    owners.leave(other)
+
+
+def test_nobody_releases_what_another_one_runs(store: Store, me: str) -> None:
+    other = owners.me()
+    store.claim("t", me)
+    store.release("t", other)
+    kept(store, opened())
+    assert store.owner("t") == me
+    owners.leave(other)
+
+
+def test_a_thread_can_be_taken_over_from_somebody_who_lives(store: Store, me: str) -> None:
+    other = owners.me()
+    store.claim("t", other).result(10)
+    store.claim("t", me, take_over=True).result(10)
+    assert store.owner("t") == me
+    owners.leave(other)
+
+
+def test_a_sitting_that_is_over_holds_no_thread(store: Store, me: str) -> None:
+    other = owners.me()
+    store.claim("t", other).result(10)
+    owners.leave(other)
+    store.claim("t", me).result(10)
+    assert store.owner("t") == me
+
+
+def test_an_owner_that_cannot_be_read_fails_the_claim_and_nothing_else(store: Store, me: str) -> None:
+    store.claim("t", "no owner at all").result(10)
+    with pytest.raises(StoreError, match="cannot write to"):
+        store.claim("t", me).result(10)
+    kept(store, result("a"))
+
+
+CLAIM_AND_STAY = """
+import sys
+from fanfold.store import owner
+from fanfold.store.sqlite import SqliteStore
+store = SqliteStore(sys.argv[1])
+store.claim("t", owner.me()).result(10)
+print("claimed", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_thread_is_refused_while_its_process_lives_and_taken_when_it_was_killed(tmp_path: Path, me: str) -> None:
+    path = tmp_path / "runs.db"
+    process = subprocess.Popen(
+        [sys.executable, "-c", CLAIM_AND_STAY, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with process, SqliteStore(path) as store:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "claimed\n"
+        with pytest.raises(ThreadBusyError, match=f"'t' is being run by process {process.pid} on ") as refusal:
+            store.claim("t", me).result(10)
+        assert "take_over" in str(refusal.value)
+        process.send_signal(signal.SIGKILL)
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # dead, and not yet reaped: nobody may ever do that
+        assert store.claim("t", me).result(10) is None
+        assert store.owner("t") == me
+
+
+CLAIM_AT_ONCE = """
+import sys
+from fanfold.errors import ThreadBusyError
+from fanfold.store import owner
+from fanfold.store.sqlite import SqliteStore
+with SqliteStore(sys.argv[1]) as store:
+    me = owner.me()
+    for line in sys.stdin:
+        try:
+            store.claim(line.strip(), me).result(10)
+            print("won", flush=True)
+        except ThreadBusyError:
+            print("lost", flush=True)
+"""
+
+
+def test_of_processes_that_claim_at_once_exactly_one_wins(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", CLAIM_AT_ONCE, tmp_path / "runs.db"]
+    crowd = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) for _ in range(3)
+    ]
+    for number in range(20):
+        for process in crowd:
+            assert process.stdin is not None
+            process.stdin.write(f"thread {number}\n")
+        said = [process.stdout.readline().strip() for process in crowd if process.stdout is not None]
+        assert sorted(said) == ["lost", "lost", "won"], f"round {number}"
+    for process in crowd:
+        process.communicate(timeout=20)
+        assert process.returncode == 0
+
+
+# The end
+
+
+def test_what_was_kept_is_there_when_the_store_is_opened_again(again: Open) -> None:
+    with again() as store:
+        kept(store, opened(), result("a"), CheckpointKept("t", "r1", 0, b"c"), EventsKept("r1", [{"kind": "k"}]))
+    with again() as store:
+        assert store.run("r1") == opened().run
+        assert store.results("r1") == [result("a")]
+        assert store.events("r1") == [{"kind": "k"}]
+        assert store.thread("t").checkpoint == b"c"  # type: ignore[union-attr]
+
+
+def test_two_that_have_the_same_store_open_see_each_other_s_changes(again: Open) -> None:
+    with again() as one, again() as other:
+        kept(one, result("a"))
+        kept(other, result("b"))
+        assert one.results("r1") == other.results("r1") == [result("a"), result("b")]
+
+
+def test_closing_commits_what_is_queued(again: Open) -> None:
+    store = again()
+    tickets = [store.submit(result(f"{number}")) for number in range(300)]
+    store.close()
+    assert all(ticket.done() and ticket.exception() is None for ticket in tickets)
+    with again() as reopened:
+        assert len(reopened.results("r1")) == 300
+
+
+def test_a_store_that_nobody_closed_commits_what_is_queued_when_it_is_collected(again: Open) -> None:
+    store = again()
+    for number in range(300):
+        store.submit(result(f"{number}"))
+    del store
+    gc.collect()
+    with again() as reopened:
+        assert len(reopened.results("r1")) == 300
+
+
+def test_closing_twice_is_harmless_also_at_once_and_both_wait(store: Store) -> None:
+    ticket = store.submit(result("a"))
+    crowd = [threading.Thread(target=store.close) for _ in range(4)]
+    for thread in crowd:
+        thread.start()
+    for thread in crowd:
+        thread.join(10)
+        assert not thread.is_alive()
+    assert ticket.done()
+    store.close()
+
+
+def test_a_closed_store_refuses_everything_and_says_why(store: Store, me: str) -> None:
+    store.close()
+    asked: list[Callable[[], object]] = [
+        lambda: store.submit(result("a")),
+        lambda: store.claim("t", me),
+        lambda: store.release("t", me),
+        lambda: store.owner("t"),
+        lambda: store.thread("t"),
+        lambda: store.run("r1"),
+        lambda: store.runs(),
+        lambda: store.results("r1"),
+        lambda: store.events("r1"),
+    ]
+    for ask in asked:
+        with pytest.raises(StoreError, match=r"the store .* is closed"):
+            ask()
+
+
+def test_a_ticket_s_callback_may_ask_the_store_while_it_is_being_closed(store: Store) -> None:
+    heard: list[object] = []
+    with held(store):
+        store.submit(result("a")).add_done_callback(lambda _: heard.append(store.results("r1")))
+        closing = threading.Thread(target=store.close)
+        closing.start()
+    closing.join(10)
+    assert not closing.is_alive()
+    assert heard == [[result("a")]]
+
+
+# What is particular to SQLite
+
+
+def test_what_is_waiting_is_committed_together(tmp_path: Path) -> None:
+    commits: list[str] = []
+    with SqliteStore(tmp_path / "runs.db") as store:
+        with held(store):
+            tickets = [store.submit(result(f"{number}")) for number in range(500)]
+            store._writer._connection.set_trace_callback(commits.append)
+        for ticket in tickets:
+            ticket.result(10)
+        assert commits.count("commit") == 2  # of what held the writer, and of what waited behind it
+
+
+def test_a_transaction_that_fails_is_undone_whole_and_the_next_one_is_not_concerned(tmp_path: Path) -> None:
+    with SqliteStore(tmp_path / "runs.db") as store:
+        with held(store):
+            tickets = [store.submit(result("a")), store._writer.queue(lambda c: c.execute("insert into nowhere"))]
+        for ticket in tickets:
+            with pytest.raises(StoreError, match=r"cannot write to .*runs\.db: "):
+                ticket.result(10)
+        kept(store, result("b"))
+        assert store.results("r1") == [result("b")]
+
+
+def test_a_commit_returns_when_the_disk_has_it(tmp_path: Path) -> None:
+    with SqliteStore(tmp_path / "runs.db") as store:
+        connection = store._writer._connection
+        full = 2
+        assert connection.execute("pragma synchronous").fetchone() == (full,)
+        assert connection.execute("pragma journal_mode").fetchone() == ("wal",)
+
+
+@pytest.mark.parametrize("table", ["event", "run"])
+def test_a_row_that_is_no_longer_what_was_written_is_named(tmp_path: Path, table: str) -> None:
+    with SqliteStore(tmp_path / "runs.db") as store:
+        kept(store, opened(), EventsKept("r1", [{"kind": "k"}]))
+        column = "data" if table == "event" else "settings"
+        store._writer.queue(lambda connection: connection.execute(f"update {table} set {column} = '{{'")).result(10)
+        with pytest.raises(
+            CorruptRecordError, match="event 0 of run 'r1'" if table == "event" else "run 'r1', settings"
+        ):
+            store.events("r1") if table == "event" else store.run("r1")
