@@ -55,11 +55,15 @@ def worked(name: str, seen: Mapping[str, Any], *, writes_last: bool) -> dict[str
 
 
 def routed(name: str, choices: Sequence[Sequence[str]], seen: Mapping[str, Any]) -> list[Any]:
-    """What a route of a node answers for what it sees; a `Send` carries a number of its own."""
+    """What a route of a node answers for what it sees; a `Send` carries a number of its own.
+
+    Late in a run there are no more Sends: in a loop, each of them would bring forth others without end.
+    """
     number = digest("route", name, sorted(seen.items()))
     return [
         (target[1:-1], {"mix": number + index}) if target.startswith("[") else target
         for index, target in enumerate(choices[number % len(choices)])
+        if not target.startswith("[") or len(seen["trail"]) < 10
     ]
 
 

@@ -56,9 +56,7 @@ class Scope:
                 )
         python = [agent for agent in agents if isinstance(agent, PythonAgent)]
         registered = tuple(agent.definition if isinstance(agent, PythonAgent) else agent for agent in agents)
-        for name, often in Counter(folded(definition.name) for definition in registered).items():
-            if often > 1:
-                raise UsageError(f"agents= holds {often} agents of the name {name!r}", hint="give each its own name")
+        _check_apart(registered)
         return cls(
             catalogue=Catalogue.load(Path.cwd(), _home(), registered),
             functions={agent.definition.name: agent.function for agent in python},
@@ -110,6 +108,13 @@ class Scope:
             RehearsalWarning,
             stacklevel=4,
         )
+
+
+def _check_apart(definitions: Sequence[AgentDefinition]) -> None:
+    often = Counter(folded(definition.name) for definition in definitions)
+    for definition in definitions:
+        if (count := often[folded(definition.name)]) > 1:
+            raise UsageError(f"agents= holds {count} agents named {definition.name!r}", hint="give each its own name")
 
 
 def _server_of(model: Any) -> Any:
