@@ -187,6 +187,8 @@ class Runner:
         self._wait_for_disk = wait_for_disk
         self._inline = Inline()
         self._threads = Threads()
+        # What every task starts with. A task is started by the one that ended last, whose own must not leak into it.
+        self._context = contextvars.copy_context()
         self._cancellable: set[asyncio.Task[None]] = set()
         self._failure: BaseException | None = None
         self._unbegun: set[str] = set()
@@ -230,7 +232,7 @@ class Runner:
         self._unbegun.add(task.id)
         work = self._attempt(group, task, node)
         try:
-            attempt = group.create_task(work)
+            attempt = group.create_task(work, context=self._context.copy())
         except RuntimeError:  # the run is being cancelled from outside; the group takes no more
             work.close()
             self._unattempted(task)
@@ -261,11 +263,9 @@ class Runner:
             if not _was_cancelled():  # the node raised it by itself; nobody asked it to stop
                 self._stop(_noted(cancelled, task))
             raise
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - `drive` raises it when the siblings have ended
             self.emit(TaskFailed(clock(), task.id, _brief(error)))
-            if isinstance(error, KeyboardInterrupt | SystemExit):
-                raise
-            self._stop(_noted(error, task))  # `drive` raises it when the siblings have ended
+            self._stop(_noted(error, task))
         else:
             self._go_on(group, task, result)
 
