@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -32,6 +34,16 @@ def test_the_python_of_a_document_runs_from_top_to_bottom(
         exec(compile(block, document.name, "exec", dont_inherit=True), namespace)
     if document.name == "README.md":
         assert capsys.readouterr().out.endswith("PARALLEL\n")
+
+
+@pytest.mark.parametrize("example", sorted(ROOT.glob("examples/*.py")), ids=lambda path: path.name)
+def test_every_example_runs(example: Path, tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("# A project\n\nThis project has the purpose of being studied by agents.\n")
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(example)], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
 
 
 @names
