@@ -84,7 +84,7 @@ def project(fanfold: Command) -> Path:
     """A small project to study, in the command's folder."""
     files: Mapping[str, str] = {
         "README.md": "# Ferry\n\nFerry moves files between two machines, and its purpose is to never lose one.\n",
-        "ferry/main.py": "import sys\n\n\ndef main() -> None:\n    timeout = 30  # seconds until a retry\n    print(sys.argv)",
+        "ferry/main.py": "import sys\n\n\ndef main() -> None:\n    timeout = 30  # until a retry\n    print(sys.argv)",
         "tests/test_main.py": "from ferry.main import main\n\n\ndef test_main() -> None:\n    assert main() is None\n",
         "setup.cfg": "[tool]\nlog_level = warning\nlimit = 4\ninstall = wheel\n",
     }
