@@ -87,7 +87,7 @@ def demo(
 
 
 def measure(store: Store, max_concurrency: int | None = None) -> tuple[float, Receipt]:
-    """Run the seed's measurement; the seconds that the whole call took, and its receipt."""
+    """Run the seed's measurement: its receipt, and the seconds that the call took with all that surrounds the run."""
     sitting = Sitting(seed.graph.compile(store, name="seed"), settings={"graph": SEED}, quiet=True)
     began = time.perf_counter()
     sitting.invoke({"answers": []}, agents=seed.agents, max_concurrency=max_concurrency)
@@ -126,7 +126,7 @@ def _print(sitting: Sitting, result: Any, gate: Any, measured: Any, output: str 
     if gate is not None:
         print(_rendezvous(gate))
     if measured is not None:
-        print(seed_line(*measured))
+        print(seed_line(measured[1]))
     for line in sitting.receipt.lines():
         print(line)
     run = short(sitting.run_id)
@@ -142,8 +142,9 @@ def _rendezvous(gate: Any) -> str:
     )
 
 
-def seed_line(wall: float, receipt: Receipt) -> str:
+def seed_line(receipt: Receipt) -> str:
     """What the seed's measurement shows, against its agents one by one."""
+    wall = receipt.wall
     saved = seed.ONE_BY_ONE - wall
     return (
         f"seed: four agents of 1.0, 1.0, 1.0 and 1.5 s, then 0.5 s to compile: {wall:.3f} s instead of "
@@ -183,9 +184,11 @@ def _document(sitting: Sitting, name: str, result: Any, gate: Any, measured: Any
     if gate is not None:
         document["rendezvous"] = {"wanted": len(study.AGENTS), "met": gate.met, "most": gate.most}
     if measured is not None:
-        wall, receipt = measured
+        call, receipt = measured
+        wall = receipt.wall
         document["seed"] = {
             "wall": wall,
+            "call": call,
             "one_by_one": seed.ONE_BY_ONE,
             "saved": seed.ONE_BY_ONE - wall,
             "speedup": seed.ONE_BY_ONE / wall,
