@@ -122,12 +122,13 @@ class Line:
         self.limit = limit
         self.takers: list[asyncio.Task[bool]] = []
         self.holding: list[int] = []
-        self.served: list[int] = []
+        self.waited: list[int] = []
 
     async def _taken(self, number: int) -> bool:
         waited = await self.slots.take()
         self.holding.append(number)
-        self.served.append(number)
+        if waited:
+            self.waited.append(number)
         return waited
 
     def take(self) -> None:
@@ -144,7 +145,7 @@ class Line:
 
     def check(self) -> None:
         assert len(self.holding) <= self.slots.held <= self.slots.peak <= self.limit
-        assert self.served == sorted(self.served)
+        assert self.waited == sorted(self.waited)
 
     async def drained(self) -> None:
         await _settled()
@@ -157,9 +158,11 @@ class Line:
 deeds = st.one_of(st.just("take"), st.just("take"), st.just("give"), st.just("tick"), st.integers(0, 30))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(st.integers(1, 4), st.lists(deeds, max_size=40))
-def test_never_more_than_the_limit_hold_a_slot_and_everybody_who_stays_gets_one(limit: int, script: list[Any]) -> None:
+def test_slots_are_never_more_than_the_limit_and_everybody_who_stays_gets_one_in_turn(
+    limit: int, script: list[Any]
+) -> None:
     async def main() -> None:
         line = Line(limit)
         for deed in script:
@@ -172,7 +175,6 @@ def test_never_more_than_the_limit_hold_a_slot_and_everybody_who_stays_gets_one(
             line.check()
         await line.drained()
         assert line.slots.held == 0
-        assert all(taker.done() for taker in line.takers)
-        assert line.served == [number for number, taker in enumerate(line.takers) if not taker.cancelled()]
+        assert all(taker.cancelled() or taker.result() in (True, False) for taker in line.takers)
 
     asyncio.run(main())
