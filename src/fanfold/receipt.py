@@ -379,7 +379,8 @@ def _limits(tasks: Iterable[TaskLife]) -> Iterator[tuple[float, str]]:
         if task.waited_for:
             waits.setdefault(task.waited_for, []).append(task.waited)
     for name, times in waits.items():
-        yield sum(times), f"{len(times)} tasks waited {sum(times):.2f} s in all for {name}"
+        who = "1 task waited" if len(times) == 1 else f"{len(times)} tasks waited"
+        yield sum(times), f"{who} {sum(times):.2f} s in all for {name}"
 
 
 def _loops(tasks: Sequence[TaskLife]) -> Iterator[tuple[float, str]]:

@@ -275,26 +275,23 @@ def test_when_one_of_several_agents_fails_the_others_end_with_the_node(run: Run)
     assert heard[-1].peak == 2
 
 
-@pytest.mark.parametrize("limit", [1, 2])
-def test_an_agent_that_nobody_awaits_ends_with_its_node_and_no_slot_is_lost(run: Run, limit: int) -> None:
+def test_an_agent_that_nobody_awaits_ends_with_its_node(run: Run) -> None:
     left = []
 
     async def node(state: State) -> Any:
         left.append(asyncio.ensure_future(ask("forever")))
-        await asyncio.sleep(0)
         await ask("echo")
         return {"log": ["n"]}
 
     async def after(state: State) -> Any:
-        return {"log": [(await ask("echo")).output]}
+        answers = await asyncio.gather(ask("echo", "a"), ask("echo", "b"))
+        return {"log": [answer.output for answer in answers]}
 
     graph = StateGraph(State).add_sequence([("n", node), ("after", after)]).add_edge(START, "n").compile()
-    crew = Crew(forever=forever, echo=echo)
-    if limit == 1:  # the one that nobody awaits has the only slot, so the other must do without
-        crew = Crew(forever=echo, echo=echo)
-    result = run(graph, INPUT, max_concurrency=limit, agents=crew.agents)
-    assert result == {"log": ["n", "p"]}
-    assert all(task.done() for task in left)
+    result = run(graph, INPUT, max_concurrency=2, agents=Crew(forever=forever, echo=echo).agents)
+    assert result == {"log": ["n", "a", "b"]}
+    assert names(result.run.events, TaskCancelled) == ["forever"]
+    assert names(result.run.events, TaskFinished) == ["echo", "n", "echo", "echo", "after"]
 
 
 def test_an_agent_that_is_called_after_its_node_has_ended_is_refused(run: Run) -> None:

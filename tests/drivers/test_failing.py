@@ -205,6 +205,24 @@ def test_results_of_a_step_that_could_not_be_folded_stay_pending(run: Run) -> No
     assert counted.calls == {"two": 1}
 
 
+@pytest.mark.parametrize("durability", ["async", "sync"])
+def test_either_durability_gives_the_same_result_and_resumes(run: Run, durability: str) -> None:
+    counted = Counted()
+    broken = True
+
+    def last() -> None:
+        if broken:
+            raise KeyError("last")
+
+    nodes = {name: counted.node(name) for name in "abc"}
+    graph = chain(**nodes, last=counted.node("last", last)).compile("memory:")
+    with pytest.raises(KeyError):
+        run(graph, INPUT, thread_id="t", durability=durability)
+    broken = False
+    assert run(graph, None, thread_id="t", durability=durability) == {"log": ["a", "b", "c", "last"]}
+    assert counted.calls == {"a": 1, "b": 1, "c": 1, "last": 2}
+
+
 def test_a_result_that_cannot_be_stored_is_a_failure_of_its_node(run: Run) -> None:
     graph = beside(a=lambda _: {"number": threading.Lock()}).compile("memory:")
     with pytest.raises(TypeError) as caught:
