@@ -23,7 +23,7 @@ graph = StateGraph(State)
 for agent in ("sydney-research", "sydney-coder", "sydney-validator", "sydney-monitor"):
     graph.add_node(agent, asking(agent)).add_edge(START, agent)
 
-team = graph.compile("sqlite:///runs.db")
+team = graph.compile("sqlite:///.fanfold/runs.db")
 result = team.invoke({"question": "What is this project for?"}, model="rehearsal")
 print(*result["answers"], sep="\n\n")
 print(audit(result))

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterable
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -19,7 +20,9 @@ from rich.console import Console
 
 from fanfold import live
 from fanfold.events import (
+    KINDS,
     Event,
+    LoopHeld,
     ModelAnswered,
     Noticed,
     RunFinished,
@@ -648,3 +651,19 @@ def test_rich_is_imported_for_a_terminal_only() -> None:
     )
     environment = {"TERM": "xterm", "PATH": os.environ.get("PATH", "")}
     subprocess.run([sys.executable, "-c", program], env=environment, check=True)
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_a_board_takes_in_every_kind_of_event(kind: str) -> None:
+    samples: dict[str, Any] = {"task": "q", "name": "q", "run_id": "r", "thread_id": "t", "graph": "g", "role": "node"}
+    texts = {"model": "m", "tool": "read", "message": "note", "status": "done", "error": "oops"}
+    numbers = {"at": 101.0, "wall": 1.0, "step": 1, "seconds": 0.5}
+    wanted = {field.name for field in fields(KINDS[kind])}
+    values = {name: value for name, value in {**samples, **texts, **numbers}.items() if name in wanted}
+    made = board(started(), node(100.0, "q"), TaskStarted(100.0, "q"), KINDS[kind](**values))
+    assert made.rows(102.0) is not None
+
+
+def test_the_foot_tells_for_how_long_the_loop_was_blocked() -> None:
+    told = frame([started(), node(100.0, "q"), TaskStarted(100.0, "q"), LoopHeld(100.5, "q", 0.25)])
+    assert "loop blocked 250 ms" in told[-1]

@@ -14,20 +14,69 @@ if TYPE_CHECKING:
     from fanfold.agents.task import Task as Task
     from fanfold.agents.task import TaskResult as TaskResult
     from fanfold.agents.workspace import Workspace as Workspace
+    from fanfold.context import get_config as get_config
+    from fanfold.context import get_runtime as get_runtime
+    from fanfold.context import get_store as get_store
+    from fanfold.context import get_stream_writer as get_stream_writer
+    from fanfold.context import interrupt as interrupt
     from fanfold.errors import AgentError as AgentError
     from fanfold.errors import AgentNotFoundError as AgentNotFoundError
+    from fanfold.errors import EmptyChannelError as EmptyChannelError
     from fanfold.errors import EmptyInputError as EmptyInputError
     from fanfold.errors import FanfoldError as FanfoldError
+    from fanfold.errors import GraphBubbleUp as GraphBubbleUp
+    from fanfold.errors import GraphDrained as GraphDrained
     from fanfold.errors import GraphError as GraphError
+    from fanfold.errors import GraphInterrupt as GraphInterrupt
     from fanfold.errors import GraphRecursionError as GraphRecursionError
     from fanfold.errors import InvalidUpdateError as InvalidUpdateError
+    from fanfold.errors import NodeCancelledError as NodeCancelledError
+    from fanfold.errors import NodeError as NodeError
+    from fanfold.errors import NodeTimeoutError as NodeTimeoutError
+    from fanfold.errors import ParentCommand as ParentCommand
+    from fanfold.functional import entrypoint as entrypoint
+    from fanfold.functional import task as task
+    from fanfold.graph import CompiledGraph as CompiledGraph
     from fanfold.graph import StateGraph as StateGraph
+    from fanfold.kernel.channels import AnyValue as AnyValue
+    from fanfold.kernel.channels import BinaryOperatorAggregate as BinaryOperatorAggregate
+    from fanfold.kernel.channels import DeltaChannel as DeltaChannel
+    from fanfold.kernel.channels import EphemeralValue as EphemeralValue
+    from fanfold.kernel.channels import LastValue as LastValue
+    from fanfold.kernel.channels import NamedBarrierValue as NamedBarrierValue
+    from fanfold.kernel.channels import Topic as Topic
+    from fanfold.kernel.channels import UntrackedValue as UntrackedValue
+    from fanfold.kernel.schema import IsLastStep as IsLastStep
+    from fanfold.kernel.schema import RemainingSteps as RemainingSteps
     from fanfold.limits import Limits as Limits
+    from fanfold.memory import BaseStore as BaseStore
+    from fanfold.memory import InMemoryStore as InMemoryStore
+    from fanfold.messages import REMOVE_ALL_MESSAGES as REMOVE_ALL_MESSAGES
+    from fanfold.messages import MessagesState as MessagesState
+    from fanfold.messages import RemoveMessage as RemoveMessage
+    from fanfold.messages import add_messages as add_messages
     from fanfold.receipt import Receipt as Receipt
     from fanfold.receipt import audit as audit
+    from fanfold.store.cache import InMemoryCache as InMemoryCache
+    from fanfold.store.cache import SqliteCache as SqliteCache
+    from fanfold.store.savers import InMemorySaver as InMemorySaver
+    from fanfold.store.savers import SqliteSaver as SqliteSaver
     from fanfold.types import END as END
     from fanfold.types import START as START
+    from fanfold.types import CachePolicy as CachePolicy
+    from fanfold.types import Command as Command
+    from fanfold.types import GraphOutput as GraphOutput
+    from fanfold.types import Interrupt as Interrupt
+    from fanfold.types import Overwrite as Overwrite
+    from fanfold.types import PregelTask as PregelTask
+    from fanfold.types import RetryPolicy as RetryPolicy
+    from fanfold.types import RunControl as RunControl
+    from fanfold.types import Runtime as Runtime
     from fanfold.types import Send as Send
+    from fanfold.types import StateSnapshot as StateSnapshot
+    from fanfold.types import StateUpdate as StateUpdate
+    from fanfold.types import StreamWriter as StreamWriter
+    from fanfold.types import TimeoutPolicy as TimeoutPolicy
 
 __version__ = "0.1.0"
 
@@ -35,22 +84,71 @@ _HOMES = {
     "AgentDefinition": "fanfold.agents.definition",
     "AgentError": "fanfold.errors",
     "AgentNotFoundError": "fanfold.errors",
+    "AnyValue": "fanfold.kernel.channels",
+    "BaseStore": "fanfold.memory",
+    "BinaryOperatorAggregate": "fanfold.kernel.channels",
+    "CachePolicy": "fanfold.types",
+    "Command": "fanfold.types",
+    "CompiledGraph": "fanfold.graph",
+    "DeltaChannel": "fanfold.kernel.channels",
     "END": "fanfold.types",
+    "EmptyChannelError": "fanfold.errors",
     "EmptyInputError": "fanfold.errors",
+    "EphemeralValue": "fanfold.kernel.channels",
     "FanfoldError": "fanfold.errors",
+    "GraphBubbleUp": "fanfold.errors",
+    "GraphDrained": "fanfold.errors",
     "GraphError": "fanfold.errors",
+    "GraphInterrupt": "fanfold.errors",
+    "GraphOutput": "fanfold.types",
     "GraphRecursionError": "fanfold.errors",
+    "InMemoryCache": "fanfold.store.cache",
+    "InMemorySaver": "fanfold.store.savers",
+    "InMemoryStore": "fanfold.memory",
+    "Interrupt": "fanfold.types",
     "InvalidUpdateError": "fanfold.errors",
+    "IsLastStep": "fanfold.kernel.schema",
+    "LastValue": "fanfold.kernel.channels",
     "Limits": "fanfold.limits",
+    "MessagesState": "fanfold.messages",
+    "NamedBarrierValue": "fanfold.kernel.channels",
+    "NodeCancelledError": "fanfold.errors",
+    "NodeError": "fanfold.errors",
+    "NodeTimeoutError": "fanfold.errors",
+    "Overwrite": "fanfold.types",
+    "ParentCommand": "fanfold.errors",
+    "PregelTask": "fanfold.types",
+    "REMOVE_ALL_MESSAGES": "fanfold.messages",
     "Receipt": "fanfold.receipt",
+    "RemainingSteps": "fanfold.kernel.schema",
+    "RemoveMessage": "fanfold.messages",
+    "RetryPolicy": "fanfold.types",
+    "RunControl": "fanfold.types",
+    "Runtime": "fanfold.types",
     "START": "fanfold.types",
     "Send": "fanfold.types",
+    "SqliteCache": "fanfold.store.cache",
+    "SqliteSaver": "fanfold.store.savers",
     "StateGraph": "fanfold.graph",
+    "StateSnapshot": "fanfold.types",
+    "StateUpdate": "fanfold.types",
+    "StreamWriter": "fanfold.types",
     "Task": "fanfold.agents.task",
     "TaskResult": "fanfold.agents.task",
+    "TimeoutPolicy": "fanfold.types",
+    "Topic": "fanfold.kernel.channels",
+    "UntrackedValue": "fanfold.kernel.channels",
     "Workspace": "fanfold.agents.workspace",
+    "add_messages": "fanfold.messages",
     "audit": "fanfold.receipt",
+    "entrypoint": "fanfold.functional",
+    "get_config": "fanfold.context",
+    "get_runtime": "fanfold.context",
+    "get_store": "fanfold.context",
+    "get_stream_writer": "fanfold.context",
+    "interrupt": "fanfold.context",
     "python_agent": "fanfold.agents.backends.python",
+    "task": "fanfold.functional",
 }
 
 __all__ = ["__version__", *sorted(_HOMES)]

@@ -4,12 +4,20 @@
 
     FanfoldError
     ├── UsageError                 a value that a person gave, where there is no narrower class
-    │   └── SyncInLoopError        a blocking call where an event loop is already running
+    │   ├── SyncInLoopError        a blocking call where an event loop is already running
+    │   ├── OutsideError           something was asked of a run where no run is
+    │   ├── UnsupportedError       something that is left out on purpose
+    │   ├── OutsideRunError        a question about the run, asked outside of any
+    │   └── StateError             a call that does not fit how the thread or the graph stands
     ├── MissingExtraError          an optional package is not installed
     ├── GraphError                 a graph that cannot be compiled; lists every problem
     ├── EmptyInputError            input that sets none of the graph's keys
     ├── InvalidUpdateError         what a node returned cannot be written
+    │   └── UnmappedAnswerError    a conditional edge's answer that its path map lacks
+    ├── EmptyChannelError          a channel without a value was asked for it
     ├── GraphRecursionError        more steps than the run may take
+    ├── StepTimeoutError           a step took too long
+    ├── KeptError                  the text of an error, for the handler that runs again
     ├── StoreError                 the store could not do what was asked
     │   ├── NotStorableError       a value that has no stored form
     │   ├── CorruptRecordError     stored bytes that cannot be read back
@@ -31,6 +39,7 @@ An exception that a node raises itself is passed on as it is, with a note that n
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 
 class FanfoldError(Exception):
@@ -51,6 +60,22 @@ class UsageError(FanfoldError, ValueError):
 
 class SyncInLoopError(UsageError):
     """A blocking call was made in a thread whose event loop is running; it would stop every agent."""
+
+
+class StateError(UsageError, RuntimeError):
+    """A call does not fit how the thread or the graph stands, such as one answer where several questions are open."""
+
+
+class OutsideError(UsageError, RuntimeError):
+    """Code asked for what only code inside of a run has."""
+
+
+class OutsideRunError(UsageError, RuntimeError):
+    """Code asked for the run that it is in, and is in none."""
+
+
+class UnsupportedError(UsageError, NotImplementedError):
+    """Something that cannot be done here on purpose; the message says what can."""
 
 
 class MissingExtraError(FanfoldError, ImportError):
@@ -75,6 +100,14 @@ class EmptyInputError(FanfoldError, ValueError):
 
 class InvalidUpdateError(FanfoldError, ValueError):
     """What a node returned, or what several returned together, cannot be written to the state."""
+
+
+class UnmappedAnswerError(InvalidUpdateError, KeyError):
+    """A conditional edge answered something that its path map does not have."""
+
+
+class EmptyChannelError(FanfoldError):
+    """A channel was asked for its value, and has none."""
 
 
 class GraphRecursionError(FanfoldError, RecursionError):
@@ -144,3 +177,85 @@ def did_you_mean(name: str, options: Iterable[str]) -> str:
     known = {option.casefold(): option for option in options}
     close = difflib.get_close_matches(name.casefold(), known, n=1, cutoff=0.6)
     return f"; did you mean {known[close[0]]!r}?" if close else ""
+
+
+class GraphBubbleUp(BaseException):
+    """What leaves a node without being an error: `except Exception` in user code must not catch it."""
+
+
+class GraphInterrupt(GraphBubbleUp):
+    """A node waits for a person. `interrupts` are its open questions."""
+
+    def __init__(self, interrupts: Iterable[Any] = ()) -> None:
+        self.interrupts = tuple(interrupts)
+        super().__init__(self.interrupts)
+
+
+class ParentCommand(GraphBubbleUp):
+    """A Command that is meant for the graph around this one."""
+
+    def __init__(self, command: Any) -> None:
+        self.command = command
+        super().__init__(command)
+
+
+class GraphDrained(GraphBubbleUp):
+    """The run was asked to stop and did, between two steps. It can go on from there."""
+
+    def __init__(self, reason: str = "shutdown") -> None:
+        self.reason = reason
+        super().__init__(f"graph drained: {reason}")
+
+
+class NodeCancelledError(FanfoldError):
+    """A node raised `CancelledError` by itself; nobody had cancelled it."""
+
+    def __init__(self, node: str) -> None:
+        self.node = node
+        super().__init__(f"node {node!r} raised asyncio.CancelledError, and nobody had cancelled it")
+
+
+class NodeTimeoutError(FanfoldError):
+    """A node took longer than its policy allows. `kind` is "run" or "idle"; times are seconds."""
+
+    def __init__(
+        self,
+        node: str,
+        elapsed: float,
+        *,
+        kind: str,
+        idle_timeout: float | None = None,
+        run_timeout: float | None = None,
+    ) -> None:
+        self.node = node
+        self.elapsed = elapsed
+        self.kind = kind
+        self.idle_timeout = idle_timeout
+        self.run_timeout = run_timeout
+        timeout = idle_timeout if kind == "idle" else run_timeout
+        if timeout is None:
+            raise ValueError(f"{kind}_timeout is required when kind={kind!r}")
+        self.timeout = timeout
+        what = "made no progress for" if kind == "idle" else "did not end within"
+        super().__init__(f"node {node!r} {what} {timeout:.3f} s (it ran for {elapsed:.3f} s)")
+
+
+class StepTimeoutError(FanfoldError, TimeoutError):
+    """A step took longer than the graph's `step_timeout` allows."""
+
+
+class KeptError(FanfoldError):
+    """An error of an earlier sitting, of which the text was kept: what an error handler is told when it runs again."""
+
+
+class NodeError:
+    """What an error handler is told: the node that failed, and what it raised."""
+
+    __slots__ = ("error", "node")
+
+    def __init__(self, node: str, error: BaseException) -> None:
+        self.node = node
+        self.error = error
+
+    def __repr__(self) -> str:
+        return f"NodeError(node={self.node!r}, error={self.error!r})"

@@ -117,6 +117,24 @@ class TaskCancelled(_Event):
 
 
 @dataclass(frozen=True, slots=True)
+class LoopHeld(_Event):
+    """The task's code held the event loop for `seconds`, up to now, without an await: nobody else could go on."""
+
+    kind: ClassVar[str] = "loop_held"
+    task: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class TaskHeldUp(_Event):
+    """The task goes on, and could have done so `seconds` ago, had others not held the event loop."""
+
+    kind: ClassVar[str] = "task_held_up"
+    task: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class ModelAnswered(_Event):
     """A model answered one call of an agent. Tokens are the provider's own counts."""
 
@@ -174,6 +192,8 @@ Event: TypeAlias = (
     | TaskRemembered
     | TaskFailed
     | TaskCancelled
+    | LoopHeld
+    | TaskHeldUp
     | ModelAnswered
     | ToolCalled
     | StepFinished

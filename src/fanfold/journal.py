@@ -1,17 +1,23 @@
-"""What one sitting of a run writes down as it goes, and what it finds written when it begins.
+"""What one sitting of a graph writes down as it goes, and what it finds written when it begins.
 
-The moment a task has finished, its result goes to the store. A checkpoint is taken when the results since the last
-one have outgrown it, and when the run ends; until then the state is that checkpoint and the results after it. So the
-bytes written stay in proportion to what the tasks returned, however long the run.
+The moment a task has finished, its result goes to the store, on the checkpoint that the task started from. After each
+step there is a new checkpoint. It holds all values only when what was written since the last such one has outgrown
+it. Any other says what is to run next, and holds the values that a reducer of the user's has made, since that need
+not make the same again; the rest follows from its parent's values and the results there. So the bytes written stay in
+proportion to what the tasks returned, however long the run.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
-from typing import Any, Final, Protocol
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from itertools import pairwise
+from typing import Any, Final
 
 from fanfold.errors import CorruptRecordError, NotStorableError, UsageError, did_you_mean
 from fanfold.events import Event, to_record
@@ -32,205 +38,382 @@ from fanfold.store.base import (
 )
 from fanfold.store.records import from_result, from_snapshot, to_result, to_snapshot
 from fanfold.store.serde import Codec
-from fanfold.types import Send
+from fanfold.types import START, Interrupt, Send
 
 EVENTS_AT_ONCE: Final = 256
 EVENTS_AFTER: Final = 0.05
 """Events are queued for the store when so many are gathered, so many seconds after the first, and at the end. They do
 not ride with a result: somebody waits for that one, and nobody for them."""
 
+_CHANGES: Final = ("", "command")
+"""Where a checkpoint keeps what Commands from outside have changed: it is of no task."""
 
-_CHANGED: Final = "the graph has changed since the thread was stored: give it back what it had, or begin another thread"
+_CHANGED: Final = "the graph has changed since; run it with the graph that began it, or in a new thread"
 
 
-class Journal(Protocol):
-    """The record of one sitting."""
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A checkpoint, read: where the ledger stands there, and what its tasks have come to since, by (task id, kind)."""
+
+    checkpoint_id: str
+    parent_id: str | None
+    source: str
+    created: float
+    run_id: str
+    snapshot: Snapshot
+    metadata: Mapping[str, Any]
+    found: Mapping[tuple[str, str], Any]
+    size: int
+    since: int
+
+    def stand(self, ledger: Ledger) -> None:
+        """Bring a ledger to where this is, with what Commands have changed there since."""
+        ledger.restore(self.snapshot)
+        ledger.change(self.changes)
+
+    @property
+    def changes(self) -> Result:
+        """What Commands have changed at this checkpoint."""
+        changes: Result = self.found.get(_CHANGES, Result())
+        return changes
+
+    def result(self, task: Task) -> Result | None:
+        """What the task decided, if it has ended."""
+        result: Result | None = self.found.get((task.id, "result"))
+        return result
+
+    def asked(self, task: Task) -> tuple[Interrupt, ...]:
+        """The questions that the task stopped at last, answered since or not."""
+        asked: tuple[Interrupt, ...] = self.found.get((task.id, "interrupt"), ())
+        return asked
+
+    def interrupts(self, task: Task) -> tuple[Interrupt, ...]:
+        """The questions that the task has asked and that nobody has answered."""
+        return self.asked(task) if self.result(task) is None else ()
+
+    @property
+    def open_interrupts(self) -> tuple[Interrupt, ...]:
+        """All questions that nobody has answered, in the order of the tasks."""
+        return tuple(interrupt for task in self.snapshot.tasks for interrupt in self.interrupts(task))
+
+
+def iso(seconds: float) -> str:
+    """A time as ISO 8601 in UTC, with microseconds."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds")
+
+
+def new_checkpoint_id() -> str:
+    """An id that sorts after every one that was made before, in the form of a UUID."""
+    stamp = f"{time.time_ns():016x}{os.urandom(8).hex()}"
+    return f"{stamp[:8]}-{stamp[8:12]}-{stamp[12:16]}-{stamp[16:20]}-{stamp[20:]}"
+
+
+class Reader:
+    """Turns the records of one graph in one namespace back into positions."""
+
+    def __init__(self, plan: Plan, codec: Codec, store: Store, thread_id: str, seed: str) -> None:
+        self._plan = plan
+        self._codec = codec.learning(store.learned)
+        self._thread_id = thread_id
+        self._seed = seed
+
+    def position(self, found: ThreadRecord) -> Position:
+        """Where `found` stands. Raises `UsageError` when the graph has changed so that it cannot stand there."""
+        head = found.head
+        header, snapshot = self._header(head)
+        _check_fits(self._plan, snapshot, self._thread_id)
+        hanging = {(kept.task_id, kept.kind): self._decoded(kept) for kept in found.results[head.checkpoint_id]}
+        chosen = (goal for result in hanging.values() if isinstance(result, Result) for goal in result.goto)
+        _check_nodes(self._plan, chosen, self._thread_id)
+        ledger = Ledger(self._plan, seed=self._seed, step_limit=1)
+        since = self._replay(ledger, found)
+        snapshot = Snapshot(
+            snapshot.step, ledger.snapshot().values, snapshot.tasks, snapshot.joins, snapshot.deferred, snapshot.ran
+        )
+        return Position(
+            checkpoint_id=head.checkpoint_id,
+            parent_id=head.parent_id,
+            source=head.source,
+            created=head.created,
+            run_id=head.run_id,
+            snapshot=snapshot,
+            metadata=header["metadata"],
+            found=hanging,
+            size=len(found.chain[0].data),
+            since=since + sum(len(kept.data) for kept in found.results[head.checkpoint_id]),
+        )
+
+    def _replay(self, ledger: Ledger, found: ThreadRecord) -> int:
+        """Bring the ledger's values from those of the full checkpoint to those of the head; how many bytes it took."""
+        _, snapshot = self._header(found.chain[0])
+        ledger.restore(snapshot)
+        size = 0
+        for before, kept in pairwise(found.chain):
+            results = {each.task_id: each for each in found.results[before.checkpoint_id] if each.kind == "result"}
+            size += len(kept.data) + sum(len(each.data) for each in results.values())
+            _, after = self._header(kept)
+            if kept.source == "loop":
+                ended = [(task, self._result(ledger, task, results)) for task in snapshot.tasks]
+                ledger.refold(ended, after.values)
+            snapshot = after
+        return size
+
+    def _result(self, ledger: Ledger, task: Task, results: Mapping[str, ResultKept]) -> Result:
+        if task.node == START:  # what it writes is the input, which its task holds
+            return Result(ledger.input_writes(task.arg))
+        if task.id not in results:
+            raise CorruptRecordError(
+                f"the result of node {task.node!r}, step {task.step}, thread {self._thread_id!r} is missing"
+            )
+        result: Result = self._decoded(results[task.id])
+        return Result(result.writes)  # what it led to, the next checkpoint says
+
+    def _header(self, kept: CheckpointKept) -> tuple[Mapping[str, Any], Snapshot]:
+        where = f"checkpoint {kept.checkpoint_id} (step {kept.step}) of thread {self._thread_id!r}"
+        data = self._codec.decode(kept.data, where)
+        if not isinstance(data, dict) or not isinstance(data.get("metadata"), dict):
+            raise CorruptRecordError(f"{where} is not what was written there: {data!r:.80}")
+        return data, to_snapshot(data, where)
+
+    def _decoded(self, kept: ResultKept) -> Any:
+        where = f"{_what(kept.kind, kept.name)}, step {kept.step}, thread {self._thread_id!r}"
+        data = self._codec.decode(kept.data, where)
+        if kept.kind in ("result", "command"):
+            return to_result(data, where)
+        if kept.kind == "interrupt":
+            return tuple(Interrupt(*parts) for parts in data)
+        if kept.kind == "child" and (not isinstance(data, dict) or not data.keys() >= {"fingerprint", "answer"}):
+            raise CorruptRecordError(f"{where} is not what was written there: {data!r:.80}")
+        return data
+
+
+@dataclass(slots=True)
+class Record:
+    """What is the same for every graph of one run: its store, its name there, and the events that it gathers.
+
+    Changes go to the store as they come. With `at_end` they are held back until the run leaves the process; then the
+    last checkpoint of each graph is stored, and what hangs on it.
+    """
+
+    store: Store
+    run: RunRecord
+    at_end: bool = False
+    failure: BaseException | None = None
+    _held: dict[str, list[Callable[[], Change]]] = field(default_factory=dict)
+    _events: list[Mapping[str, Any]] = field(default_factory=list)
+    _timer: asyncio.TimerHandle | None = None
 
     def open(self) -> None:
         """The sitting begins: from here on there is a run to be listed and resumed."""
-
-    def recall(self, task: Task) -> Result | None:
-        """The task's result from an earlier sitting."""
-
-    def recall_child(self, task_id: str) -> Mapping[str, Any] | None:
-        """What an agent that a node called answered in an earlier sitting."""
-
-    def keep(self, task: Task, result: Result) -> Future[None] | None:
-        """Queue a task's result; the future, if there is one, is resolved when it is on disk."""
-
-    def keep_child(self, task_id: str, name: str, parent: Task, answer: Mapping[str, Any]) -> Future[None] | None:
-        """Queue what an agent answered."""
-
-    def checkpoint(self, ledger: Ledger, *, due: bool = False) -> None:
-        """A step has been folded; take a checkpoint if it is worth it, or if it is `due` anyway."""
+        self.submit(RunOpened(self.run))
 
     def event(self, event: Event) -> None:
         """Something happened."""
-
-    async def close(self, status: str, error: str) -> None:
-        """The sitting has ended; returns when everything is on disk. Raises the `StoreError` that kept it off."""
-
-
-class Unkept:
-    """The journal of a run that has no store."""
-
-    def open(self) -> None:
-        """Nothing is kept."""
-
-    def recall(self, task: Task) -> Result | None:
-        """Nothing was kept."""
-        return None
-
-    def recall_child(self, task_id: str) -> Mapping[str, Any] | None:
-        """Nothing was kept."""
-        return None
-
-    def keep(self, task: Task, result: Result) -> Future[None] | None:
-        """Nothing is kept."""
-        return None
-
-    def keep_child(self, task_id: str, name: str, parent: Task, answer: Mapping[str, Any]) -> Future[None] | None:
-        """Nothing is kept."""
-        return None
-
-    def checkpoint(self, ledger: Ledger, *, due: bool = False) -> None:
-        """Nothing is kept."""
-
-    def event(self, event: Event) -> None:
-        """Nothing is kept."""
-
-    async def close(self, status: str, error: str) -> None:
-        """There is nothing to wait for."""
-
-
-class Stored:
-    """The journal of a run that has a store. `found` is what the thread held when the sitting began."""
-
-    def __init__(self, store: Store, codec: Codec, run: RunRecord, found: ThreadRecord | None) -> None:
-        self._store = store
-        self._codec = codec
-        self._run = run
-        self._results = dict(found.results) if found else {}
-        self._last_size = len(found.checkpoint) if found else 0
-        self._since = sum(map(len, self._results.values()))
-        self._events: list[Mapping[str, Any]] = []
-        self._timer: asyncio.TimerHandle | None = None
-        self._failure: BaseException | None = None
-
-    def open(self) -> None:
-        self._submit(RunOpened(self._run))
-
-    def recall(self, task: Task) -> Result | None:
-        data = self._results.get(task.id)
-        if data is None:
-            return None
-        where = f"the result of node {task.node!r}, step {task.step}, thread {self._run.thread_id!r}"
-        return to_result(self._codec.decode(data, where), where)
-
-    def recall_child(self, task_id: str) -> Mapping[str, Any] | None:
-        data = self._results.get(task_id)
-        if data is None:
-            return None
-        where = f"the answer of task {task_id}, thread {self._run.thread_id!r}"
-        answer = self._codec.decode(data, where)
-        if not isinstance(answer, dict) or not answer.keys() >= {"fingerprint", "answer"}:
-            raise CorruptRecordError(f"{where} is not what was written there: {answer!r:.80}")
-        return answer
-
-    def keep(self, task: Task, result: Result) -> Future[None]:
-        try:
-            return self._keep(task.id, task.node, task.step, from_result(result), None)
-        except NotStorableError:
-            for key, value in result.writes:  # one of them raises as well, and its message names the key
-                self._codec.encode(value, f"key {key!r}, as node {task.node!r} wrote it")
-            raise
-
-    def keep_child(self, task_id: str, name: str, parent: Task, answer: Mapping[str, Any]) -> Future[None]:
-        return self._keep(task_id, name, parent.step, dict(answer), parent.id)
-
-    def checkpoint(self, ledger: Ledger, *, due: bool = False) -> None:
-        if not due and self._since < self._last_size:
-            return
-        snapshot = ledger.snapshot()
-        data = self._codec.encode(from_snapshot(snapshot), "the state")
-        self._submit(CheckpointKept(self._run.thread_id, self._run.run_id, snapshot.step, data))
-        self._last_size, self._since = len(data), 0
-
-    def event(self, event: Event) -> None:
         if not self._events:
             self._timer = asyncio.get_running_loop().call_later(EVENTS_AFTER, self._flush)
         self._events.append(to_record(event))
         if len(self._events) >= EVENTS_AT_ONCE:
             self._flush()
 
+    def keep(self, change: ResultKept | CheckpointKept) -> Future[None] | None:
+        """Queue what is to be stored; the future is resolved when it is on disk. Raises what kept earlier ones off."""
+        self.raise_failure()  # nobody waits for most changes, so a store that fails is noticed here, not at the end
+        if self.at_end:
+            self._held.setdefault(change.namespace, []).append(lambda: change)
+            return None
+        return self.submit(change)
+
+    def keep_last(self, namespace: str, checkpoint: Callable[[], CheckpointKept]) -> None:
+        """Hold a checkpoint back until the end, in the place of all that was held of its graph; it is made then."""
+        self._held[namespace] = [checkpoint]
+
+    def submit(self, change: Change) -> Future[None]:
+        """Queue a change at once."""
+        ticket = self.store.submit(change)
+        ticket.add_done_callback(self._judge)
+        return ticket
+
+    def flush(self) -> None:
+        """Wait, blocking, until what was kept is on disk. Raises the `StoreError` that kept it off."""
+        self.submit(EventsKept(self.run.run_id, [])).result()
+        self.raise_failure()
+
     async def close(self, status: str, error: str) -> None:
+        """The sitting has ended; returns when everything is on disk. Raises the `StoreError` that kept it off."""
+        held, self._held = self._held, {}
+        for make in (make for of_one in held.values() for make in of_one):
+            self.submit(make())
         self._flush()
         await self._close(status, error)
-        if self._failure is not None and status == DONE:  # not all of it is on disk, so it is not done
-            await self._close(FAILED, f"{type(self._failure).__name__}: {self._failure}")
-        self._raise_failure()
+        if self.failure is not None and status == DONE:  # not all of it is on disk, so it is not done
+            await self._close(FAILED, f"{type(self.failure).__name__}: {self.failure}")
+        self.raise_failure()
 
     async def _close(self, status: str, error: str) -> None:
         text = error.encode("utf-8", "backslashreplace").decode()  # a message may hold half a character
-        await on_disk(self._submit(RunClosed(self._run.run_id, status, time.time(), text)))
+        await on_disk(self.submit(RunClosed(self.run.run_id, status, time.time(), text)))
 
-    def _keep(self, task_id: str, name: str, step: int, value: Any, parent: str | None) -> Future[None]:
-        self._raise_failure()  # nobody waits for most changes, so a store that fails is noticed here, not at the end
-        where = f"the result of {name!r}"
-        data = self._codec.encode(value, where)
-        self._since += len(data)
-        return self._submit(ResultKept(self._run.thread_id, self._run.run_id, task_id, name, step, data, parent))
+    def raise_failure(self) -> None:
+        """Raise what kept an earlier change from the disk, if anything did."""
+        if self.failure is not None:
+            raise self.failure
 
     def _flush(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if self._events:
-            self._submit(EventsKept(self._run.run_id, self._events))
+            self.submit(EventsKept(self.run.run_id, self._events))
             self._events = []
 
-    def _submit(self, change: Change) -> Future[None]:
-        ticket = self._store.submit(change)
-        ticket.add_done_callback(self._judge)
-        return ticket
-
     def _judge(self, ticket: Future[None]) -> None:
-        self._failure = self._failure or ticket.exception()
-
-    def _raise_failure(self) -> None:
-        if self._failure is not None:
-            raise self._failure
+        self.failure = self.failure or ticket.exception()
 
 
-def replay(ledger: Ledger, journal: Journal, codec: Codec, found: ThreadRecord, thread_id: str) -> None:
-    """Bring a fresh ledger to where the thread stands: its checkpoint, then every step whose results are all kept.
+class Unkept:
+    """The journal of a graph whose run has no store. It remembers what this sitting needs of itself, and no more."""
 
-    The tasks of the step that is not complete are ready again; `journal.recall` still knows those that had finished.
-    Raises `UsageError` when the graph has changed so that it cannot go on from there.
-    """
-    where = f"checkpoint {found.step} of thread {thread_id!r}"
-    snapshot = to_snapshot(codec.decode(found.checkpoint, where), where)
-    _check_fits(ledger.plan, snapshot, thread_id)
-    ledger.restore(snapshot)
-    while not ledger.over:
-        tasks = ledger.pending()
-        known = [_known(ledger.plan, journal, task) for task in tasks]
-        results = [result for result in known if result is not None]
-        _check_nodes(ledger.plan, (goal for result in results for goal in result.goto), thread_id)
-        if len(results) < len(tasks):
+    def __init__(self) -> None:
+        self.checkpoint_id = new_checkpoint_id()
+        self.parent_id: str | None = None
+
+    def recall(self, task_id: str, kind: str) -> Any:
+        """Nothing was kept."""
+        return None
+
+    def keep(self, task: Task, kind: str, value: Any, *, name: str = "", parent: str | None = None) -> None:
+        """Nothing is kept."""
+
+    def change(self, step: int, change: Result) -> None:
+        """Nothing is kept."""
+
+    def checkpoint(self, ledger: Ledger, source: str, metadata: Mapping[str, Any], *, due: bool = False) -> None:
+        """Nothing is kept; the checkpoint has an id all the same."""
+        self.parent_id, self.checkpoint_id = self.checkpoint_id, new_checkpoint_id()
+
+
+class Kept:
+    """The journal of a graph whose run has a store: its checkpoints in one namespace, and what hangs on the newest."""
+
+    def __init__(self, record: Record, codec: Codec, plan: Plan, namespace: str, position: Position | None) -> None:
+        self._record = record
+        self._codec = codec.learning(record.store.learned)
+        self._plan = plan
+        self._namespace = namespace
+        self.checkpoint_id: str | None = position.checkpoint_id if position else None
+        self._begun = self.checkpoint_id
+        self.parent_id: str | None = position.parent_id if position else None
+        self._found: dict[tuple[str, str], Any] = dict(position.found) if position else {}
+        self._size = position.size if position else 0
+        self._since = position.since if position else 0
+
+    def recall(self, task_id: str, kind: str) -> Any:
+        """What the task has come to on the present checkpoint, in this sitting or an earlier one; None for nothing."""
+        return self._found.get((task_id, kind))
+
+    def keep(
+        self, task: Task, kind: str, value: Any, *, name: str = "", parent: str | None = None
+    ) -> Future[None] | None:
+        """Queue what a task has come to; the future, if there is one, is resolved when it is on disk."""
+        self._found[task.id, kind] = value
+        name = name or task.node
+        data = self._encoded(kind, value, name)
+        self._since += len(data)
+        run = self._record.run
+        assert self.checkpoint_id is not None, "a checkpoint is taken before the first task begins"
+        return self._record.keep(
+            ResultKept(
+                thread_id=run.thread_id,
+                namespace=self._namespace,
+                checkpoint_id=self.checkpoint_id,
+                run_id=run.run_id,
+                task_id=task.id,
+                kind=kind,
+                name=name,
+                step=task.step,
+                data=data,
+                parent=parent,
+            )
+        )
+
+    def change(self, step: int, change: Result) -> None:
+        """Keep what a Command has changed at the present checkpoint, beside what others had."""
+        if change != Result():
+            before: Result = self._found.get(_CHANGES, Result())
+            whole = Result((*before.writes, *change.writes), (*before.goto, *change.goto))
+            self.keep(Task(*_CHANGES, step), "command", whole)
+
+    def checkpoint(self, ledger: Ledger, source: str, metadata: Mapping[str, Any], *, due: bool = False) -> None:
+        """The ledger stands somewhere new: keep it, with all values when that is worth it, or when it is `due`."""
+        changed = _CHANGES in self._found  # a replay looks at what tasks have returned, and at nothing else
+        at_end = self._record.at_end
+        full = due or changed or at_end or self.checkpoint_id is None or self._since >= self._size
+        snapshot = ledger.snapshot()
+        told = {
+            **from_snapshot(snapshot, snapshot.values if full else ledger.changed()),
+            "metadata": dict(metadata),
+        }
+        self.parent_id = self._begun if at_end else self.checkpoint_id
+        self.checkpoint_id, self._found = new_checkpoint_id(), {}
+        run = self._record.run
+        kept = CheckpointKept(
+            thread_id=run.thread_id,
+            namespace=self._namespace,
+            checkpoint_id=self.checkpoint_id,
+            parent_id=self.parent_id,
+            run_id=run.run_id,
+            step=snapshot.step,
+            source=source,
+            created=time.time(),
+            full=full,
+            data=b"",
+        )
+        if at_end:
+            self._record.keep_last(self._namespace, lambda: self._written(kept, told))
             return
-        for task, result in zip(tasks, results, strict=True):
-            ledger.finish(task, result)
+        kept = self._written(kept, told)
+        self._size, self._since = (len(kept.data), 0) if full else (self._size, self._since + len(kept.data))
+        self._record.keep(kept)
+
+    def _written(self, kept: CheckpointKept, told: Mapping[str, Any]) -> CheckpointKept:
+        try:
+            return replace(kept, data=self._codec.encode(told, f"the state after step {kept.step}"))
+        except NotStorableError:
+            for task in told["tasks"]:  # if it is what one of them is given, that says more
+                what = "the input" if task["node"] == START else f"what was sent to node {task['node']!r}"
+                self._codec.encode(task.get("arg"), what)
+            raise
+
+    def _encoded(self, kind: str, value: Any, name: str) -> bytes:
+        if kind == "interrupt":
+            value = [[interrupt.value, interrupt.id, interrupt.response_schema] for interrupt in value]
+        if kind not in ("result", "command"):
+            return self._codec.encode(value, _what(kind, name))
+        tracked = tuple(write for write in value.writes if self._plan.channels[write[0]].tracked)
+        try:
+            return self._codec.encode(from_result(replace(value, writes=tracked)), _what(kind, name))
+        except NotStorableError:
+            for key, written in tracked:  # one of them raises as well, and its message names the key
+                self._codec.encode(written, f"key {key!r}, as node {name!r} wrote it")
+            raise
 
 
-def _known(plan: Plan, journal: Journal, task: Task) -> Result | None:
-    node = plan.nodes[task.node]
-    nothing_to_run = node.action is None and not node.routes  # START with plain edges only, which is never kept
-    return Result() if nothing_to_run else journal.recall(task)
+def _what(kind: str, name: str) -> str:
+    """What a record is, in the words of a message about it."""
+    return _WHAT.get(kind, f"the {kind} of {{}}").format(repr(name))
+
+
+_WHAT: Final = {
+    "result": "the result of node {}",
+    "child": "the answer of {}",
+    "interrupt": "the question of {}",
+    "answers": "the answers to the questions of {}",
+    "command": "what a Command has changed",
+}
 
 
 def _check_fits(plan: Plan, snapshot: Snapshot, thread_id: str) -> None:
-    _check_nodes(plan, (task.node for task in snapshot.tasks), thread_id)
+    _check_nodes(plan, (*(task.node for task in snapshot.tasks), *snapshot.deferred), thread_id)
     members = [set(seen) for seen in snapshot.joins]
     if len(members) != len(plan.joins) or any(
         not seen <= join.members for seen, join in zip(members, plan.joins, strict=True)

@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Final, Protocol, Self, TextIO
 
 from fanfold.events import (
     Event,
+    LoopHeld,
     ModelAnswered,
     Noticed,
     RunFinished,
@@ -41,6 +42,7 @@ from fanfold.events import (
     TaskContinued,
     TaskFailed,
     TaskFinished,
+    TaskHeldUp,
     TaskPaused,
     TaskQueued,
     TaskRemembered,
@@ -165,6 +167,7 @@ class Board:
         self.step = 0
         self.peak = 0
         self.running = 0
+        self.held = 0.0
         self.notices: list[str] = []
         self._tasks: dict[str, _Task] = {}
         self._roots: list[str] = []
@@ -181,8 +184,12 @@ class Board:
             task.output_tokens += event.output_tokens
         elif isinstance(event, ToolCalled):
             self._task(event.task).tools += 1
+        elif isinstance(event, LoopHeld):
+            self.held += event.seconds
         elif isinstance(event, StepFinished):
             self.step = event.step
+        elif isinstance(event, TaskHeldUp):
+            pass  # the task goes on; that it was kept waiting is for the receipt to weigh
         elif isinstance(event, Noticed):
             self.notices.append(event.message)
         elif isinstance(event, RunFinished):
@@ -539,6 +546,7 @@ class _Frame:
         facts = [f"running {board.running}", f"peak {board.peak}"]
         facts += [f"limit {limit}"] if limit is not None else []
         facts += [f"waiting {waiting}"] if waiting else []
+        facts += [f"loop blocked {board.held * 1000:.0f} ms"] if board.held else []
         facts += [f"{_amount(sum(board.tokens()))} tok"] if any(board.tokens()) else []
         return self._text((f" {' · '.join(facts)}", "dim"))
 

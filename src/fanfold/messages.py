@@ -64,8 +64,23 @@ def add_messages(left: Any = _ABSENT, right: Any = _ABSENT, *, format: Format | 
     """
     _check_format(format)
     if left is _ABSENT and right is _ABSENT:
-        return functools.partial(_add_messages, format=format)
+        return _reducer(format)
     return _add_messages(left, right, format=format)
+
+
+def _reducer(format: Format | None) -> Reducer:
+    reducer = functools.partial(_add_messages, format=format)
+    reducer.settle = _settled  # type: ignore[attr-defined]
+    return reducer
+
+
+def _settled(update: Any) -> list[Any]:
+    """An update with an id for every message, so that folding it again gives the same."""
+    return _messages(update, "right")
+
+
+add_messages.settle = _settled  # type: ignore[attr-defined]
+add_messages.replays = True  # type: ignore[attr-defined]
 
 
 class MessagesState(TypedDict):
@@ -78,6 +93,12 @@ def message_types() -> tuple[type, ...]:
     """The classes of messages that `add_messages` itself makes or takes: what a store has to know to keep them."""
     langchain = _langchain()
     return (RemoveMessage, *langchain.types) if langchain else (RemoveMessage,)
+
+
+def holds_messages(channel: Any) -> bool:
+    """Whether a channel folds with `add_messages`."""
+    reducer = getattr(channel, "operator", None)
+    return reducer is add_messages or getattr(reducer, "func", None) is _add_messages
 
 
 def _add_messages(left: Any, right: Any, *, format: Format | None = None) -> list[Any]:

@@ -2,7 +2,8 @@
 
 Everything here is computed from events, so that a run that is long over can be judged like one that has just ended.
 
-The words, with *busy* meaning that a task held a slot (a node that awaits an agent is not busy, the agent is):
+The words, with *busy* meaning that a task held a slot (a node that awaits an agent is not busy, the agent is) and was
+not kept standing by others that held the event loop:
 
 - **wall**: from the start of the run to its end.
 - **work**: the busy time of all tasks added up; how long they would have taken one by one.
@@ -22,12 +23,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import pairwise
 from typing import Any, Final
 
 from fanfold.errors import UsageError
 from fanfold.events import (
     Event,
+    LoopHeld,
     ModelAnswered,
     RunFinished,
     RunStarted,
@@ -35,6 +36,7 @@ from fanfold.events import (
     TaskContinued,
     TaskFailed,
     TaskFinished,
+    TaskHeldUp,
     TaskPaused,
     TaskQueued,
     TaskRemembered,
@@ -52,6 +54,8 @@ NOTHING_TO_OVERLAP: Final = "NOTHING TO OVERLAP"
 PARALLEL_FROM: Final = 0.75
 SEQUENTIAL_UP_TO: Final = 0.10
 WORTH_OVERLAPPING: Final = 0.05
+HOLDS_FROM: Final = 0.5
+"""The part of its time from which on an agent counts as one that blocks the event loop."""
 
 Stretch = tuple[float, float]
 
@@ -60,7 +64,8 @@ Stretch = tuple[float, float]
 class TaskLife:
     """One task as the receipt sees it. Times are seconds since the run began; `busy` are the stretches with a slot.
 
-    `queued`: when it could have run; `waited`: from there until its code began; `waited_for`: the limit, if it was one.
+    `queued`: when it could have run; `waited`: from there until its code began, and later for others that held the
+    event loop; `waited_for`: the limit, if it was one; `held`: for how long its own code held the loop.
     """
 
     task: str
@@ -74,6 +79,8 @@ class TaskLife:
     busy: tuple[Stretch, ...]
     waited: float
     waited_for: str
+    held: float
+    held_up: float
     label: str
     parent: str | None
     after: tuple[str, ...]
@@ -84,8 +91,13 @@ class TaskLife:
 
     @property
     def work(self) -> float:
-        """Seconds with a slot."""
+        """Seconds with a slot, without those in which others held the event loop."""
         return sum(end - start for start, end in self.busy)
+
+    @property
+    def most(self) -> float:
+        """The most it can have worked: it may not have been ready yet while others held the event loop."""
+        return self.work + self.held_up
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +202,9 @@ class _Life:
     started: float | None = None
     ended: float | None = None
     waited_for: str = ""
+    waited: float = 0.0
+    held: float = 0.0
+    stood: float = 0.0
     busy: list[Stretch] = field(default_factory=list)
     open_since: float | None = None
     input_tokens: int = 0
@@ -207,6 +222,29 @@ class _Life:
             self.open_since = None
         self.status = status
 
+    def held_up(self, at: float, seconds: float) -> None:
+        """Until now it stood still although nothing kept it but others: that was waiting and no work."""
+        self.stood += seconds
+        if self.open_since is not None and at - seconds > self.open_since:
+            self.busy.append((self.open_since, at - seconds))
+        self.open_since = at
+
+    def again(self, event: TaskQueued, at: float) -> _Life:
+        """The same task in a later sitting: what it has worked and waited so far counts on."""
+        began = self.started if self.started is not None else at
+        return _Life(
+            event,
+            at,
+            waited_for=self.waited_for,
+            waited=self.waited + (began - self.at),
+            held=self.held,
+            stood=self.stood,
+            busy=self.busy,
+            input_tokens=self.input_tokens,
+            output_tokens=self.output_tokens,
+            tools=self.tools,
+        )
+
     def closed(self, now: float) -> TaskLife:
         busy = [*self.busy, (self.open_since, now)] if self.open_since is not None else self.busy
         begun = self.started if self.started is not None else self.ended if self.ended is not None else now
@@ -221,8 +259,10 @@ class _Life:
             started=self.started,
             ended=self.ended,
             busy=tuple(busy),
-            waited=begun - self.at,
+            waited=self.waited + begun - self.at + self.stood,
             waited_for=self.waited_for,
+            held=self.held,
+            held_up=self.stood,
             label=told.label,
             parent=told.parent,
             after=told.after,
@@ -258,6 +298,10 @@ class _Book:
                 self.status = event.status
             case ModelAnswered() | ToolCalled():
                 self._count(self.lives[event.task], event)
+            case LoopHeld():
+                self.lives[event.task].held += event.seconds
+            case TaskHeldUp():
+                self.lives[event.task].held_up(at, event.seconds)
             case TaskStarted() | TaskPaused() | TaskContinued():
                 self._hold(self.lives[event.task], event, at)
             case TaskFinished() | TaskFailed() | TaskCancelled() | TaskRemembered():
@@ -272,13 +316,8 @@ class _Book:
             life.let_go(self.now, "lost" if life.open_since is not None else life.status)
 
     def _queued(self, event: TaskQueued, at: float) -> _Life:
-        """A new life; of a task that was begun in an earlier sitting, the busy time is kept."""
         before = self.lives.get(event.task)
-        life = _Life(event, at)
-        if before is not None:
-            life.busy = before.busy
-            life.input_tokens, life.output_tokens, life.tools = before.input_tokens, before.output_tokens, before.tools
-        return life
+        return _Life(event, at) if before is None else before.again(event, at)
 
     def _count(self, life: _Life, event: ModelAnswered | ToolCalled) -> None:
         if isinstance(event, ToolCalled):
@@ -294,7 +333,7 @@ class _Book:
         life.hold(at)
         if isinstance(event, TaskStarted):
             life.started = at
-            life.waited_for = event.waited_for
+            life.waited_for = event.waited_for or life.waited_for
 
     def _end(self, life: _Life, event: TaskFinished | TaskFailed | TaskCancelled | TaskRemembered, at: float) -> None:
         life.let_go(at, event.kind.removeprefix("task_"))
@@ -313,7 +352,7 @@ def _judged(book: _Book, first: RunStarted, tasks: tuple[TaskLife, ...]) -> Rece
     peak = _peak(tasks)
     gain = max(0.0, min(1.0, (work - wall) / (work - span))) if work > span else 0.0
     speedup = work / wall if wall else 0.0
-    verdict = _verdict(work, span, gain, peak)
+    verdict = _verdict(tasks, gain, peak)
     return Receipt(
         run_id=first.run_id,
         thread_id=first.thread_id,
@@ -334,7 +373,10 @@ def _judged(book: _Book, first: RunStarted, tasks: tuple[TaskLife, ...]) -> Rece
     )
 
 
-def _verdict(work: float, span: float, gain: float, peak: int) -> str:
+def _verdict(tasks: Sequence[TaskLife], gain: float, peak: int) -> str:
+    # Whether there was anything to overlap is judged with the times that others held the loop counted as work: a task
+    # that slept meanwhile may have had that to overlap, and one that was ready did.
+    work, span = sum(task.most for task in tasks), _span(tasks, most=True)
     if work - span <= WORTH_OVERLAPPING * work:
         return NOTHING_TO_OVERLAP
     if peak <= 1 or gain <= SEQUENTIAL_UP_TO:
@@ -342,19 +384,22 @@ def _verdict(work: float, span: float, gain: float, peak: int) -> str:
     return PARALLEL if gain >= PARALLEL_FROM else PARTLY_SERIAL
 
 
-def _span(tasks: Sequence[TaskLife]) -> float:
-    """The longest chain: a task is as long as its own busy time and its longest child."""
-    longest_child: dict[str, float] = {}
-    for task in reversed(tasks):  # the last queued first, so that an agent comes before whoever called it
-        if task.parent is not None:
-            length = task.work + longest_child.get(task.task, 0.0)
-            longest_child[task.parent] = max(longest_child.get(task.parent, 0.0), length)
-    ends: dict[str, float] = {}
+def _span(tasks: Sequence[TaskLife], *, most: bool = False) -> float:
+    """The longest chain: a task is as long as its own busy time and the longest chain inside of it."""
+    inside: dict[str | None, list[TaskLife]] = {}
+    known = {task.task for task in tasks}
     for task in tasks:  # in the order in which they were queued, so a task comes after all that led to it
-        if task.parent is None:
+        inside.setdefault(task.parent if task.parent in known else None, []).append(task)
+
+    def longest(parent: str | None) -> float:
+        ends: dict[str, float] = {}
+        for task in inside.get(parent, ()):
             before = max((ends.get(id, 0.0) for id in task.after), default=0.0)
-            ends[task.task] = before + task.work + longest_child.get(task.task, 0.0)
-    return max(ends.values(), default=0.0)
+            own = task.most if most else task.work
+            ends[task.task] = before + own + longest(task.task)
+        return max(ends.values(), default=0.0)
+
+    return longest(None)
 
 
 def _peak(tasks: Iterable[TaskLife]) -> int:
@@ -369,7 +414,7 @@ def _peak(tasks: Iterable[TaskLife]) -> int:
 
 def _culprits(tasks: Sequence[TaskLife], wall: float) -> Iterator[str]:
     """What kept tasks from running at once, the most expensive first; what cost less than a hundredth is left out."""
-    found = [*_limits(tasks), *_loops(tasks), *_held_loop(tasks)]
+    found = [*_limits(tasks), *_loops(tasks), *_holders(tasks)]
     yield from (text for cost, text in sorted(found, reverse=True) if cost > wall / 100)
 
 
@@ -384,39 +429,42 @@ def _limits(tasks: Iterable[TaskLife]) -> Iterator[tuple[float, str]]:
 
 
 def _loops(tasks: Sequence[TaskLife]) -> Iterator[tuple[float, str]]:
-    """Nodes that awaited their agents one after another."""
-    nodes = {task.task: task for task in tasks}
+    """Nodes that awaited their agents one after another, or in several rounds.
+
+    Agents that hold the event loop are left out: they run one after another however they are awaited.
+    """
+    names = {task.task: task.name for task in tasks}
     children: dict[str, list[TaskLife]] = {}
     for task in tasks:
-        if task.parent in nodes and task.busy:
+        if task.role == "agent" and task.parent in names and task.busy and task.held < HOLDS_FROM * task.work:
             children.setdefault(task.parent, []).append(task)
     for parent, called in children.items():
-        starts = sorted(called, key=lambda task: task.queued)
-        chained = sum(later.queued >= (sooner.ended or later.queued) for sooner, later in pairwise(starts))
-        if chained and chained == len(called) - 1:
+        rounds = _rounds(sorted(called, key=lambda task: task.queued))
+        if rounds > 1:
             cost = sum(task.work for task in called) - max(task.work for task in called)
-            yield (
-                cost,
-                f"node {nodes[parent].name!r} awaited its {len(called)} agents one after another; use asyncio.gather",
-            )
+            alone = rounds == len(called)
+            how = "one after another; use asyncio.gather" if alone else f"in {rounds} rounds, each after the one before"
+            yield cost, f"node {names[parent]!r} awaited its {len(called)} agents {how}"
 
 
-def _held_loop(tasks: Sequence[TaskLife]) -> Iterator[tuple[float, str]]:
-    """Tasks that were ready and had no limit to wait for, yet began late: somebody's code held the event loop."""
-    late = [task for task in tasks if not task.waited_for and task.started is not None and task.waited > 0]
-    cost: dict[str, float] = {}
-    for task in late:
-        for other in tasks:
-            if other.task != task.task:
-                held = sum(_overlap(stretch, (task.queued, task.started or 0.0)) for stretch in other.busy)
-                cost[other.name] = cost.get(other.name, 0.0) + held
-    for name, seconds in cost.items():
-        if seconds:
-            yield (
-                seconds,
-                f"others began {seconds:.2f} s late in all while {name!r} ran: code that blocks the event loop",
-            )
+def _rounds(called: Sequence[TaskLife]) -> int:
+    """How often an agent was called only when all that were called before it had ended."""
+    rounds, end = 0, 0.0
+    for task in called:
+        if not rounds or task.queued >= end:
+            rounds += 1
+        end = max(end, task.ended if task.ended is not None else task.queued)
+    return rounds
 
 
-def _overlap(a: Stretch, b: Stretch) -> float:
-    return max(0.0, min(a[1], b[1]) - max(a[0], b[0]))
+def _holders(tasks: Sequence[TaskLife]) -> Iterator[tuple[float, str]]:
+    """Tasks whose code held the event loop while others were there to use it."""
+    seconds: dict[str, float] = {}
+    for task in tasks:
+        if task.held:
+            seconds[task.name] = seconds.get(task.name, 0.0) + task.held
+    late = sum(task.waited for task in tasks if task.started is not None and not task.waited_for)
+    if late and not seconds:  # what no task of the run has held, such as code between them
+        yield late, f"tasks that were ready began {late:.2f} s late in all: something held the event loop"
+    for name, held in seconds.items():
+        yield held, f"{name!r} held the event loop for {held:.2f} s in all: code that blocks in an async function"

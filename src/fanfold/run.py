@@ -18,44 +18,55 @@ kept; then it is raised, with a note that names node, step and task.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
-import hashlib
-import time
+import functools
+import inspect
 import warnings
-from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
-from fanfold.errors import UsageError, did_you_mean
+from fanfold import chat
+from fanfold.attempt import attempts, limited
+from fanfold.context import metadata_of
+from fanfold.errors import (
+    GraphDrained,
+    GraphInterrupt,
+    KeptError,
+    NodeCancelledError,
+    NodeError,
+    ParentCommand,
+    StepTimeoutError,
+    StoreError,
+    did_you_mean,
+)
 from fanfold.events import (
     Event,
     Noticed,
     StepFinished,
     TaskCancelled,
-    TaskContinued,
     TaskFailed,
     TaskFinished,
-    TaskPaused,
     TaskQueued,
     TaskRemembered,
     TaskStarted,
 )
-from fanfold.journal import Journal, on_disk
+from fanfold.frame import ANY, Frame, clock, current_frame, enter
+from fanfold.held import LoopWatch
+from fanfold.journal import Kept, Record, Unkept, on_disk
 from fanfold.kernel.ledger import Ledger, Result, Task, Write
-from fanfold.kernel.plan import Node
+from fanfold.kernel.plan import Action, Handler, Node
 from fanfold.kernel.schema import updates_of
 from fanfold.limits import Slots
-from fanfold.types import Send
+from fanfold.store.records import from_result, to_result
+from fanfold.stream import Streams, checkpoint_told, debugged, task_end, task_start, update_chunk
+from fanfold.types import INTERRUPT, START, Command, Interrupt, RunControl, Send
 from fanfold.work.base import Executor
 from fanfold.work.local import Inline, Threads
 
-clock: Final = time.monotonic
-
 T = TypeVar("T")
-
-_frame: contextvars.ContextVar[Frame | None] = contextvars.ContextVar("fanfold_frame", default=None)
 
 
 class UnknownKeyWarning(UserWarning):
@@ -80,130 +91,119 @@ class Emitter:
                 self(Noticed(clock(), f"subscriber {name} raised {_brief(error)} and was removed"))
 
 
-@dataclass(slots=True)
-class Frame:
-    """Where the code that asks is running: inside which task of which run."""
+@dataclass(slots=True, eq=False)
+class Family:
+    """What all graphs of one run share: its limits, its records, its listeners, and what the caller gave.
 
-    runner: Runner
-    task: Task
-    holding: bool = False
-    ended: bool = False
-    _asked: Counter[str] = field(default_factory=Counter)
-    _children: int = 0
-    _calls: set[asyncio.Task[Any]] = field(default_factory=set)
-    _regaining: asyncio.Lock = field(default_factory=asyncio.Lock)
+    `settings` are the run's options that only the agents' floor understands, such as the model. `answers` are those
+    that a resume brought and that no task has asked for yet: by the interrupt's id, by that of the task which is to
+    ask, or for whoever asks first. `starts` are the checkpoints at which inner graphs begin, by the nodes that lead to
+    them, as their place and id; one that remembers begins at its last checkpoint `before` that id.
+    """
 
-    def child_id(self, name: str, fingerprint: str) -> str:
-        """The id of the next call that asks agent `name` just this: the same again when the task runs again.
-
-        Calls are counted for each question by itself. Counted together, two chains of agents in one node would get
-        each other's places whenever they are not as fast as they were the last time.
-        """
-        question = f"{self.task.id}|{name}|{fingerprint}"
-        path = f"{question}|{self._asked[question]}"
-        self._asked[question] += 1
-        return hashlib.blake2b(path.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-
-    async def own(self, call: Coroutine[Any, Any, T]) -> T:
-        """Run the call of a child, which then cannot outlive this task."""
-        running = asyncio.get_running_loop().create_task(call)
-        self._calls.add(running)
-        running.add_done_callback(self._calls.discard)
-        return await running
-
-    def pause(self) -> None:
-        """A child is awaited: with the first, this task's slot is given back."""
-        self._children += 1
-        if self._children == 1 and self.holding:
-            self.holding = False
-            self.runner.slots.give()
-            self.runner.emit(TaskPaused(clock(), self.task.id))
-
-    async def proceed(self) -> None:
-        """A child has ended: with the last, this task needs a slot again before its code goes on."""
-        self._children -= 1
-        async with self._regaining:  # one asks for all: a second slot would be one that nobody gives back
-            if not self._needs_slot():
-                return
-            await self.runner.slots.take()
-            if self._needs_slot():
-                self.holding = True
-                self.runner.emit(TaskContinued(clock(), self.task.id))
-            else:  # meanwhile another child was called, and may be waiting for just this one
-                self.runner.slots.give()
-
-    async def end(self) -> None:
-        """The task's code has ended, one way or another; so do the children that it did not wait for."""
-        self.ended = True
-        for call in self._calls:
-            call.cancel()
-        try:
-            if self._calls:
-                await asyncio.wait(self._calls)
-        finally:
-            if self.holding:
-                self.holding = False
-                self.runner.slots.give()
-
-    def check(self) -> None:
-        """Raise `UsageError` when the task's code has ended: nobody would wait for a child of it."""
-        if self.ended:
-            raise UsageError(
-                f"{self.task.node!r} has ended, so it can call no agent any more",
-                hint="await every agent before returning",
-            )
-
-    def _needs_slot(self) -> bool:
-        return not (self._children or self.holding or self.ended)
-
-
-def current_frame() -> Frame | None:
-    """The frame of the node or agent that is running this code, or None outside of any run."""
-    return _frame.get()
+    run_id: str
+    thread_id: str
+    emit: Emitter
+    slots: Slots
+    record: Record | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    context: Any = None
+    memory: Any = None
+    cache: Any = None
+    control: RunControl | None = None
+    streams: Streams | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    answers: dict[str, Any] = field(default_factory=dict)
+    starts: dict[tuple[str, ...], tuple[str, str]] = field(default_factory=dict)
+    before: str | None = None
+    met: set[str] = field(default_factory=set)
+    resumed: bool = False
+    wait_for_disk: bool = False
+    let_finish: bool = False
+    recursion_limit: int = 10_007
+    step_timeout: float | None = None
+    loop: asyncio.AbstractEventLoop | None = None
+    inline: Executor = field(default_factory=Inline)
+    threads: Executor = field(default_factory=Threads)
+    warned: set[tuple[str, str]] = field(default_factory=set)
+    watch: LoopWatch = field(default_factory=LoopWatch)
 
 
 class Runner:
-    """Drives one ledger until it is over. Used once, from one event loop.
+    """Drives one ledger until it is over or stands still. Used once, from one event loop.
 
-    `settings` are the run's options that only the agents' floor understands, such as the model.
+    `interrupts` are the questions that kept it from going on, if any did. `detour` is where START leads besides.
     """
 
     def __init__(
         self,
+        family: Family,
         ledger: Ledger,
-        journal: Journal,
-        emit: Emitter,
-        slots: Slots,
+        journal: Kept | Unkept,
         *,
-        wait_for_disk: bool = False,
-        settings: Mapping[str, Any] | None = None,
+        namespace: tuple[str, ...] = (),
+        top: str = "",
+        parents: Mapping[str, str] | None = None,
+        previous: Any = None,
+        keys: str | Collection[str] | None = None,
+        inside: str | None = None,
     ) -> None:
+        self.family = family
+        self.inside = inside  # the task that this graph is a part of
         self.ledger = ledger
         self.journal = journal
-        self.emit = emit
-        self.slots = slots
-        self.settings = settings or {}
-        self.loop: asyncio.AbstractEventLoop | None = None
-        self._wait_for_disk = wait_for_disk
-        self._inline = Inline()
-        self._threads = Threads()
+        self.namespace = namespace
+        self.top = top
+        self.parents = dict(parents or {})
+        self.interrupts: list[Interrupt] = []
+        self.interrupted = False
+        self.detour: tuple[str | Send, ...] = ()
+        self.keys = ledger.plan.keys if keys is None else keys
+        self.moved = False
+        self._written: set[str] = set()
+        self._previous = previous
         # What every task starts with. A task is started by the one that ended last, whose own must not leak into it.
         self._context = contextvars.copy_context()
         self._cancellable: set[asyncio.Task[None]] = set()
         self._failure: BaseException | None = None
         self._unbegun: set[str] = set()
-        self._warned: set[tuple[str, str]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    # What frames and agents ask for
+
+    @property
+    def emit(self) -> Emitter:
+        """Where events go."""
+        return self.family.emit
+
+    @property
+    def slots(self) -> Slots:
+        """What limits how many tasks of the run are busy at once."""
+        return self.family.slots
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The run's options for agents."""
+        return self.family.settings
+
+    def previous(self) -> Any:
+        """What the thread's last run of an entrypoint saved."""
+        return self._previous
+
+    def stream(self, mode: str, chunk: Any) -> None:
+        """A chunk for whoever streams the run."""
+        if self.family.streams is not None:
+            self.family.streams.put(self.namespace, mode, chunk)
 
     async def drive(self) -> None:
         """Run everything that there is to run. Raises the first error of a node, once all the others have ended."""
-        self.loop = asyncio.get_running_loop()
+        self._stand_still()
         try:
             async with asyncio.TaskGroup() as group:
                 self._launch(group)
-        except BaseException:
-            self._threads.close(wait=False)
-            raise
-        self._threads.close(wait=True)
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
         if self._failure is not None:
             raise self._failure
 
@@ -212,21 +212,43 @@ class Runner:
     def _launch(self, group: asyncio.TaskGroup) -> None:
         """Start what is ready; what an earlier sitting had finished is settled at once, which may make more ready."""
         try:
-            while self._failure is None and (ready := self.ledger.ready()):
+            while self._failure is None and (ready := self._ready()):
+                self._time(self.ledger.step)
+                self._show_starts(ready)
                 for task in ready:
                     self._begin(group, task)
         except Exception as error:  # noqa: BLE001 - whatever keeps the next step from starting ends the run
             self._stop(error)
 
+    def _time(self, step: int) -> None:
+        """Stop the run if the step that begins takes longer than it may."""
+        limit = self.family.step_timeout
+        if self._timer is not None:
+            self._timer.cancel()
+        if limit is not None:
+            late = StepTimeoutError(f"step {step} did not end within {limit:.3f} s")
+            self._timer = asyncio.get_running_loop().call_later(limit, self._stop, late)
+
+    def _ready(self) -> list[Task]:
+        control = self.family.control
+        if control is not None and control.drain_requested and not self.ledger.over and self._between_steps():
+            self._failure = GraphDrained(control.drain_reason or "shutdown")
+            return []
+        return self.ledger.ready()
+
+    def _between_steps(self) -> bool:
+        return len(self.ledger.pending()) == len(self.ledger.tasks)
+
     def _begin(self, group: asyncio.TaskGroup, task: Task) -> None:
         node = self.ledger.plan.nodes[task.node]
         if node.action is None and not node.routes:  # START with plain edges only: there is nothing to run
-            self._settle(task, Result())
+            self._settle(task, Result(self.ledger.input_writes(task.arg), self.detour))
             return
-        self.emit(TaskQueued(clock(), task.id, task.node, task.step, "node", task.after))
-        result = self.journal.recall(task)
+        self.emit(TaskQueued(clock(), task.id, task.node, task.step, "node", task.after, self.inside))
+        result = self.journal.recall(task.id, "result")
         if result is not None:
             self.emit(TaskRemembered(clock(), task.id))
+            self._show(task, result, cached=True)
             self._settle(task, result)
             return
         self._unbegun.add(task.id)
@@ -249,25 +271,62 @@ class Runner:
 
     async def _attempt(self, group: asyncio.TaskGroup, task: Task, node: Node) -> None:
         self._unbegun.discard(task.id)
-        frame = Frame(self, task)
-        _frame.set(frame)
+        frame = Frame(self, task, answers=list(self.journal.recall(task.id, "answers") or ()))
+        enter(frame)
         try:
-            result = await self._worked(frame, node)
+            told = await self._worked(frame, node)
             ended = clock()
-            ticket = self.journal.keep(task, result)
+            result = self.ledger.settled(told)
+            ticket = self.journal.keep(task, "result", result)
             self.emit(TaskFinished(ended, task.id, tuple(dict.fromkeys(key for key, _ in result.writes))))
-            if self._wait_for_disk:
+            self._show(task, told, cached=frame.cached)
+            await frame.rest()
+            if self.family.wait_for_disk:
                 await on_disk(ticket)
-        except asyncio.CancelledError as cancelled:
+            if self.family.streams is not None:
+                await self.family.streams.room()
+        except GraphInterrupt as pause:
+            self._pause(task, pause)
+        except asyncio.CancelledError:
             self.emit(TaskCancelled(clock(), task.id))
-            if not _was_cancelled():  # the node raised it by itself; nobody asked it to stop
-                self._stop(_noted(cancelled, task))
             raise
         except BaseException as error:  # noqa: BLE001 - `drive` raises it when the siblings have ended
-            self.emit(TaskFailed(clock(), task.id, _brief(error)))
-            self._stop(_noted(error, task))
+            self._failed(task, error)
         else:
             self._go_on(group, task, result)
+
+    def _pause(self, task: Task, pause: GraphInterrupt) -> None:
+        """A task waits for a person; its siblings go on, and the step is not folded before it has ended."""
+        try:
+            self.journal.keep(task, "interrupt", pause.interrupts)
+        except Exception as error:  # noqa: BLE001 - a question that cannot be kept could never be answered
+            self._failed(task, error)
+            return
+        self.emit(TaskCancelled(clock(), task.id))
+        self.interrupted = True
+        self.interrupts += pause.interrupts
+        if not pause.interrupts and not self.namespace:
+            self.stream("updates", {INTERRUPT: ()})
+        if pause.interrupts:
+            asked = {INTERRUPT: tuple(pause.interrupts)}
+            self.stream("updates", dict(asked))
+            values = self.ledger.chosen(self.keys)
+            self.stream("values", {**values, **asked} if isinstance(values, dict) else asked)
+        self._show_end(task, interrupts=pause.interrupts)
+
+    def _failed(self, task: Task, error: BaseException) -> None:
+        if isinstance(error, ParentCommand):
+            self.emit(TaskFinished(clock(), task.id))
+            self._stop(error)
+            return
+        self.emit(TaskFailed(clock(), task.id, _brief(error)))
+        if isinstance(error, Exception):
+            handler = self.ledger.plan.nodes[task.node].handler
+            if handler is None:  # else it is the error that the handler was told of that counts
+                with contextlib.suppress(StoreError):  # a store that fails is told of when the run is closed
+                    self.journal.keep(task, "error", repr(error).encode("utf-8", "backslashreplace").decode())
+            self._show_end(task if handler is None else replace(task, node=handler.name), error=error)
+        self._stop(_noted(error, task))  # `drive` raises it when the siblings have ended
 
     def _go_on(self, group: asyncio.TaskGroup, task: Task, result: Result) -> None:
         try:
@@ -279,47 +338,281 @@ class Runner:
         self._launch(group)
 
     def _settle(self, task: Task, result: Result) -> None:
+        self._written.update(key for key, _ in result.writes)
         if self.ledger.finish(task, result):
-            self.journal.checkpoint(self.ledger, due=self.ledger.over)
+            self._show_values(always=False)
+            self.mark("loop")
             self.emit(StepFinished(clock(), task.step))
+            if not self.namespace:
+                self.family.answers.pop(ANY, None)  # it was for the step that the run went on with
+            self._stand_still()
+
+    def _stand_still(self) -> None:
+        """Where the ledger has come to a stop that was asked for, the run ends there."""
+        if self.ledger.paused:
+            self.interrupted = True
+            if not self.namespace:  # an inner graph's stop is its task's, who tells of it
+                self.stream("updates", {INTERRUPT: ()})
+
+    def mark(self, source: str, *, due: bool = False, resumed: bool = False) -> None:
+        """The ledger stands somewhere new: take a checkpoint, and show it to whoever streams those."""
+        step = self.ledger.step - 1
+        told = {"source": source, "step": step, "parents": self.parents}
+        metadata = metadata_of(self.family.config, told)
+        self.journal.checkpoint(self.ledger, source, metadata, due=due)
+        if resumed:
+            self._show_values(always=True)
+        self._show_checkpoint(metadata)
+
+    def resume(self, metadata: Mapping[str, Any]) -> None:
+        """The run goes on where an earlier sitting stopped: show where that is."""
+        self._show_values(always=True)
+        self._show_checkpoint(metadata)
+
+    def pending(self) -> None:
+        """The run stands still within a step: show the state with what the finished tasks have written."""
+        if not self._written.isdisjoint(self._shown()):
+            self.stream("values", self.ledger.provisional(self.keys))
+
+    # What whoever streams the run is shown
+
+    def _wanted(self, *modes: str) -> bool:
+        streams = self.family.streams
+        return streams is not None and any(streams.wants(mode, self.namespace) for mode in modes)
+
+    def _shown(self) -> Collection[str]:
+        return (self.keys,) if isinstance(self.keys, str) else self.keys
+
+    def _show_values(self, *, always: bool) -> None:
+        """The state after a step, if the step has changed what is shown of it."""
+        written, self._written = self._written, set()
+        if not always and written.isdisjoint(self._shown()):
+            return
+        self.moved = True
+        if self._wanted("values"):
+            self.stream("values", self.ledger.chosen(self.keys))
+
+    def _show_checkpoint(self, metadata: Mapping[str, Any]) -> None:
+        if isinstance(self.journal, Kept) and self._wanted("checkpoints", "debug"):
+            told = checkpoint_told(self, metadata)
+            self.stream("checkpoints", told)
+            self.stream("debug", debugged("checkpoint", self.ledger.step - 1, told))
+
+    def _show_starts(self, tasks: Sequence[Task]) -> None:
+        for task in tasks if self._wanted("tasks", "debug") else ():
+            node = self.ledger.plan.nodes[task.node]
+            if node.action is not None:
+                told = task_start(task, self.ledger.view(task, node.action.schema), self._metadata(node))
+                self.stream("tasks", told)
+                self.stream("debug", debugged("task", task.step, told))
+
+    def _metadata(self, node: Node) -> dict[str, Any]:
+        config = self.family.config
+        told = {**(config.get("metadata") or {}), **node.metadata}
+        return {**told, "tags": list(config["tags"])} if config.get("tags") else told
+
+    def _show(self, task: Task, result: Result, *, cached: bool) -> None:
+        """What a task has come to."""
+        if self.family.streams is None or task.node == START:
+            return
+        if result.handled:
+            task = replace(task, node=result.handled)
+        chunk = update_chunk(task.node, result.writes, self.keys)
+        if cached:
+            self.stream("updates", {**chunk, "__metadata__": {"cached": True}})
+            return
+        self.stream("updates", chunk)
+        self._show_end(task, result.writes)
+        self._show_messages(result.writes)
+
+    def _show_call(self, child: Task) -> None:
+        told = task_start(child, child.arg, {})
+        self.stream("tasks", told)
+        self.stream("debug", debugged("task", child.step, told))
+
+    def _show_called(self, child: Task, writes: Sequence[Write] = (), *, error: BaseException | None = None) -> None:
+        told = task_end(child, writes, error=error)
+        self.stream("tasks", told)
+        self.stream("debug", debugged("task_result", child.step, told))
+
+    def _show_messages(self, writes: Sequence[Write]) -> None:
+        """Messages that the task wrote and nobody has seen yet: no model told them, and they were not there before."""
+        frame, streams = current_frame(), self.family.streams
+        if frame is None or streams is None or not streams.wants("messages", self.namespace):
+            return
+        state = self.ledger.chosen(self.ledger.plan.keys)
+        for value in state.values() if isinstance(state, dict) else [state]:
+            streams.seen.update(message.id for message in chat.messages_in(value))
+        for _, value in writes:
+            for message in chat.news(value, streams.seen):
+                self.stream("messages", (message, frame.config()["metadata"]))
+
+    def _show_end(
+        self,
+        task: Task,
+        writes: Sequence[Write] = (),
+        *,
+        error: BaseException | None = None,
+        interrupts: Sequence[Interrupt] = (),
+    ) -> None:
+        if task.node == START or not self._wanted("tasks", "debug"):
+            return
+        keys = self.ledger.plan.keys
+        shown = [(key, value) for key, value in writes if (key == keys if isinstance(keys, str) else key in keys)]
+        told = task_end(task, shown, error=error, interrupts=interrupts)
+        self.stream("tasks", told)
+        self.stream("debug", debugged("task_result", task.step, told))
 
     def _stop(self, error: BaseException) -> None:
         if self._failure is None:
             self._failure = error
-            for attempt in list(self._cancellable):
-                if attempt is not asyncio.current_task():
-                    attempt.cancel()
+            if not self.family.let_finish or isinstance(error, ParentCommand):
+                for attempt in list(self._cancellable):
+                    if attempt is not asyncio.current_task():
+                        attempt.cancel()
 
     async def _worked(self, frame: Frame, node: Node) -> Result:
         waited = await self.slots.take()
         frame.holding = True
         try:
-            if not node.is_async:  # a thread cannot be stopped, so from here on it is let finish
-                self._cancellable.discard(asyncio.current_task())
+            if node.action is not None and not node.action.is_async:
+                self._cancellable.discard(asyncio.current_task())  # a thread cannot be stopped: it is let finish
             self.emit(TaskStarted(clock(), frame.task.id, waited_for=self._limit_name(waited)))
-            return await self._result(frame.task, node)
+            return await self._result(frame, node)
+        except BaseException as error:
+            await frame.rest(stop=not isinstance(error, GraphInterrupt))
+            raise
         finally:
             await frame.end()
 
-    async def _result(self, task: Task, node: Node) -> Result:
-        writes: tuple[Write, ...] = ()
-        if node.action is not None:
-            executor: Executor = self._inline if node.is_async else self._threads
-            value = await executor.call(node.action, self.ledger.view(task))
-            writes = self._known(task, updates_of(value, self.ledger.plan.state))
-        goto: list[str | Send] = []
-        for route in node.routes:
-            answer = route.path(self.ledger.preview(task, writes, route))
-            if asyncio.iscoroutine(answer):
-                answer = await answer
-            goto += self.ledger.plan.destinations(route, answer)
-        return Result(writes, tuple(goto))
+    async def _result(self, frame: Frame, node: Node) -> Result:
+        if node.action is None:
+            given = frame.task.arg
+            return await self._routed(frame.task, node, self.ledger.input_writes(given), self.detour, returned=given)
+        action = node.action
+        key = self._cache_key(frame, node, action)
+        cached = None if key is None else self.family.cache.get((self.ledger.plan.name, node.name), key)
+        if cached is not None:
+            frame.cached = True
+            return to_result(cached, f"the cached result of node {node.name!r}")
+        result = await self._tried(frame, node, action)
+        if key is not None and node.cache is not None:
+            self.family.cache.set((self.ledger.plan.name, node.name), key, from_result(result), node.cache.ttl)
+        return result
 
-    def _known(self, task: Task, writes: tuple[Write, ...]) -> tuple[Write, ...]:
+    def _cache_key(self, frame: Frame, node: Node, action: Action) -> str | None:
+        if self.family.cache is None or node.cache is None:
+            return None
+        key = node.cache.key_func(self.ledger.view(frame.task, action.schema))
+        return key.decode("latin-1") if isinstance(key, bytes) else key
+
+    async def _tried(self, frame: Frame, node: Node, action: Action) -> Result:
+        if node.handler is None:
+            return await attempts(frame, node.retry, lambda: self._once(frame, node, action))
+        kept = self.journal.recall(frame.task.id, "error")
+        if kept is not None:  # in an earlier sitting the handler did not get to its end
+            return await self._handled(frame, node, node.handler, KeptError(kept))
+        try:
+            return await attempts(frame, node.retry, lambda: self._once(frame, node, action))
+        except Exception as error:  # noqa: BLE001 - it is for the handler
+            self.journal.keep(frame.task, "error", repr(error))
+            self._show_end(frame.task, error=error)
+            return await self._handled(frame, node, node.handler, error)
+
+    async def _handled(self, frame: Frame, node: Node, handler: Handler, error: Exception) -> Result:
+        """What the error handler decides. The node's own edges do not count: it says itself where to go on."""
+        frame.error = NodeError(node.name, error)
+        frame.ended = frame.late = False
+        told = replace(node, name=handler.name, routes=(), timeout=None)
+        return replace(await self._once(frame, told, handler.action), handled=handler.name)
+
+    async def _once(self, frame: Frame, node: Node, action: Action) -> Result:
+        """One attempt: the action's value, as what it writes and where it leads."""
+        timeout = (frame.task.timeout or node.timeout) if frame.error is None else None
+        work = self._called(frame, action)
+        try:
+            value = await (work if timeout is None else limited(frame, timeout, work))
+        except asyncio.CancelledError as cancelled:
+            current = asyncio.current_task()
+            if current is None or current.cancelling():
+                raise
+            raise NodeCancelledError(node.name) from cancelled
+        writes, goto = self._decided(frame.task, node, value)
+        known = self._known(frame.task, writes, quiet=action.graph is not None)
+        return await self._routed(frame.task, node, known, goto, returned=value)
+
+    async def _called(self, frame: Frame, action: Action) -> Any:
+        view = self.ledger.view(frame.task, action.schema)
+        try:
+            if action.graph is not None:
+                return await action.graph.nested(frame, view)
+            executor = self.family.inline if action.is_async else self.family.threads
+            given = frame.injected(action.asks) if action.asks else {}
+            code = functools.partial(action.function, **given) if given else action.function
+            value = await self._timed(frame, action, executor.call(code, view))
+            while hasattr(value, "ainvoke"):  # a node may answer with a graph or the like, which then gets its input
+                value = await value.ainvoke(view, frame.config())
+            return value
+        except ParentCommand as command:
+            if command.command.graph != Command.PARENT:
+                raise
+            return Command(update=command.command.update, goto=command.command.goto)
+
+    def _timed(self, frame: Frame, action: Action, work: Awaitable[T]) -> Awaitable[T]:
+        """The work, with what it does on the event loop timed; a thread has no part in that."""
+        return self.family.watch.timed(self.emit, frame.task.id, work) if action.is_async else work
+
+    def _decided(self, task: Task, node: Node, value: Any) -> tuple[tuple[Write, ...], tuple[str | Send, ...]]:
+        """What a node's return value writes, and where its Commands lead."""
+        items = value if isinstance(value, list | tuple) and any(isinstance(i, Command) for i in value) else [value]
+        writes: list[Write] = []
+        goto: list[str | Send] = []
+        for item in items:
+            if isinstance(item, Send):
+                goto += self.ledger.plan.goals(item, f"node {node.name!r}")
+            elif isinstance(item, Command):
+                if item.graph == Command.PARENT:
+                    raise ParentCommand(item)
+                writes += self._commanded(item)
+                goto += self.ledger.plan.goals(item.goto, f"the Command of node {node.name!r}")
+            else:
+                writes += updates_of(item, self.ledger.plan.state)
+        return tuple(writes), tuple(goto)
+
+    def _commanded(self, command: Command) -> Sequence[Write]:
+        update = command.update
+        if isinstance(update, list | tuple) and all(isinstance(pair, tuple) and len(pair) == 2 for pair in update):
+            return [(key, value) for key, value in update]
+        return updates_of(update, self.ledger.plan.state)
+
+    async def _routed(
+        self,
+        task: Task,
+        node: Node,
+        writes: tuple[Write, ...],
+        goto: tuple[str | Send, ...],
+        *,
+        returned: Any = None,
+    ) -> Result:
+        """The result of a task that `returned` something. Its paths see that, too, where the state lacks the key."""
+        goals = list(goto)
+        for route in node.routes:
+            state = self.ledger.preview(task, writes, route)
+            if isinstance(state, dict) and isinstance(returned, dict) and not route.path.declared:
+                state = {**returned, **state}
+            frame = current_frame()
+            given = frame.injected(route.path.asks) if frame is not None and route.path.asks else {}
+            answer = route.path.function(state, **given)
+            if inspect.isawaitable(answer):
+                answer = await answer
+            goals += self.ledger.plan.destinations(route, answer)
+        return Result(writes, tuple(goals))
+
+    def _known(self, task: Task, writes: tuple[Write, ...], *, quiet: bool) -> tuple[Write, ...]:
         channels = self.ledger.plan.channels
         for key, _ in writes:
-            if key not in channels and (task.node, key) not in self._warned:
-                self._warned.add((task.node, key))
+            if key not in channels and not quiet and (task.node, key) not in self.family.warned:
+                self.family.warned.add((task.node, key))
                 message = (
                     f"node {task.node!r} returned key {key!r}, which the state does not have; it is ignored"
                     + did_you_mean(str(key), channels)
@@ -341,87 +634,104 @@ class Runner:
         *,
         label: str,
         fingerprint: str,
+        role: str = "agent",
+        given: Any = None,
     ) -> Mapping[str, Any]:
         """What `work(task id)` answers, as plain data: run under a slot of its own, kept, and never asked twice.
 
         The answer is on disk before it is returned. An answer to the same `fingerprint` that was kept by an earlier
         sitting is returned without running `work`. May be awaited in any event loop: a blocking node can have one of
-        its own.
+        its own. Streams are shown tasks with what was `given` to them, and no agents.
         """
 
         async def called() -> Mapping[str, Any]:
+            child = Task(frame.child_id(name, fingerprint), name, frame.task.step, send=0, arg=given)
+            if role == "task":
+                return await self._asked(frame, child, work, label, fingerprint, role)
             frame.check()
-            child = Task(frame.child_id(name, fingerprint), name, frame.task.step)
-            return await frame.own(self._called(frame, child, work, label, fingerprint))
+            return await frame.own(self._asked(frame, child, work, label, fingerprint, role))
 
-        if asyncio.get_running_loop() is self.loop:
+        if asyncio.get_running_loop() is self.family.loop:
             return await called()
-        return await asyncio.wrap_future(self._from_outside(frame, called))
+        return await asyncio.wrap_future(self.from_outside(frame, called))
 
-    async def _called(
+    async def _asked(
         self,
         parent: Frame,
         child: Task,
         work: Callable[[str], Awaitable[Mapping[str, Any]]],
         label: str,
         fingerprint: str,
+        role: str,
     ) -> Mapping[str, Any]:
-        self.emit(TaskQueued(clock(), child.id, child.node, child.step, "agent", (), parent.task.id, label))
-        known = self.journal.recall_child(child.id)
+        self.emit(TaskQueued(clock(), child.id, child.node, child.step, role, (), parent.task.id, label))
+        shown = role == "task"
+        if shown:
+            self._show_call(child)
+        known = self.journal.recall(child.id, "child")
         if known is not None:
             self.emit(TaskRemembered(clock(), child.id))
             remembered: Mapping[str, Any] = known["answer"]
             return remembered
         parent.pause()
+        frame = Frame(self, child, answers=list(self.journal.recall(child.id, "answers") or ()), caller=parent)
         try:
-            answer = await self._child(child, work)
+            answer = await self._child(frame, work)
             ended = clock()
             record = {"fingerprint": fingerprint, "answer": answer}
-            await on_disk(self.journal.keep_child(child.id, child.node, parent.task, record))
+            await on_disk(self.journal.keep(child, "child", record, parent=parent.task.id))
         except BaseException as error:
             self.emit(_ending(child.id, error))
+            if shown and isinstance(error, Exception):
+                self._show_called(child, error=error)
             await parent.proceed()
             raise
         self.emit(TaskFinished(ended, child.id))
+        if shown:
+            told = {child.node: answer["value"]}
+            self.stream("updates", {**told, "__metadata__": {"cached": True}} if frame.cached else told)
+            if not frame.cached:
+                self._show_called(child, (("__return__", answer["value"]),))
         await parent.proceed()
         return answer
 
-    async def _child(self, child: Task, work: Callable[[str], Awaitable[Mapping[str, Any]]]) -> Mapping[str, Any]:
-        frame = Frame(self, child)  # an agent can call agents, too, and gives its slot back to them
-        _frame.set(frame)
+    async def _child(self, frame: Frame, work: Callable[[str], Awaitable[Mapping[str, Any]]]) -> Mapping[str, Any]:
+        child = frame.task
+        enter(frame)  # an agent can call agents, too, and gives its slot back to them
         waited = await self.slots.take()
         frame.holding = True
         try:
             self.emit(TaskStarted(clock(), child.id, waited_for=self._limit_name(waited)))
-            return await work(child.id)
+            answer = await self.family.watch.timed(self.emit, child.id, work(child.id))
+        except BaseException as error:
+            await frame.rest(stop=isinstance(error, Exception))
+            raise
         finally:
             await frame.end()
+        await frame.rest()
+        return answer
 
     def from_thread(self, awaitable: Callable[[], Awaitable[T]]) -> T:
         """Await something on the run's loop from the thread of a blocking node."""
         frame = current_frame()
         assert frame is not None, "only the code of a task has a runner to ask"
-        return self._from_outside(frame, awaitable).result()
+        return self.from_outside(frame, awaitable).result()
 
-    def _from_outside(self, frame: Frame, awaitable: Callable[[], Awaitable[T]]) -> Future[T]:
+    def from_outside(self, frame: Frame, awaitable: Callable[[], Awaitable[T]]) -> Future[T]:
+        """Await something on the run's loop from another thread or loop; the future of it."""
         frame.check()  # a thread can outlive its run, whose loop may be closed
-        assert self.loop is not None, "a frame exists only while its runner drives"
+        assert self.family.loop is not None, "a frame exists only while its runner drives"
 
         async def within() -> T:
             return await awaitable()
 
-        return asyncio.run_coroutine_threadsafe(within(), self.loop)
+        return asyncio.run_coroutine_threadsafe(within(), self.family.loop)
 
 
 def _ending(task_id: str, error: BaseException) -> Event:
     if isinstance(error, Exception):
         return TaskFailed(clock(), task_id, _brief(error))
     return TaskCancelled(clock(), task_id)
-
-
-def _was_cancelled() -> bool:
-    current = asyncio.current_task()
-    return current is not None and current.cancelling() > 0
 
 
 def _brief(error: BaseException) -> str:

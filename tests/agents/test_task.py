@@ -17,7 +17,6 @@ from fanfold import AgentDefinition, AgentNotFoundError, StateGraph, Task, TaskR
 from fanfold.agents.scope import RehearsalWarning
 from fanfold.errors import (
     AgentError,
-    AgentFileError,
     ModelAnswerError,
     ModelError,
     ModelKeyError,
@@ -522,15 +521,16 @@ def test_fanfold_model_names_one(vendor: ModelServer, monkeypatch: pytest.Monkey
     ("call", "own", "run", "environment", "model"),
     [
         ("openai:of-call", "openai:of-file", "openai:of-run", "openai:of-env", "of-call"),
-        (None, "openai:of-file", "openai:of-run", "openai:of-env", "of-file"),
-        (None, "anthropic:of-file", None, "openai:of-env", "of-file"),
+        (None, "openai:of-file", "openai:of-run", "openai:of-env", "of-run"),
+        (None, "anthropic:of-file", None, "openai:of-env", "of-env"),
+        (None, "claude-of-file", "openai:of-run", None, "of-run"),
         (None, "opus", "openai:of-run", "openai:of-env", "of-run"),
         (None, "inherit", "openai:of-run", None, "of-run"),
         (None, "", None, "openai:of-env", "of-env"),
         ("openai:of-call", "opus", None, None, "of-call"),
     ],
 )
-def test_the_call_s_model_counts_before_the_file_s_the_run_s_and_the_environment_s(
+def test_the_call_s_model_counts_before_the_run_s_and_the_environment_s_and_never_the_file_s(
     vendor: ModelServer,
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -557,13 +557,13 @@ def test_a_server_that_the_run_names_is_asked_whatever_the_agents_files_say(vend
     assert vendor.journal == []
 
 
-def test_a_file_s_model_of_no_provider_is_an_error_that_names_the_agent(vendor: ModelServer, folder: Path) -> None:
-    agent_file(folder, "odd", "claude-x")
-    with pytest.raises(
-        AgentFileError, match=r"agent 'odd': model 'claude-x' does not say whose it is\n.*provider:model"
-    ):
-        asked(Task(subagent_type="odd", prompt="x"), model="openai:gpt-x")
-    assert vendor.journal == []
+def test_a_file_that_asks_for_another_model_than_the_one_named_is_said(vendor: ModelServer, folder: Path) -> None:
+    agent_file(folder, "dear", "anthropic:claude-dear")
+    vendor.script("dear", ["fine"])
+    events: list[Event] = []
+    asked(Task(subagent_type="dear", prompt="x"), model="openai:gpt-x", on_event=events.append)
+    notes = [event.message for event in events if isinstance(event, Noticed)]
+    assert notes == ["the file of agent 'dear' asks for 'anthropic:claude-dear'; 'openai:gpt-x' was named and answers"]
 
 
 # Who is told who asks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -12,6 +13,8 @@ import click
 import pytest
 
 from fanfold.cli import COMMANDS, cli, exit_code
+from fanfold.cli.common import DEFAULT_STORE
+from fanfold.cli.graph import FORMATS
 from fanfold.errors import FanfoldError, ModelKeyError, UsageError
 
 ROOT = Path(__file__).parents[2]
@@ -36,11 +39,17 @@ def test_the_python_of_a_document_runs_from_top_to_bottom(
         assert capsys.readouterr().out.endswith("PARALLEL\n")
 
 
-@pytest.mark.parametrize("example", sorted(ROOT.glob("examples/*.py")), ids=lambda path: path.name)
-def test_every_example_runs(example: Path, tmp_path: Path) -> None:
+def test_the_example_of_the_readme_is_a_file_that_runs(tmp_path: Path) -> None:
+    example = ROOT / "examples" / "four_agents.py"
+    assert blocks(ROOT / "README.md", "python")[0] in example.read_text()
     (tmp_path / "README.md").write_text("# A project\n\nThis project has the purpose of being studied by agents.\n")
     done = subprocess.run(
-        [sys.executable, "-W", "error", str(example)], cwd=tmp_path, capture_output=True, text=True, timeout=60
+        [sys.executable, "-W", "error", str(example)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout
@@ -80,10 +89,20 @@ def test_the_command_page_lists_every_command() -> None:
     assert set(COMMANDS) == set(re.findall(r"^\| `fanfold (\w+)", page, re.MULTILINE))
 
 
+def test_the_example_of_the_readme_stores_where_the_command_looks() -> None:
+    (store,) = re.findall(r'graph\.compile\("(.*?)"\)', (ROOT / "README.md").read_text())
+    assert store == DEFAULT_STORE
+
+
+def test_the_formats_of_the_command_page_are_those_of_graph_show() -> None:
+    (row,) = re.findall(r"^\| `fanfold graph show.*$", (ROOT / "docs" / "command.md").read_text(), re.MULTILINE)
+    assert set(FORMATS) == set(re.findall(r"`(?:--format )?(\w+)`", row))
+
+
 def test_the_exit_codes_of_the_command_page_are_those_of_the_command() -> None:
     page = (ROOT / "docs" / "command.md").read_text()
     assert {exit_code(error("x")) for error in (FanfoldError, UsageError, ModelKeyError)} == {1, 2, 6}
-    for code in (0, 1, 2, 4, 6):
+    for code in (0, 1, 2, 3, 4, 6):
         assert f"\n| {code} | " in page
 
 

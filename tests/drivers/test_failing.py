@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from fanfold import END, START, StateGraph
+from fanfold.errors import NodeCancelledError
 from fanfold.events import Noticed, TaskCancelled, TaskFailed, TaskFinished, TaskRemembered, TaskStarted
 from fanfold.run import Emitter
 from fanfold.store.sqlite import SqliteStore
@@ -237,10 +238,22 @@ def test_a_result_that_cannot_be_stored_is_a_failure_of_its_node(run: Run) -> No
 def test_a_cancelled_error_that_a_node_raises_itself_surfaces_and_names_the_node(run: Run, broken: Any) -> None:
     heard: list[Any] = []
     graph = beside(a=broken(asyncio.CancelledError("mine")), b=lambda _: None).compile()
-    with pytest.raises(asyncio.CancelledError) as caught:
+    with pytest.raises(NodeCancelledError) as caught:
         run(graph, INPUT, on_event=heard.append)
+    assert caught.value.node == "a"
     assert caught.value.__notes__[0].startswith("in node 'a', step 1")
-    assert "a" in names(heard, TaskCancelled)
+    assert repr(caught.value.__cause__) == "CancelledError('mine')"
+    assert names(heard, TaskFailed) == ["a"]
+
+
+def test_a_run_in_which_a_node_raised_a_cancelled_error_has_failed_and_was_not_cancelled(
+    run: Run, broken: Any, store: SqliteStore
+) -> None:
+    with pytest.raises(
+        NodeCancelledError, match=r"node 'a' raised asyncio.CancelledError, and nobody had cancelled it"
+    ):
+        run(beside(a=broken(asyncio.CancelledError())).compile(store), INPUT, run_id="r")
+    assert store.run("r").status == "failed"
 
 
 def test_cancellation_from_outside_cancels_the_nodes_and_is_recorded(store: SqliteStore) -> None:

@@ -14,6 +14,7 @@ from fanfold import END, START, EmptyInputError, GraphRecursionError, InvalidUpd
 from fanfold.errors import SyncInLoopError, UsageError
 from fanfold.events import Noticed, RunFinished, RunStarted, StepFinished, TaskFailed, TaskFinished, TaskStarted
 from fanfold.run import UnknownKeyWarning
+from fanfold.store.sqlite import SqliteStore
 from tests.drivers.conftest import Run
 from tests.drivers.parts import INPUT, PATIENCE, State, beside, chain, kinds, met, names
 
@@ -236,14 +237,17 @@ def test_a_graph_of_n_steps_needs_a_recursion_limit_of_n_plus_one(run: Run) -> N
     assert names(heard, TaskFinished) == ["a", "b"]
 
 
-@pytest.mark.parametrize("value", [{}, {"lag": 1}])
-def test_input_that_sets_no_key_is_refused(run: Run, value: Any) -> None:
+def test_input_that_sets_no_key_is_refused(run: Run) -> None:
     with pytest.raises(EmptyInputError, match="its keys are: log, number"):
-        run(beside(a=lambda _: None).compile(), value)
+        run(beside(a=lambda _: None).compile(), {"lag": 1})
+
+
+def test_an_empty_input_is_an_input(run: Run) -> None:
+    assert run(beside(a=lambda _: {"log": ["a"]}).compile(), {}) == {"log": ["a"]}
 
 
 def test_there_is_nothing_to_go_on_with_where_nothing_was_kept(run: Run) -> None:
-    with pytest.raises(UsageError, match="nothing to go on with in thread 't'"):
+    with pytest.raises(EmptyInputError, match="nothing to go on with in thread 't'"):
         run(beside(a=lambda _: None).compile(), None, thread_id="t")
 
 
@@ -290,6 +294,45 @@ def test_a_graph_can_run_many_times_at_the_same_time() -> None:
         return await asyncio.gather(*(graph.ainvoke({"log": [str(index)]}) for index in range(5)))
 
     assert asyncio.run(main()) == [{"log": [str(index)] * 2} for index in range(5)]
+
+
+def test_a_graph_that_is_a_node_needs_no_slot_beside_those_of_its_own_nodes(run: Run) -> None:
+    inner = beside(i=lambda _: {"log": ["i"]}, j=lambda _: {"log": ["j"]}).compile()
+    middle = beside(inner=inner, k=lambda _: {"log": ["k"]}).compile()
+    result = run(beside(middle=middle, m=lambda _: {"log": ["m"]}).compile("memory:"), INPUT, max_concurrency=1)
+    assert sorted(result["log"]) == ["i", "j", "k", "m"]
+    assert kinds(result.run.events, RunFinished)[0].peak == 1
+
+
+def test_graphs_that_a_node_calls_side_by_side_share_the_run_s_limit(run: Run) -> None:
+    lock, inside, most = threading.Lock(), 0, 0
+
+    def busy(state: State) -> None:
+        nonlocal inside, most
+        with lock:
+            inside += 1
+            most = max(most, inside)
+        with lock:
+            inside -= 1
+
+    inner = beside(a=busy, b=busy).compile()
+
+    async def node(state: State) -> Any:
+        await asyncio.gather(*(inner.ainvoke(INPUT) for _ in range(3)))
+        return {"log": ["done"]}
+
+    assert run(beside(n=node).compile(), INPUT, max_concurrency=2) == {"log": ["done"]}
+    assert most <= 2
+
+
+def test_a_graph_that_a_node_calls_on_a_thread_of_its_own_is_a_run_of_its_own(run: Run, store: SqliteStore) -> None:
+    inner = beside(i=lambda _: {"log": ["inner"]}).compile(store)
+
+    def node(state: State) -> Any:
+        return inner.invoke({"log": []}, thread_id="other", run_id="its own")
+
+    assert run(beside(n=node).compile(store), INPUT, thread_id="t", run_id="outer") == {"log": ["inner"]}
+    assert {record.run_id: record.thread_id for record in store.runs()} == {"outer": "t", "its own": "other"}
 
 
 def test_a_graph_can_be_called_within_a_node_of_another(run: Run) -> None:

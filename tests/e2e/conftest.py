@@ -1,4 +1,7 @@
-"""The command as people run it: a process of its own, an emptied environment, a fresh home and folder."""
+"""The command as people run it: a process of its own, an emptied environment, a fresh home and folder.
+
+Of the environment only PYTHONPATH is passed on, so that the command tested is the one of this checkout.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,12 +31,16 @@ class Command:
     folder: Path
     home: Path
     env: dict[str, str] = field(default_factory=dict)
+    program: Sequence[str] = (sys.executable, "-m", "fanfold")
 
     def start(self, *words: str, **env: str) -> subprocess.Popen[str]:
         """The process, running."""
         given = {"PATH": os.environ["PATH"], "HOME": str(self.home), "LANG": "C.UTF-8", **self.env, **env}
+        if "PYTHONPATH" in os.environ:  # relative parts of it are meant from here, and the command runs elsewhere
+            parts = os.environ["PYTHONPATH"].split(os.pathsep)
+            given["PYTHONPATH"] = os.pathsep.join(str(Path(part).resolve()) for part in parts)
         return subprocess.Popen(
-            [sys.executable, "-m", "fanfold", *words],
+            [*self.program, *words],
             cwd=self.folder,
             env=given,
             stdin=subprocess.DEVNULL,
@@ -54,6 +61,12 @@ class Command:
         assert done.returncode == 0, done.stderr
         (line,) = done.stdout.splitlines()
         return json.loads(line)
+
+    def newest(self) -> str:
+        """The id of the newest run."""
+        lines = self("runs", "ls", "--json").stdout.splitlines()
+        run: str = json.loads(lines[0])["run_id"]
+        return run
 
     def kept(self, *, agents: bool) -> set[str]:
         """The names of the agents, or of the nodes, whose result is on disk, read as any other process may."""

@@ -22,9 +22,31 @@ def double(state: State) -> dict:
         raise ValueError("no negative numbers")
     return {"number": state["number"] * 2}
 
+def leave(state: State) -> dict:
+    raise SystemExit(9)
+
+def broken(state: State) -> dict:
+    raise BrokenPipeError(32, "the node's own pipe")
+
+def asking(state: State) -> dict:
+    return {"number": input()}
+
+leaving = StateGraph(State).add_node(leave).add_edge(START, "leave")
+breaking = StateGraph(State).add_node(broken).add_edge(START, "broken")
+unheard = StateGraph(State).add_node(asking).add_edge(START, "asking")
 graph = StateGraph(State).add_node(double).add_edge(START, "double").add_edge("double", END)
 typo = StateGraph(State).add_node(double).add_edge(START, "duoble").add_edge("duoble", "nowhere")
 """
+
+BROKEN = {
+    "unclosed.py": "import os\nx = (\n",
+    "needy.py": "import os\n\nimport nowhere_to_be_found\n",
+    "leaving.py": "import sys\nsys.exit(4)\n",
+    "twice.py": "from fanfold import StateGraph\ng = StateGraph(dict)\nfor _ in 'ab':\n    g.add_node('a', print)\n",
+    "factory.py": "def graph(config):\n    return None\n",
+    "list.json": "[1]",
+    "null.json": "null",
+}
 
 USAGE, FAILED, ENVIRONMENT = 2, 1, 6
 
@@ -33,6 +55,8 @@ USAGE, FAILED, ENVIRONMENT = 2, 1, 6
 def app(fanfold: Command) -> Path:
     path = fanfold.folder / "app.py"
     path.write_text(GRAPH)
+    for name, text in BROKEN.items():
+        (fanfold.folder / name).write_text(text)
     return path
 
 
@@ -44,6 +68,9 @@ def app(fanfold: Command) -> Path:
         (["demo", "--path", "nowhere"], USAGE, ["'nowhere'", "does not exist"]),
         (["demo", "--path", "app.py"], USAGE, ["'app.py'", "is not a folder"]),
         (["demo", "--max-concurrency", "0"], USAGE, ["--max-concurrency"]),
+        (["demo", "--question", " "], USAGE, ["question is empty"]),
+        (["demo", "-o", "nowhere/report.md"], USAGE, ["'nowhere/report.md'", "the folder 'nowhere' does not exist"]),
+        (["demo", "-o", "app.py/report.md"], USAGE, ["the folder 'app.py' is not a folder"]),
         (["demo", "--model", "gpt"], USAGE, ["'gpt'", "anthropic", "openai"]),
         (["demo", "--model", "antropic:x"], USAGE, ["antropic", "did you mean 'anthropic'"]),
         (["demo", "--model", "openai:x", "--rehearse"], USAGE, ["--model", "--rehearse"]),
@@ -52,6 +79,25 @@ def app(fanfold: Command) -> Path:
         (["run", "app.py:graf"], USAGE, ["graf", "did you mean 'graph'"]),
         (["run", "ap.py:graph"], USAGE, ["ap.py"]),
         (["run", "nomodule:graph"], USAGE, ["nomodule"]),
+        (["run", "unclosed.py:graph"], USAGE, ["unclosed.py, line 2", "never closed"]),
+        (["run", "unclosed:graph"], USAGE, ["unclosed.py, line 2", "never closed"]),
+        (["run", "needy.py:graph"], USAGE, ["needy.py", "nowhere_to_be_found", "needy.py, line 3"]),
+        (["run", "needy:graph"], USAGE, ["needy", "nowhere_to_be_found", "needy.py, line 3"]),
+        (["run", "leaving.py:graph"], USAGE, ["SystemExit: 4", "leaving.py, line 2"]),
+        (["run", "twice.py:g"], USAGE, ["'a'", "twice.py, line 4"]),
+        (["run", "factory.py:graph"], USAGE, ["factory.py:graph", "config"]),
+        (["run", "app.py:leaving", "-i", "number=1"], FAILED, ["SystemExit: 9", "'leave'", "fanfold resume"]),
+        (["run", "app.py:breaking", "-i", "number=1"], FAILED, ["the node's own pipe", "'broken'"]),
+        (["run", "app.py:unheard", "-i", "number=1"], FAILED, ["EOFError", "'asking'"]),
+        (["run", "app.py:graph", "-f", "list.json"], USAGE, ["list.json holds a list", "its keys are: number"]),
+        (["run", "app.py:graph", "-f", "null.json"], USAGE, ["null.json holds null", "its keys are: number"]),
+        (["run", "app.py:graph", "-i", "number=1", "--workspace", "nowhere"], USAGE, ["'nowhere'", "--workspace"]),
+        (["graph", "show", "app.py:graf"], USAGE, ["did you mean 'graph'"]),
+        (["graph", "show", "app.py:graph", "--format", "png"], USAGE, ["png", "mermaid"]),
+        (["graph", "show", "app.py:graph", "-o", "nowhere/a.svg"], USAGE, ["nowhere"]),
+        (["audit", "feed", "--min-speedup", "nan"], USAGE, ["--min-speedup is nan"]),
+        (["audit", "feed", "--min-speedup", "-1"], USAGE, ["--min-speedup is -1"]),
+        (["audit", "feed", "--min-speedup", "inf"], USAGE, ["--min-speedup is inf"]),
         (["run", "graph"], USAGE, ["module:attr"]),
         (["run", "app.py:graph", "-i", "numbr=1"], USAGE, ["numbr", "did you mean 'number'"]),
         (["run", "app.py:graph", "-i", "number"], USAGE, ["key=value"]),
@@ -127,4 +173,4 @@ def test_traceback_shows_where_an_error_was_raised(fanfold: Command, app: Path) 
     assert 'app.py", line' in done.stderr
 
 
-COMMANDS = {"task", "demo", "run", "runs", "resume", "audit", "dmeo"}
+COMMANDS = {"graph", "task", "demo", "run", "runs", "resume", "audit", "dmeo"}

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -137,13 +140,176 @@ def test_a_signal_stops_the_run_and_says_how_to_go_on(
     assert (fanfold.folder / "quick.ran").read_text() == "x"
 
 
-def test_resuming_a_run_that_is_done_says_so_and_runs_nothing(fanfold: Command, app: Path) -> None:
+ASKING = """
+from typing import TypedDict
+from fanfold import START, StateGraph, interrupt
+
+class State(TypedDict):
+    answer: str
+
+def ask(state: State) -> dict:
+    return {"answer": interrupt("Shall I?")}
+
+graph = StateGraph(State).add_node(ask).add_edge(START, "ask")
+"""
+
+
+def test_a_run_that_waits_for_a_person_exits_with_3_and_is_answered_by_resume(fanfold: Command) -> None:
+    (fanfold.folder / "asking.py").write_text(ASKING)
+    paused = fanfold("run", "asking.py:graph", "-i", "answer=none")
+    assert paused.returncode == 3
+    assert "waiting: Shall I?" in paused.stderr
+    run = fanfold.json("runs", "ls", "--json")
+    assert run["status"] == "paused"
+    done = fanfold("resume", run["run_id"], "--respond", "yes", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["output"] == {"answer": "yes"}
+    assert fanfold.json("runs", "ls", "--json")["status"] == "done"
+
+
+QUESTIONS = (
+    ASKING.replace("answer: str", "first: str\n    second: str")
+    + """
+def other(state: State) -> dict:
+    return {"second": interrupt({"of": "the other"})}
+
+def ask(state: State) -> dict:
+    return {"first": interrupt("Shall I?")}
+
+graph = StateGraph(State).add_node(ask).add_node(other).add_edge(START, "ask").add_edge(START, "other")
+"""
+)
+
+
+def test_several_questions_are_answered_by_their_ids_together_or_one_after_the_other(fanfold: Command) -> None:
+    (fanfold.folder / "asking.py").write_text(QUESTIONS)
+    paused = fanfold("run", "asking.py:graph", "-i", "first=x", "--json")
+    assert paused.returncode == 3
+    told = json.loads(paused.stdout.splitlines()[-1])
+    first, second = told["interrupts"]
+    assert (first["value"], second["value"]) == ("Shall I?", {"of": "the other"})
+    assert 'waiting: {"of": "the other"}' in paused.stderr
+    run = told["run_id"]
+
+    (hint,) = (line for line in paused.stderr.splitlines() if line.startswith("answer with: "))
+    *_, option, form = shlex.split(hint)
+    assert option == "--respond"
+    assert json.loads(form) == {first["id"]: "ANSWER", second["id"]: "ANSWER"}
+
+    unclear = fanfold("resume", run, "--respond", "yes")
+    assert unclear.returncode == 2
+    assert first["id"] in unclear.stderr
+    assert fanfold.json("runs", "ls", "--json")["status"] == "paused"
+
+    half = fanfold("resume", run, "--respond", json.dumps({first["id"]: "yes"}), "--json")
+    assert half.returncode == 3
+    (left,) = json.loads(half.stdout.splitlines()[-1])["interrupts"]
+    assert left["id"] == second["id"]
+    whole = fanfold("resume", run, "--respond", "no", "--json")
+    assert whole.returncode == 0, whole.stderr
+    assert json.loads(whole.stdout.splitlines()[-1])["output"] == {"first": "yes", "second": "no"}
+
+
+def test_where_a_compiled_graph_pauses_the_command_does_and_takes_no_answer(fanfold: Command, app: Path) -> None:
+    with app.open("a") as file:
+        file.write('pausing = graph.compile(interrupt_before=["last"])\n')
+    paused = fanfold("run", "app.py:pausing", "-i", "names=[]")
+    assert paused.returncode == 3
+    run = fanfold.newest()
+    assert f"fanfold resume {run[:8]}" in paused.stderr
+    refused = fanfold("resume", run, "--respond", "yes")
+    assert refused.returncode == 2
+    assert "has asked nothing" in refused.stderr
+    assert fanfold("resume", run).returncode == 0
+    assert (fanfold.folder / "last.ran").read_text() == "x"
+    assert (fanfold.folder / "quick.ran").read_text() == "x"
+
+
+def test_resuming_a_run_that_is_done_says_so_prints_its_receipt_and_runs_nothing(fanfold: Command, app: Path) -> None:
     fanfold("run", "app.py:graph", "-i", "names=[]")
-    run = fanfold.json("runs", "ls", "--json")["run_id"]
+    run = fanfold.newest()
+    before = fanfold("audit", run).stdout
     done = fanfold("resume", run)
     assert done.returncode == 0
     assert "is done" in done.stderr
+    assert done.stdout.startswith(before)
+    told = fanfold.json("resume", run, "--json")
+    assert told["output"] == {"names": ["quick", "slow", "last"]}
+    assert fanfold("resume", run, "--respond", "yes").returncode == 2
+    assert fanfold("audit", run).stdout == before
     assert (fanfold.folder / "last.ran").read_text() == "x"
+
+
+def test_the_result_of_a_run_stays_its_own_when_the_thread_has_gone_on(fanfold: Command, app: Path) -> None:
+    runs = []
+    for name in ("one", "two"):
+        fanfold("run", "app.py:graph", "-i", f'names=["{name}"]', "--thread", "t")
+        runs.append(fanfold.newest())
+    told = [fanfold.json("runs", "show", run, "--result", "--json")["output"]["names"] for run in runs]
+    assert told[0] == ["one", "quick", "slow", "last"]
+    assert told[1] == [*told[0], "two", "quick", "slow", "last"]
+
+
+def test_a_key_that_the_state_lacks_is_a_note_and_no_raw_warning(fanfold: Command, app: Path) -> None:
+    app.write_text(GRAPH.replace('{"names": [name]}', '{"names": [name], "nmaes": 1}'))
+    done = fanfold("run", "app.py:graph", "-i", "names=[]", "--quiet")
+    assert done.returncode == 0
+    assert "note: node 'quick' returned key 'nmaes'" in done.stderr
+    assert "Warning" not in done.stderr
+
+
+def test_that_the_rehearsal_answers_is_a_note_and_no_raw_warning(fanfold: Command) -> None:
+    graph = "fanfold.teams.single:graph"
+    done = fanfold("run", graph, "-i", "agent=sydney-coder", "-i", "prompt=What is it?", "--quiet")
+    assert done.returncode == 0, done.stderr
+    assert "note: model: rehearsal" in done.stderr
+    assert "Warning" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("form", "begins"),
+    [("ascii", "  ╭"), ("mermaid", "flowchart"), ("svg", "<svg"), ("dot", "digraph"), ("json", "{")],
+)
+def test_a_graph_is_drawn_in_each_format_and_nothing_of_it_runs(
+    fanfold: Command, app: Path, form: str, begins: str
+) -> None:
+    shown = fanfold("graph", "show", "app.py:graph", "--format", form)
+    assert shown.returncode == 0, shown.stderr
+    assert begins in shown.stdout[: 200 if form in ("mermaid", "ascii") else len(begins)]
+    assert "quick" in shown.stdout
+    written = fanfold("graph", "show", "app.py:graph", "--format", form, "-o", "drawn")
+    assert written.returncode == 0
+    assert written.stdout == ""
+    assert (fanfold.folder / "drawn").read_text() == shown.stdout
+    assert not (fanfold.folder / "quick.ran").exists()
+    assert not (fanfold.folder / ".fanfold").exists()
+
+
+def test_output_that_nobody_reads_ends_the_command_without_a_word(fanfold: Command, app: Path) -> None:
+    fanfold("run", "app.py:graph", "-i", "names=[]")
+    process = fanfold.start("runs", "ls", "--json")
+    assert process.stdout is not None
+    process.stdout.close()
+    process.stdout = None
+    _, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1
+    assert err == ""
+
+
+def test_commands_are_suggested_as_the_command_was_called(fanfold: Command) -> None:
+    script = fanfold.folder / "bin" / "fanfold"
+    script.parent.mkdir()
+    script.write_text(f"#!{sys.executable}\nfrom fanfold.cli import main\nmain()\n")
+    script.chmod(0o755)
+    assert "python -m fanfold demo" in fanfold("runs", "ls").stderr
+    fanfold.program = ["bin/fanfold"]
+    assert "begin with: bin/fanfold demo\n" in fanfold("runs", "ls").stderr
+    assert "list them: bin/fanfold runs ls\n" in fanfold("runs", "show", "feed").stderr
+    fanfold.program = [str(script)]
+    assert "begin with: bin/fanfold demo\n" in fanfold("runs", "ls").stderr
+    fanfold.program = ["bin/fanfold"]
+    path = f"{script.parent}:{os.environ['PATH']}"
+    assert "begin with: fanfold demo\n" in fanfold("runs", "ls", PATH=path).stderr
 
 
 def test_a_task_is_stored_and_listed_like_any_run(fanfold: Command) -> None:
@@ -151,7 +317,16 @@ def test_a_task_is_stored_and_listed_like_any_run(fanfold: Command) -> None:
     told = fanfold.json("task", "Sydney Research", "What is the purpose?", "--json")
     assert told["agent"] == "sydney-research"
     assert "to be found by an agent" in told["output"]
-    assert fanfold.json("runs", "ls", "--json")["run_id"] == told["run_id"]
+    assert fanfold.newest() == told["run_id"]
+
+
+def test_a_task_says_which_run_it_was_and_how_to_look_further(fanfold: Command) -> None:
+    done = fanfold("task", "sydney-coder", "What is it?", "--quiet")
+    run = fanfold.newest()
+    assert f"run {run}" in done.stderr
+    assert f"fanfold runs show {run[:8]}" in done.stderr
+    again = fanfold("runs", "show", run, "--result")
+    assert again.stdout == done.stdout
 
 
 def test_agents_of_the_project_are_listed_and_win_over_packaged_ones(fanfold: Command) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import signal
 from itertools import combinations
 from pathlib import Path
 
 import pytest
 
 from fanfold.testing import ModelServer, Stall, rehearse
-from tests.e2e.conftest import Command, kill, until
+from tests.e2e.conftest import PATIENCE, Command, kill, until
 
 AGENTS = {"sydney-research", "sydney-coder", "sydney-validator", "sydney-monitor"}
 
@@ -63,8 +65,9 @@ def test_after_kill_9_a_resume_asks_no_agent_twice(fanfold: Command, project: Pa
 
     run = fanfold.json("runs", "ls", "--json")
     assert run["status"] == "interrupted"
-    resumed = fanfold("resume", run["run_id"][:8], "--json")
+    resumed = fanfold("resume", run["run_id"][:8])
     assert resumed.returncode == 0, resumed.stderr
+    assert resumed.stdout.startswith("# What does this project do")
     assert {call.agent for call in server.journal[before:]} == {"sydney-monitor"}
     assert '"status": "done"' in fanfold("runs", "show", run["run_id"], "--json").stdout
     receipt = fanfold.json("audit", run["run_id"], "--json")
@@ -79,15 +82,44 @@ def test_the_seed_is_measured_and_told_as_time_saved_and_as_speed_up(fanfold: Co
     assert told["speedup"] == pytest.approx(5.0 / told["wall"])
 
 
+def test_the_report_is_told_before_the_measurement_and_ctrl_c_in_it_leaves_a_run_that_can_go_on(
+    fanfold: Command, project: Path
+) -> None:
+    process = fanfold.start("demo")
+    until(lambda: any(name.startswith("seed-") for name in fanfold.kept(agents=True)), process)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
+    assert out.startswith("# What does this project do")
+    assert "\nseed: " not in out
+    assert out.splitlines()[-1].startswith("look further:")
+    seed = fanfold.newest()
+    assert f"python -m fanfold resume {seed[:8]}" in err
+    resumed = fanfold("resume", seed, "--json", "--quiet")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "monitor took 1.5 s" in json.loads(resumed.stdout.splitlines()[-1])["output"]["compiled"]
+
+
+def test_a_report_is_written_to_the_file_named_and_can_be_read_again_later(fanfold: Command, project: Path) -> None:
+    done = fanfold("demo", "--no-seed", "-o", "report.md")
+    assert done.returncode == 0, done.stderr
+    report = (project / "report.md").read_text()
+    assert report.startswith("# What does this project do")
+    assert report not in done.stdout
+    assert fanfold("runs", "show", fanfold.newest(), "--result").stdout == report
+
+
 def test_the_last_lines_are_the_receipt_and_how_to_look_further(fanfold: Command, project: Path) -> None:
     done = fanfold("demo", "--no-seed")
+    assert "Traceback" not in done.stderr
     *_, wall, peak, verdict, further = done.stdout.splitlines()
     assert wall.startswith("wall ")
     assert peak.startswith("peak 4 · mean ")
     assert verdict.endswith("faster than one by one · PARALLEL")
-    for word in further.removeprefix("look further:").split("    "):
-        look = word.split()[1:]
-        assert fanfold(*look).returncode == 0
+    for suggestion in further.removeprefix("look further:").split("    "):
+        program, _, look = suggestion.strip().partition("fanfold ")
+        assert program == "python -m "
+        assert fanfold(*look.split()).returncode == 0
     assert "rehearsal" in done.stderr.splitlines()[0]
     assert "--model" in done.stderr.splitlines()[0]
 

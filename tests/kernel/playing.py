@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from fanfold.kernel.ledger import Ledger, Result, Snapshot, Task
 from fanfold.kernel.plan import Plan
 from fanfold.kernel.schema import updates_of
 
-Arrange = Callable[[Sequence[Task]], Sequence[Task]]
+Arrange = Callable[[Sequence[Task]], Iterable[Task]]
 
 
 def act(ledger: Ledger, task: Task) -> Result:
     """What the task's node returns and where its conditional edges lead."""
     node = ledger.plan.nodes[task.node]
-    writes = updates_of(node.action(ledger.view(task)), ledger.plan.state) if node.action else ()
+    if node.action is None:
+        writes = ledger.input_writes(task.arg)
+    else:
+        writes = updates_of(node.action.function(ledger.view(task)), ledger.plan.state)
     goto = [
         goal
         for route in node.routes
-        for goal in ledger.plan.destinations(route, route.path(ledger.preview(task, writes, route)))
+        for goal in ledger.plan.destinations(route, route.path.function(ledger.preview(task, writes, route)))
     ]
     return Result(writes, tuple(goto))
 
 
 def steps(ledger: Ledger, arrange: Arrange = list) -> Iterator[list[Task]]:
-    """The tasks of each step, in starting order, once the step is folded. They finish in the order of `arrange`."""
+    """The tasks of each step, in starting order, once the step is folded. They finish in the order of `arrange`.
+
+    Ends also where the run pauses; then it can be called again after `proceed`.
+    """
     while tasks := ledger.ready():
         results = {task.id: act(ledger, task) for task in tasks}
         for task in arrange(tasks):
@@ -34,7 +40,7 @@ def steps(ledger: Ledger, arrange: Arrange = list) -> Iterator[list[Task]]:
 
 
 def begun(plan: Plan, value: Any, *, limit: int = 25) -> Ledger:
-    """A ledger that stands at START with the input folded in."""
+    """A ledger that stands at START, which will write the input."""
     ledger = Ledger(plan, seed="thread", step_limit=limit)
     ledger.begin(value)
     return ledger

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import functools
 import operator
+from datetime import timedelta
 from typing import Annotated, Any, Literal, TypedDict
 
 import pytest
 
 from fanfold.errors import GraphError
 from fanfold.kernel.channels import BinaryOperatorAggregate
-from fanfold.kernel.graph import Builder
-from fanfold.types import END, START, Send
+from fanfold.kernel.graph import Builder, name_of
+from fanfold.kernel.plan import Action
+from fanfold.types import END, START, CachePolicy, Command, RetryPolicy, Send, TimeoutPolicy
 from tests.kernel.playing import final, names
 
 
@@ -116,7 +118,7 @@ def test_async_functions_are_recognised_behind_partials_and_objects() -> None:
 
     graph = Builder(State).add_node("f", slow).add_node("p", functools.partial(slow)).add_node("o", Slow())
     plan = graph.add_node("s", first).add_node("c", Caller()).add_edge(START, "f").plan()
-    assert {name for name, node in plan.nodes.items() if node.is_async} == {"f", "p", "o"}
+    assert {name for name, node in plan.nodes.items() if node.action and node.action.is_async} == {"f", "p", "o"}
 
 
 # Edges
@@ -280,7 +282,7 @@ def test_one_key_with_two_reducers_is_refused() -> None:
 
 def test_input_and_output_schemas_are_named() -> None:
     with pytest.raises(TypeError, match="positional"):
-        Builder(State, State)  # type: ignore[misc]
+        Builder(State, None, State)  # type: ignore[misc]
 
 
 def test_input_sets_the_keys_of_the_input_schema_and_output_has_those_of_the_output_schema() -> None:
@@ -313,3 +315,200 @@ def test_a_path_sees_the_keys_that_it_declares() -> None:
     graph = Builder(Wide).add_node("a", say("a")).add_node("b", say("b"))
     final(graph.add_edge(START, "a").add_conditional_edges("a", path).plan(), {"log": [], "more": 1})
     assert seen == [{"log": ["a"]}]
+
+
+# Anything that can be called
+
+
+class Runnable:
+    name = "runnable"
+
+    def invoke(self, state: State, config: Any) -> Any:
+        return {"log": [f"invoked with {config}"]}
+
+
+class AsyncRunnable(Runnable):
+    async def ainvoke(self, state: State, config: Any) -> Any:
+        return {"log": [f"awaited with {config}"]}
+
+    def get_name(self) -> str:
+        return "named by itself"
+
+
+def action_of(code: Any, **options: Any) -> Action:
+    """How a builder would call `code` as a node."""
+    graph = Builder(State).add_node("n", code, **options).add_edge(START, "n")
+    action = graph.plan().nodes["n"].action
+    assert action is not None
+    return action
+
+
+def test_what_has_invoke_is_called_with_a_config_and_awaited_where_it_can_be() -> None:
+    blocking, awaited = action_of(Runnable()), action_of(AsyncRunnable())
+    assert (blocking.is_async, awaited.is_async) == (False, True)
+    assert blocking.asks == awaited.asks == {"config": "config"}
+    assert blocking.function({}, "c") == {"log": ["invoked with c"]}
+    assert run(awaited.function({}, "c")) == {"log": ["awaited with c"]}
+    assert [name_of(code) for code in (Runnable(), AsyncRunnable())] == ["runnable", "named by itself"]
+
+
+def run(coroutine: Any) -> Any:
+    """The value of a coroutine that waits for nothing: the kernel's tests have no event loop."""
+    with pytest.raises(StopIteration) as end:
+        coroutine.send(None)
+    return end.value.value
+
+
+class Compiled:
+    """A graph as the builder sees one."""
+
+    plan = "its plan"
+
+    async def ainvoke(self, state: Any) -> None: ...
+
+
+def test_a_compiled_graph_is_kept_as_such_and_asks_for_nothing() -> None:
+    graph = Compiled()
+    action = action_of(graph)
+    assert (action.graph, action.is_async, action.asks, action.declared) == (graph, True, {}, False)
+
+
+def test_a_generator_returns_what_it_has_yielded_added_up_where_that_can_be_added() -> None:
+    def numbers(state: State) -> Any:
+        yield from (1, 2, 3)
+
+    def dictionaries(state: State) -> Any:
+        yield {"log": ["first"]}
+        yield {"log": ["last"]}
+
+    async def words(state: State) -> Any:
+        for letter in "abc":
+            yield letter
+
+    assert action_of(numbers).function({}) == 6
+    assert action_of(dictionaries).function({}) == {"log": ["last"]}
+    assert action_of(words).is_async
+    assert run(action_of(words).function({})) == "abc"
+    assert final(Builder(State).add_node(dictionaries).add_edge(START, "dictionaries").plan(), {}) == {"log": ["last"]}
+
+
+# What a node has besides its code
+
+
+async def waits(state: State) -> None: ...
+
+
+def test_a_node_has_the_policies_that_it_was_given_and_else_those_of_the_graph() -> None:
+    always, once = RetryPolicy(max_attempts=9), RetryPolicy(max_attempts=1)
+    cache, forever = CachePolicy(ttl=1), CachePolicy()
+    graph = Builder(State).add_node("plain", waits)
+    own: dict[str, Any] = {"retry_policy": [once, always], "cache_policy": cache, "error_handler": first, "timeout": 1}
+    graph.add_node("own", waits, defer=True, metadata={"owner": "me"}, **own)
+    assert graph.set_node_defaults() is graph
+    graph.set_node_defaults(
+        retry_policy=always, cache_policy=forever, error_handler=say("sorry"), timeout=timedelta(seconds=2)
+    )
+    nodes = graph.add_edge(START, "plain").plan().nodes
+    plain, other = nodes["plain"], nodes["own"]
+    assert (plain.retry, plain.cache, plain.timeout) == ((always,), forever, TimeoutPolicy(2.0))
+    assert (other.retry, other.cache, other.timeout) == ((once, always), cache, TimeoutPolicy(1.0))
+    assert plain.handler is not None
+    assert other.handler is not None
+    assert (plain.handler.name, other.handler.name) == ("__default_error_handler__", "__error_handler__own")
+    assert (other.defer, other.metadata, plain.defer, plain.metadata) == (True, {"owner": "me"}, False, {})
+    assert (nodes[START].retry, nodes[START].handler) == ((), None)
+
+
+def test_several_policies_may_be_the_graph_s() -> None:
+    several = [RetryPolicy(max_attempts=1), RetryPolicy(max_attempts=2)]
+    graph = lettered("a").set_node_defaults(retry_policy=several).add_edge(START, "a")
+    assert graph.plan().nodes["a"].retry == tuple(several)
+
+
+def test_a_time_limit_on_blocking_code_is_refused_since_nobody_could_keep_it() -> None:
+    graph = Builder(State).add_node("a", first, timeout=1).add_edge(START, "a")
+    assert graph.problems() == ("node 'a' has a timeout and is a blocking function; make it async, or leave it out",)
+    assert lettered("a").add_edge(START, "a").set_node_defaults(timeout=1).problems() == graph.problems()
+
+
+def test_a_node_sees_what_its_input_schema_declares_and_so_do_its_handler_and_its_paths() -> None:
+    graph = Builder(Wide).add_node("a", lambda state: None, input_schema=Plain, error_handler=lambda state: None)
+    plan = graph.add_edge(START, "a").add_conditional_edges("a", lambda state: END).plan()
+    node = plan.nodes["a"]
+    assert node.action is not None
+    assert node.handler is not None
+    assert node.action.schema.type is node.handler.action.schema.type is node.routes[0].path.schema.type is Plain
+    assert node.action.declared
+
+
+@pytest.mark.parametrize("given", [["b"], {"b": "by hand"}])
+def test_where_commands_may_lead_is_said_by_destinations(given: Any) -> None:
+    graph = lettered("b").add_node("a", first, destinations=given).add_edge(START, "a")
+    assert graph.plan().nodes["a"].destinations == (given if isinstance(given, dict) else {"b": ""})
+
+
+def _to_b(state: State) -> Command[Literal["b"]]: ...
+
+
+def _to_b_or_not(state: State) -> Command[Literal["b", "__end__"]] | None: ...
+
+
+@pytest.mark.parametrize(("code", "led"), [(_to_b, ["b"]), (_to_b_or_not, ["b", END]), (first, []), (Runnable(), [])])
+def test_where_commands_may_lead_is_read_from_the_annotation(code: Any, led: list[str]) -> None:
+    graph = lettered("b").add_node("a", code).add_edge(START, "a")
+    assert list(graph.plan().nodes["a"].destinations) == led
+
+
+def test_a_destination_that_does_not_exist_is_reported() -> None:
+    graph = lettered("bravo").add_node("a", first, destinations=["brvo"]).add_edge(START, "a")
+    (problem,) = graph.problems()
+    assert problem == ("destinations of node 'a': names node 'brvo', which does not exist; did you mean 'bravo'?")
+
+
+def test_names_that_the_engine_uses_itself_are_reported() -> None:
+    class Reserved(TypedDict):
+        checkpoint_id: str
+
+    graph = Builder(Reserved).add_node("__interrupt__", lambda _: None).add_edge(START, "__interrupt__")
+    assert graph.problems() == (
+        "node '__interrupt__': the engine uses this name itself",
+        "key 'checkpoint_id': the engine uses this name itself",
+    )
+
+
+def test_a_stop_at_a_node_that_does_not_exist_is_reported_and_at_one_that_does_is_not() -> None:
+    graph = lettered("alpha").add_edge(START, "alpha")
+    graph.plan(stops=["alpha"])
+    with pytest.raises(
+        GraphError, match="interrupt at 'alhpa': names node 'alhpa', which does not exist; did you mean"
+    ):
+        graph.plan(stops=["alhpa"])
+
+
+def test_a_conditional_way_in_is_a_conditional_edge_from_start() -> None:
+    assert names(lettered("b").set_conditional_entry_point(to_b).plan(), {"log": []}) == [["b"]]
+
+
+def test_an_empty_path_map_limits_nothing() -> None:
+    graph = lettered("a", "b").add_edge(START, "a").add_conditional_edges("a", to_b, {})
+    assert names(graph.plan(), {"log": []}) == [["a"], ["b"]]
+
+
+def test_a_graph_tells_its_edges_and_may_be_written_with_its_types() -> None:
+    graph = lettered("a", "b").add_edge(START, "a").add_edge("a", "b").add_edge("b", END)
+    assert graph.edges == {(START, "a"), ("a", "b"), ("b", END)}
+    assert Builder[State] is Builder
+
+
+def test_a_node_knows_whether_an_edge_leads_from_it_to_the_end() -> None:
+    graph = lettered("a", "b", "c", "d").add_edge(START, "a").add_edge("a", END).add_edge(["b", "c"], END)
+    nodes = graph.plan().nodes
+    assert [name for name, node in nodes.items() if node.ends] == ["a", "b", "c"]
+    assert nodes["b"].joins == ()
+
+
+def test_who_is_missing_from_a_join_to_the_end_is_reported_like_any_other() -> None:
+    graph = lettered("alpha").add_edge(START, "alpha").add_edge(["alpha", "alhpa"], END)
+    assert graph.problems() == (
+        "join ['alpha', 'alhpa'] -> '__end__': names node 'alhpa', which does not exist; did you mean 'alpha'?",
+    )

@@ -1,9 +1,9 @@
-"""What holds for every graph: loops, joins, conditional routes, Sends and reducers for which order matters."""
+"""What holds for every graph: loops, joins, routes, Sends, deferred nodes, and keys for which order or time matters."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from fanfold.errors import GraphRecursionError, InvalidUpdateError
 from fanfold.kernel.ledger import Ledger, Snapshot, Task
 from fanfold.types import END, START
-from tests.kernel.playing import Arrange, begun, snapshots, steps
+from tests.kernel.playing import Arrange, act, begun, snapshots, steps
 from tests.kernel.reference import Drawing, Walk, compiled, walk
 
 LIMIT = 12
 NODES = ("a", "b", "c", "d", "e")
+KEYS = ("mix", "trail", "last", "spark")
 
 laws = settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -36,6 +37,7 @@ def drawings(draw: st.DrawFn) -> Drawing:
         joins=tuple(draw(st.lists(st.tuples(members, one), max_size=3))),
         routes=draw(st.dictionaries(st.sampled_from([START, *names]), choices, max_size=3)),
         writers=frozenset(draw(st.lists(one, max_size=1))),
+        late=frozenset(draw(st.lists(one, max_size=2))),
     )
 
 
@@ -96,16 +98,95 @@ def test_a_run_that_was_paused_after_any_step_goes_on_as_if_it_had_not(
         assert _taken(resumed, LIMIT - at) == whole[at:]
 
 
+stops = st.one_of(st.just("*"), st.frozensets(st.sampled_from(NODES), max_size=3))
+
+
+def _until_the_end(ledger: Ledger, again: Callable[[Ledger], Ledger]) -> tuple[list[Snapshot], list[Snapshot]]:
+    """Where the run stood after each step, and where it paused; `again` says with what it goes on there."""
+    found, pauses = [ledger.snapshot()], []
+    while len(found) <= LIMIT:
+        for _, _ in zip(range(LIMIT + 1 - len(found)), steps(ledger), strict=False):
+            found.append(ledger.snapshot())
+        if not ledger.paused:
+            break
+        assert not ledger.ready()
+        pauses.append(ledger.snapshot())
+        ledger = again(ledger)
+    return found, pauses
+
+
+def _proceeding(ledger: Ledger) -> Ledger:
+    ledger.proceed()
+    return ledger
+
+
+@laws
+@given(drawings(), inputs, stops, stops, st.booleans())
+def test_a_run_that_pauses_wherever_it_may_comes_to_the_same_end(
+    drawing: Drawing, value: Any, before: frozenset[str], after: frozenset[str], anew: bool
+) -> None:
+    plan = compiled(drawing)
+
+    def ledger() -> Ledger:
+        return Ledger(plan, seed="thread", step_limit=100, pause_before=before, pause_after=after)
+
+    def restored(old: Ledger) -> Ledger:
+        """Another sitting: all that it has of the first is where that stood."""
+        new = ledger()
+        new.restore(old.snapshot())
+        return new
+
+    whole = _taken(begun(plan, value, limit=100), LIMIT)
+    pausing = ledger()
+    pausing.begin(value)
+    try:
+        found, pauses = _until_the_end(pausing, restored if anew else _proceeding)
+    except InvalidUpdateError:
+        assert not whole
+        return
+    assert found == whole
+    assert pauses == [snapshot for snapshot in whole if _stops(snapshot, before, after)]
+
+
+def _stops(snapshot: Snapshot, before: frozenset[str], after: frozenset[str]) -> bool:
+    ran = set(snapshot.ran) - {START}
+    nexts = {task.node for task in snapshot.tasks} - {START}
+    return bool((ran and (after == "*" or ran & set(after))) or (nexts and (before == "*" or nexts & set(before))))
+
+
+@laws
+@given(drawings(), inputs)
+def test_what_tasks_returned_and_what_changed_are_enough_to_follow_a_run(drawing: Drawing, value: Any) -> None:
+    plan = compiled(drawing)
+    ledger, follower = begun(plan, value, limit=100), begun(plan, value, limit=100)
+    for _ in range(LIMIT):
+        ended = [(task, act(ledger, task)) for task in ledger.ready()]
+        if not ended:
+            break
+        try:
+            for task, result in ended:
+                ledger.finish(task, result)
+        except InvalidUpdateError:
+            return
+        follower.refold(list(reversed(ended)), ledger.changed())
+        assert follower.snapshot().values == ledger.snapshot().values
+
+
 @laws
 @given(drawings(), inputs)
 def test_looking_at_a_run_does_not_change_it(drawing: Drawing, value: Any) -> None:
     def looking(ledger: Ledger) -> Arrange:
-        def arrange(tasks: Sequence[Task]) -> Sequence[Task]:
-            for _ in range(2):
-                ledger.snapshot(), ledger.values(), ledger.pending()
+        def arrange(tasks: Sequence[Task]) -> Iterator[Task]:
+            for ending in tasks:
+                yield ending
+                ledger.snapshot(), ledger.values(), ledger.pending(), ledger.chosen(KEYS), ledger.changed()
+                ledger.waiting_joins()
+                try:
+                    ledger.provisional(KEYS)
+                except InvalidUpdateError:  # what was returned so far excludes each other; so will the whole step
+                    assert drawing.writers
                 for task in tasks:
-                    ledger.view(task)
-            return tasks
+                    ledger.view(task) if task.node != START else None, ledger.result(task)
 
         return arrange
 

@@ -13,12 +13,23 @@ import pydantic
 import pytest
 import typing_extensions
 
-from fanfold.errors import EmptyInputError, InvalidUpdateError
-from fanfold.kernel.channels import MISSING, BinaryOperatorAggregate, LastValue
+from fanfold.errors import EmptyInputError, GraphError, InvalidUpdateError
+from fanfold.kernel.channels import MISSING, BinaryOperatorAggregate, DeltaChannel, EphemeralValue, LastValue, Topic
 from fanfold.kernel.graph import Builder
-from fanfold.kernel.schema import ROOT, hints_of, input_schema, read_schema, updates_of
-from fanfold.types import START
-from tests.kernel.playing import begun, final
+from fanfold.kernel.schema import (
+    ASKABLE,
+    ROOT,
+    IsLastStep,
+    RemainingSteps,
+    asked_for,
+    hints_of,
+    input_schema,
+    read_schema,
+    single_schema,
+    updates_of,
+)
+from fanfold.types import END, START, Runtime, StreamWriter
+from tests.kernel.playing import begun, final, steps
 
 
 class Typed(TypedDict):
@@ -86,7 +97,7 @@ def test_inherited_keys_belong_to_the_state() -> None:
 @pytest.mark.parametrize("declared", [int, list[int], int | None, Any, dict, Annotated[int, "a note"]])
 def test_any_other_type_is_one_root_channel(declared: Any) -> None:
     schema = read_schema(declared)
-    assert schema.is_root
+    assert schema.single == ROOT
     assert set(schema.channels) == {ROOT}
 
 
@@ -129,6 +140,18 @@ def test_a_reducer_of_another_arity_is_refused(reducer: Any) -> None:
 
 def test_a_builtin_without_a_signature_is_taken_at_its_word() -> None:
     assert read_schema(Annotated[int, max]).channels == {ROOT: BinaryOperatorAggregate(int, max)}
+
+
+def test_a_channel_may_be_given_as_a_class_or_made_and_takes_the_type_that_it_needs() -> None:
+    class State(TypedDict):
+        a: Annotated[int, EphemeralValue]
+        b: Annotated[int, "words", Topic(str, accumulate=True)]
+        c: Annotated[NotRequired[set[int]], DeltaChannel(lambda value, updates: value)]
+
+    channels = read_schema(State).channels
+    assert channels["a"] == EphemeralValue(int)
+    assert channels["b"] == Topic(str, accumulate=True)
+    assert channels["c"].initial() == set()
 
 
 class Picky:
@@ -212,6 +235,93 @@ def test_annotations_of_an_object_are_those_of_its_call() -> None:
     assert hints_of(Path()) == {"state": Typed, "return": typing.Literal["a"]}
 
 
+class RunnableConfig: ...
+
+
+class BaseStore: ...
+
+
+class NodeError: ...
+
+
+def _by_type(
+    state: Any, a: RunnableConfig, *rest: Any, b: BaseStore | None, c: Runtime, d: Runtime[Typed], e: NodeError, f: int
+) -> None: ...
+
+
+def _by_name(state: Any, config: Any, runtime, store, writer: StreamWriter, previous: int, error, **rest: Any) -> None:  # type: ignore[no-untyped-def]
+    ...
+
+
+def _unresolved(state: Any, a: langchain.RunnableConfig, b: Optional[Runtime[Any]], c: Nowhere) -> None:  # type: ignore[name-defined]  # noqa: F821
+    ...
+
+
+def _with_defaults(
+    state: Any,
+    config: RunnableConfig | None = None,
+    runtime: Any = None,
+    store: int = 0,
+    writer: StreamWriter | None = None,
+    previous: int = 0,
+    error: Any = None,
+    other: RunnableConfig | None = None,
+) -> None: ...
+
+
+def _untyped_defaults(state, config=None, error=None) -> None:  # type: ignore[no-untyped-def]
+    ...
+
+
+@pytest.mark.parametrize(
+    ("action", "asked"),
+    [
+        (_by_type, {"a": "config", "b": "store", "c": "runtime", "d": "runtime", "e": "error"}),
+        (_by_name, {name: name for name in ASKABLE}),
+        (_unresolved, {"a": "config", "b": "runtime"}),
+        (_with_defaults, {name: name for name in ("config", "runtime", "writer", "previous")}),
+        (_untyped_defaults, {"config": "config"}),
+        (lambda state: None, {}),
+        (max, {}),
+    ],
+)
+def test_what_a_node_asks_for_is_told_by_the_type_or_the_name_of_a_parameter(action: Any, asked: Any) -> None:
+    assert asked_for(action) == asked
+
+
+# What the engine fills in
+
+
+class Counted(TypedDict, total=False):
+    log: Annotated[list[Any], operator.add]
+    left: RemainingSteps
+    last: NotRequired[IsLastStep]
+
+
+def test_the_steps_that_are_left_are_counted_down_for_nodes_and_paths_and_stored_nowhere() -> None:
+    def look(state: Counted) -> Any:
+        return {"log": [(state["left"], state["last"])]}
+
+    seen: list[Any] = []
+
+    def path(state: Counted) -> str:
+        seen.append((state["left"], state["last"]))
+        return END if state["last"] else "look"
+
+    graph = Builder(Counted).add_node(look).add_edge(START, "look").add_conditional_edges("look", path)
+    ledger = begun(graph.plan(), {"log": []}, limit=3)
+    for _ in steps(ledger):
+        assert set(ledger.snapshot().values) == {"log"}
+    assert ledger.values() == {"log": [(2, False), (1, True)]}
+    assert seen == [(2, False), (1, True)]
+
+
+@pytest.mark.parametrize("use", ["input", "output"])
+def test_a_key_that_the_engine_fills_in_is_neither_input_nor_output(use: str) -> None:
+    with pytest.raises(GraphError, match=f"the {use} schema declares 'left', 'last', which the engine fills in"):
+        Builder(Typed, **{f"{use}_schema": Counted})
+
+
 # What a node returns
 
 
@@ -230,6 +340,30 @@ def test_a_model_writes_all_but_the_none_that_nobody_set() -> None:
     value = State(given=None, set_to_none=None, not_none_by_default=None)
     written = {"given": None, "default": 5, "set_to_none": None, "not_none_by_default": None}
     assert dict(updates_of(value, read_schema(State))) == written
+
+
+class Attributes:
+    number: int
+
+
+class MoreAttributes(Attributes):
+    log: Annotated[list[str], operator.add]
+    unset: str
+
+
+def test_a_class_with_annotations_has_keys_too_and_nodes_see_a_dictionary() -> None:
+    schema = read_schema(MoreAttributes)
+    assert set(schema.channels) == {"number", "log", "unset"}
+    assert schema.shape({"number": 1}) == {"number": 1}
+    value = MoreAttributes()
+    value.number, value.log = 1, ["a"]
+    assert updates_of(value, schema) == (("number", 1), ("log", ["a"]))
+
+
+def test_a_whole_that_is_one_value_is_written_whole() -> None:
+    schema = single_schema("answer", LastValue())
+    assert updates_of({"a": 1}, schema) == (("answer", {"a": 1}),)
+    assert (schema.shape({"answer": 1}), schema.shape({})) == (1, None)
 
 
 def test_none_writes_nothing() -> None:

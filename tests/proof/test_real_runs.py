@@ -96,7 +96,36 @@ def test_a_limit_of_one_is_sequential_and_names_the_limit(action: Any) -> None:
 def test_async_nodes_that_block_the_loop_are_sequential_and_named() -> None:
     found = audited(side_by_side(hog, 3))
     assert (found.verdict, found.peak) == (SEQUENTIAL, 1)
-    assert found.culprits[0].endswith("while 'node0' ran: code that blocks the event loop")
+    assert all("held the event loop" in culprit for culprit in found.culprits)
+    assert any(culprit.startswith("'node0' held") for culprit in found.culprits)
+
+
+async def hog_after_an_await(state: State) -> None:
+    await asyncio.sleep(0.001)
+    time.sleep(WORK)
+
+
+def test_async_nodes_that_block_after_an_await_are_sequential_and_named() -> None:
+    found = audited(side_by_side(hog_after_an_await, 4))
+    assert found.verdict == SEQUENTIAL
+    assert all("held the event loop" in culprit for culprit in found.culprits)
+
+
+@python_agent("blocks")
+async def blocks(prompt: str) -> str:
+    time.sleep(WORK)
+    return prompt
+
+
+async def gathers_blocking_agents(state: State) -> None:
+    await asyncio.gather(*(Task(subagent_type="blocks", prompt=word) for word in "abcd"))
+
+
+def test_gathered_agents_that_block_are_sequential_and_nobody_is_told_to_gather_them() -> None:
+    found = audit(alone(gathers_blocking_agents).compile().invoke({"log": []}, agents=[blocks]))
+    assert found.verdict == SEQUENTIAL
+    (culprit,) = found.culprits
+    assert culprit.startswith("'blocks' held the event loop")
 
 
 def test_a_loop_over_agents_is_sequential_and_names_the_node() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from fanfold import audit
 from fanfold.errors import UsageError
-from fanfold.events import Event, ModelAnswered, Noticed, StepFinished, ToolCalled
+from fanfold.events import Event, LoopHeld, ModelAnswered, Noticed, StepFinished, TaskHeldUp, ToolCalled
 from fanfold.receipt import NOTHING_TO_OVERLAP, PARALLEL, PARTLY_SERIAL, SEQUENTIAL, Receipt, receipt
 from tests.proof.telling import (
     begun,
@@ -112,14 +112,62 @@ def test_agents_that_overlap_in_part_are_no_loop() -> None:
     assert found.culprits == ()
 
 
-def test_tasks_that_were_ready_and_began_late_accuse_whoever_ran_meanwhile() -> None:
+def test_agents_called_in_rounds_are_told_as_rounds() -> None:
+    found = told(
+        start(),
+        [queued(0, "n"), begun(0, "n"), paused(0, "n")],
+        worked("x", 0, 2, by="n"),
+        worked("y", 0, 2, by="n"),
+        worked("z", 2, 4, by="n"),
+        worked("w", 2, 4, by="n"),
+        [continued(4, "n"), done(4, "n")],
+        over(4),
+    )
+    assert found.verdict == PARTLY_SERIAL
+    assert found.culprits == ("node 'n' awaited its 4 agents in 2 rounds, each after the one before",)
+
+
+def test_tasks_that_began_late_for_no_known_reason_are_told() -> None:
     late = [queued(0, "b"), queued(0, "c"), begun(2, "b"), done(4, "b"), begun(4, "c"), done(6, "c")]
     found = told(start(), worked("hog", 0, 2), late, over(6))
     assert (found.verdict, found.waited) == (SEQUENTIAL, 6)
-    assert found.culprits == (
-        "others began 4.00 s late in all while 'hog' ran: code that blocks the event loop",
-        "others began 2.00 s late in all while 'b' ran: code that blocks the event loop",
+    assert found.culprits == ("tasks that were ready began 6.00 s late in all: something held the event loop",)
+
+
+def test_time_in_which_others_held_the_loop_is_waiting_and_no_work() -> None:
+    found = told(
+        start(),
+        [queued(0, "a"), queued(0, "b"), begun(0, "a"), begun(0, "b")],
+        [LoopHeld(2, "a", 2), done(2, "a")],
+        [TaskHeldUp(2, "b", 2), LoopHeld(4, "b", 2), done(4, "b")],
+        over(4),
     )
+    assert (found.work, found.wall, found.waited, found.verdict) == (4, 4, 2, SEQUENTIAL)
+    assert sorted(found.culprits) == [
+        "'a' held the event loop for 2.00 s in all: code that blocks in an async function",
+        "'b' held the event loop for 2.00 s in all: code that blocks in an async function",
+    ]
+
+
+def test_agents_that_block_are_not_told_to_be_gathered() -> None:
+    found = told(
+        start(),
+        [queued(0, "n"), begun(0, "n"), paused(0, "n")],
+        [queued(0, "x", by="n"), begun(0, "x"), LoopHeld(2, "x", 2), done(2, "x")],
+        [queued(2, "y", by="n"), begun(2, "y"), LoopHeld(4, "y", 2), done(4, "y")],
+        [continued(4, "n"), done(4, "n")],
+        over(4),
+    )
+    assert found.verdict == SEQUENTIAL
+    assert not any("gather" in culprit for culprit in found.culprits)
+
+
+def test_what_a_task_waited_in_an_earlier_sitting_counts_on() -> None:
+    first = [start(limit=1), queued(0, "a"), queued(0, "b"), begun(0, "a"), done(3, "a"), begun(3, "b", "limit 1")]
+    again = [start(10, limit=1, resumed=True), queued(10, "b"), begun(10, "b"), done(12, "b"), over(12)]
+    found = told(first, again)
+    assert found.waited == 3
+    assert found.culprits == ("1 task waited 3.00 s in all for limit 1",)
 
 
 def test_what_cost_less_than_a_hundredth_of_the_wall_is_no_culprit() -> None:

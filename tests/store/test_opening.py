@@ -15,7 +15,7 @@ from fanfold.store.base import ResultKept, Store
 from fanfold.store.opening import open_store
 from fanfold.store.sqlite import SCHEMA_VERSION, SqliteStore
 
-RESULT = ResultKept("t", "r", "task", "node", 1, b"data")
+RESULT = ResultKept("t", "", "c", "r", "task", "result", "node", 1, b"data")
 
 
 def works(store: Store) -> bool:
@@ -104,7 +104,7 @@ def test_a_store_that_was_damaged_says_so_when_it_is_read(tmp_path: Path) -> Non
     path = tmp_path / "runs.db"
     with SqliteStore(path) as store:
         for number in range(200):
-            store.submit(ResultKept("t", "r", f"{number}", "node", 1, bytes(500)))
+            store.submit(ResultKept("t", "", "c", "r", f"{number}", "result", "node", 1, bytes(500)))
     damaged = bytearray(path.read_bytes())
     damaged[4096:] = b"\xff" * (len(damaged) - 4096)
     path.write_bytes(damaged)
@@ -156,7 +156,7 @@ from fanfold.store.base import ResultKept
 from fanfold.store.sqlite import SqliteStore
 store = SqliteStore(sys.argv[1])
 for number in range(500):
-    store.submit(ResultKept("t", "r", str(number), "node", 1, b"data"))
+    store.submit(ResultKept("t", "", "c", "r", str(number), "result", "node", 1, b"data"))
 if sys.argv[2] == "collected":
     del store
 """
@@ -182,9 +182,9 @@ gc.disable()
 store = SqliteStore(sys.argv[1])
 store.itself = store
 let_go = threading.Event()
-ticket = store.submit(ResultKept("t", "r", "1", "node", 1, b"data"))
+ticket = store.submit(ResultKept("t", "", "c", "r", "1", "result", "node", 1, b"data"))
 store._writer.queue(lambda _: let_go.wait(10) and gc.collect())
-store.submit(ResultKept("t", "r", "2", "node", 1, b"data"))
+store.submit(ResultKept("t", "", "c", "r", "2", "result", "node", 1, b"data"))
 writer = store._writer._thread
 del store
 let_go.set()

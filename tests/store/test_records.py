@@ -13,7 +13,7 @@ from fanfold.kernel.channels import MISSING
 from fanfold.kernel.ledger import Result, Snapshot, Task
 from fanfold.store.records import from_result, from_snapshot, to_result, to_snapshot
 from fanfold.store.serde import Codec
-from fanfold.types import Send
+from fanfold.types import Send, TimeoutPolicy
 
 CODEC = Codec()
 
@@ -23,7 +23,9 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
     max_leaves=6,
 )
-sends = st.builds(Send, texts, values)
+seconds = st.none() | st.floats(0.001, 1e6)
+timeouts = st.builds(TimeoutPolicy, seconds, seconds, st.sampled_from(["auto", "heartbeat"])).map(TimeoutPolicy.coerce)
+sends = st.builds(Send, texts, values, timeout=timeouts)
 results = st.builds(
     Result,
     st.lists(st.tuples(texts, values), max_size=4).map(tuple),
@@ -31,7 +33,7 @@ results = st.builds(
 )
 ids = st.lists(texts, max_size=3).map(tuple)
 tasks = st.builds(Task, texts, texts, st.integers(0, 9), after=ids) | st.builds(
-    Task, texts, texts, st.integers(0, 9), st.integers(0, 9), values, ids
+    Task, texts, texts, st.integers(0, 9), st.integers(0, 9), values, ids, timeouts
 )
 snapshots = st.builds(
     Snapshot,
@@ -39,6 +41,8 @@ snapshots = st.builds(
     st.dictionaries(texts, values, max_size=4),
     st.lists(tasks, max_size=4).map(tuple),
     st.lists(st.dictionaries(texts, texts, max_size=3), max_size=3).map(tuple),
+    st.dictionaries(texts, ids, max_size=3),
+    ids,
 )
 
 
@@ -53,24 +57,24 @@ def test_a_result_comes_back_equal(result: Result) -> None:
 
 @given(snapshots)
 def test_a_snapshot_comes_back_equal(snapshot: Snapshot) -> None:
-    assert to_snapshot(through(from_snapshot(snapshot)), "it") == snapshot
+    assert to_snapshot(through(from_snapshot(snapshot, snapshot.values)), "it") == snapshot
 
 
 @pytest.mark.parametrize("argument", [None, {"key": 1}, Send("node", Send("other", (1, 2)))])
 def test_the_argument_of_a_send_comes_back_also_when_it_is_none(argument: object) -> None:
     task = Task("id", "node", 3, 0, argument, ("by",))
     snapshot = Snapshot(2, {}, (task,), ())
-    assert to_snapshot(through(from_snapshot(snapshot)), "it").tasks == (task,)
+    assert to_snapshot(through(from_snapshot(snapshot, snapshot.values)), "it").tasks == (task,)
 
 
 def test_a_task_that_no_send_made_has_no_argument() -> None:
-    (task,) = to_snapshot(through(from_snapshot(Snapshot(2, {}, (Task("id", "node", 3),), ()))), "it").tasks
+    (task,) = to_snapshot(through(from_snapshot(Snapshot(2, {}, (Task("id", "node", 3),), ()), {})), "it").tasks
     assert task.arg is MISSING
     assert task.send is None
 
 
 def test_a_snapshot_of_an_empty_state_is_not_the_same_as_none() -> None:
-    assert to_snapshot(through(from_snapshot(Snapshot(0, {}, (), ()))), "it") == Snapshot(0, {}, (), ())
+    assert to_snapshot(through(from_snapshot(Snapshot(0, {}, (), ()), {})), "it") == Snapshot(0, {}, (), ())
 
 
 @pytest.mark.parametrize(
@@ -82,7 +86,16 @@ def test_a_record_that_is_no_result_is_named(data: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [None, [], {}, {"step": 1, "values": {}, "tasks": [{}], "joins": []}, {"step": 1, "values": {}, "tasks": 3}]
+    "data",
+    [
+        None,
+        [],
+        {},
+        {"step": 1, "values": {}, "tasks": [{}], "joins": [], "deferred": {}, "ran": []},
+        {"step": 1, "values": {}, "tasks": 3, "joins": [], "deferred": {}, "ran": []},
+        {"step": 1, "values": {}, "tasks": [], "joins": [], "deferred": [], "ran": []},
+        {"step": 1, "values": {}, "tasks": [], "joins": []},
+    ],
 )
 def test_a_record_that_is_no_snapshot_is_named(data: Any) -> None:
     with pytest.raises(CorruptRecordError, match="checkpoint 3 is not what was written there: "):

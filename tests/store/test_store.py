@@ -56,8 +56,31 @@ def opened(run: str = "r1", thread: str = "t", created: float = 1.0, status: str
     return RunOpened(RunRecord(run, thread, "graph", "digest", status, created, settings={"model": "m", "n": [1, 2]}))
 
 
-def result(task: str, step: int = 1, data: bytes = b"data", parent: str | None = None, run: str = "r1") -> ResultKept:
-    return ResultKept("t", run, task, f"node of {task}", step, data, parent)
+def result(
+    task: str,
+    step: int = 1,
+    data: bytes = b"data",
+    parent: str | None = None,
+    run: str = "r1",
+    at: str = "c0",
+    kind: str = "",
+    namespace: str = "",
+) -> ResultKept:
+    kind = kind or ("child" if parent else "result")
+    return ResultKept("t", namespace, at, run, task, kind, f"node of {task}", step, data, parent)
+
+
+def checkpoint(
+    id: str,
+    step: int = 0,
+    data: bytes = b"data",
+    *,
+    parent: str | None = None,
+    full: bool = True,
+    namespace: str = "",
+    run: str = "r1",
+) -> CheckpointKept:
+    return CheckpointKept("t", namespace, id, parent, run, step, "loop", 1.5, full, data)
 
 
 def kept(store: Store, *changes: Change) -> None:
@@ -123,7 +146,7 @@ def test_a_change_that_cannot_be_written_fails_alone(store: Store) -> None:
     bad = [
         result(half),
         EventsKept("r1", [{"kind": "fine"}, {"kind": object()}]),
-        CheckpointKept("t", "r1", "no step", b""),  # type: ignore[arg-type]  # on purpose
+        checkpoint("c", "no step"),  # type: ignore[arg-type]  # on purpose
     ]
     with held(store):
         before = store.submit(result("before"))
@@ -159,8 +182,11 @@ def test_an_agent_s_result_is_replaced_when_it_was_asked_something_else(store: S
 def test_any_bytes_and_any_text_come_back_as_they_were(store: Store) -> None:
     data = bytes(range(256)) * 3
     name = "naïve 'quoted' \"name\" %s ? \N{PANDA FACE} \n\t"
-    kept(store, ResultKept(name, name, name, name, 3, data, name))
-    assert store.results(name) == [ResultKept(name, name, name, name, 3, data, name)]
+    odd = ResultKept(name, name, name, name, name, name, name, 3, data, name)
+    kept(store, odd, CheckpointKept(name, name, name, None, name, 3, name, 0.1, True, data))
+    assert store.results(name) == [odd]
+    (found,) = store.history(name, name)
+    assert (found.checkpoint_id, found.source, found.created, found.full, found.data) == (name, name, 0.1, True, data)
 
 
 # Where a thread stands
@@ -172,28 +198,87 @@ def test_a_thread_that_holds_nothing_is_none(store: Store, me: str) -> None:
     assert store.thread("t") is None
 
 
-def test_a_thread_stands_at_its_newest_checkpoint_and_the_results_since(store: Store) -> None:
-    kept(store, result("old", 1), result("new", 3), result("child", 3, parent="new"), result("later", 4))
-    kept(store, CheckpointKept("t", "r1", 2, b"two"), CheckpointKept("t", "r1", 0, b"nought"))
+def test_a_thread_stands_at_the_checkpoint_that_was_kept_last_and_what_hangs_on_it(store: Store) -> None:
+    kept(store, checkpoint("z", 3), result("old", 3, at="z"), checkpoint("a", 1))
+    hanging = [result("new", at="a"), result("child", parent="new", at="a"), result("new", at="a", kind="answers")]
+    kept(store, *hanging)
     found = store.thread("t")
     assert found is not None
-    assert (found.run_id, found.step, found.checkpoint) == ("r1", 2, b"two")
-    assert dict(found.results) == {"new": b"data", "child": b"data", "later": b"data"}
+    assert found.head == checkpoint("a", 1)
+    assert found.chain == (checkpoint("a", 1),)
+    assert dict(found.results) == {"a": hanging}
     assert store.thread("another") is None
 
 
-def test_a_checkpoint_of_the_same_step_replaces_the_earlier_one(store: Store) -> None:
-    kept(store, CheckpointKept("t", "r1", 2, b"one"), CheckpointKept("t", "r2", 2, b"other"))
+def test_a_checkpoint_that_is_not_full_comes_with_its_parents_back_to_one_that_is(store: Store) -> None:
+    line = [
+        checkpoint("1"),
+        checkpoint("2", parent="1"),
+        checkpoint("3", parent="2", full=False),
+        checkpoint("beside", parent="2", full=False),
+        checkpoint("4", parent="3", full=False),
+    ]
+    kept(store, *line, result("a", at="2"), result("b", at="3"), result("c", at="beside"))
     found = store.thread("t")
     assert found is not None
-    assert (found.run_id, found.checkpoint) == ("r2", b"other")
+    assert found.chain == (line[1], line[2], line[4])
+    assert found.results == {"2": [result("a", at="2")], "3": [result("b", at="3")], "4": []}
 
 
-def test_a_claim_tells_where_the_thread_stands_with_everything_queued_before_it(store: Store, me: str) -> None:
-    store.submit(CheckpointKept("t", "r1", 1, b"one"))
-    store.submit(result("a", 2))
-    assert store.claim("t", me).result(10) == store.thread("t")
-    assert dict(store.thread("t").results) == {"a": b"data"}  # type: ignore[union-attr]
+def test_a_thread_can_be_asked_for_as_it_stood_at_any_checkpoint(store: Store) -> None:
+    first, second = checkpoint("1"), checkpoint("2", parent="1", full=False)
+    kept(store, first, result("a", at="1"), second)
+    found = store.thread("t", "", "1")
+    assert found is not None
+    assert (found.chain, found.results) == ((first,), {"1": [result("a", at="1")]})
+    assert store.thread("t", "", "3") is None
+    assert store.history("t") == [second, first]
+    assert store.history("another") == []
+
+
+def test_graphs_within_a_graph_have_checkpoints_and_results_of_their_own(store: Store) -> None:
+    inner = checkpoint("1", 5, namespace="n:1")
+    kept(store, checkpoint("1"), result("a", at="1"), inner, result("a", at="1", data=b"inner", namespace="n:1"))
+    found = store.thread("t", "n:1")
+    assert found is not None
+    assert found.head == inner
+    assert [one.data for one in found.results["1"]] == [b"inner"]
+    assert store.thread("t").head == checkpoint("1")  # type: ignore[union-attr]
+    assert store.history("t", "n:1") == [inner]
+
+
+def test_a_checkpoint_is_never_replaced(store: Store) -> None:
+    kept(store, checkpoint("1"))
+    with pytest.raises(StoreError, match="cannot write to"):
+        store.submit(checkpoint("1", data=b"other")).result(10)
+    assert store.history("t") == [checkpoint("1")]
+
+
+def test_results_of_a_task_are_kept_by_kind_and_by_checkpoint(store: Store) -> None:
+    several = [result("a"), result("a", kind="error"), result("a", kind="interrupt"), result("a", at="c1")]
+    kept(store, *several)
+    assert store.results("r1") == several
+
+
+def test_whoever_has_claimed_a_thread_finds_everything_that_was_queued_before(store: Store, me: str) -> None:
+    with held(store):
+        store.submit(checkpoint("1"))
+        store.submit(result("a", at="1"))
+        claimed = store.claim("t", me)
+    claimed.result(10)
+    assert store.thread("t").results == {"1": [result("a", at="1")]}  # type: ignore[union-attr]
+
+
+def test_a_thread_that_is_deleted_leaves_nothing_and_no_other_is_concerned(store: Store, me: str) -> None:
+    other = CheckpointKept("u", "", "1", None, "r2", 0, "loop", 1.5, True, b"data")
+    kept(store, opened(), opened("r2", "u"), checkpoint("1"), checkpoint("2", namespace="n"), other)
+    kept(store, result("a"), EventsKept("r1", [{"kind": "k"}]), EventsKept("r2", [{"kind": "k"}]))
+    store.claim("t", me).result(10)
+    store.delete_thread("t").result(10)
+    assert (store.thread("t"), store.history("t"), store.history("t", "n"), store.owner("t")) == (None, [], [], None)
+    assert (store.results("r1"), store.events("r1")) == ([], [])
+    assert [run.run_id for run in store.runs()] == ["r2"]
+    assert (store.history("u"), store.events("r2")) == ([other], [{"kind": "k"}])
 
 
 # Runs and events
@@ -378,12 +463,12 @@ def test_of_processes_that_claim_at_once_exactly_one_wins(tmp_path: Path) -> Non
 
 def test_what_was_kept_is_there_when_the_store_is_opened_again(again: Open) -> None:
     with again() as store:
-        kept(store, opened(), result("a"), CheckpointKept("t", "r1", 0, b"c"), EventsKept("r1", [{"kind": "k"}]))
+        kept(store, opened(), result("a"), checkpoint("c"), EventsKept("r1", [{"kind": "k"}]))
     with again() as store:
         assert store.run("r1") == opened().run
         assert store.results("r1") == [result("a")]
         assert store.events("r1") == [{"kind": "k"}]
-        assert store.thread("t").checkpoint == b"c"  # type: ignore[union-attr]
+        assert store.thread("t").head == checkpoint("c")  # type: ignore[union-attr]
 
 
 def test_two_that_have_the_same_store_open_see_each_other_s_changes(again: Open) -> None:
@@ -432,6 +517,8 @@ def test_a_closed_store_refuses_everything_and_says_why(store: Store, me: str) -
         lambda: store.release("t", me),
         lambda: store.owner("t"),
         lambda: store.thread("t"),
+        lambda: store.history("t"),
+        lambda: store.delete_thread("t"),
         lambda: store.run("r1"),
         lambda: store.runs(),
         lambda: store.results("r1"),

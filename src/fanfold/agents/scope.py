@@ -22,7 +22,7 @@ from fanfold.agents.backends.model import ModelBackend, check_name
 from fanfold.agents.backends.python import PythonAgent, PythonBackend
 from fanfold.agents.definition import AgentDefinition, Catalogue, folded
 from fanfold.agents.workspace import Workspace
-from fanfold.errors import AgentError, AgentFileError, MissingExtraError, UsageError
+from fanfold.errors import AgentError, MissingExtraError, UsageError
 from fanfold.run import Runner
 
 REHEARSAL: Final = "rehearsal"
@@ -78,7 +78,7 @@ class Scope:
     def model_for(self, definition: AgentDefinition, named: Any) -> Any:
         """The model that answers: of the call, else of the run, else of the environment, else the rehearsal.
 
-        Only where the user has named a model may an agent's file choose another one.
+        What an agent's file asks for is not among them: `ignored` says which model that was.
         """
         model = named or self.model or os.environ.get("FANFOLD_MODEL") or None
         if model is None:
@@ -87,11 +87,13 @@ class Scope:
             return rehearsal()
         if not isinstance(model, str):
             return _server_of(model)
-        own = definition.model
-        if not named and own and own not in ALIASES:
-            return _checked(own, definition)
         check_name(model)
         return model
+
+    def ignored(self, definition: AgentDefinition, model: Any) -> str | None:
+        """The model that an agent's file asks for in vain, when a real one was named and it is another."""
+        own = definition.model
+        return own if isinstance(model, str) and own and own not in ALIASES and own != model else None
 
     def folder(self, named: str | Path | None) -> Workspace:
         """The folder that the agent may look at: of the call, else of the run, else the working directory."""
@@ -124,14 +126,6 @@ def _server_of(model: Any) -> Any:
             hint="name it as provider:model, or give a server that has a url, such as fanfold.testing.ModelServer",
         )
     return model
-
-
-def _checked(own: str, definition: AgentDefinition) -> str:
-    try:
-        check_name(own)
-    except UsageError as error:
-        raise AgentFileError(f"agent {definition.name!r}: {error.args[0]}", hint=error.hint) from error
-    return own
 
 
 _rehearsing = threading.Lock()

@@ -21,8 +21,9 @@ from typing import Any
 from fanfold.agents.backends.base import Answer, Call
 from fanfold.agents.scope import Scope, scope_of
 from fanfold.errors import AgentError, UsageError
+from fanfold.events import Noticed
+from fanfold.frame import Frame, clock, current_frame
 from fanfold.graph import blocking
-from fanfold.run import Frame, current_frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +96,13 @@ class Task:
     async def _asked(self) -> TaskResult:
         frame = current_frame()
         if frame is None:
-            return _result(await self._work(scope_of(None), uuid.uuid4().hex, None))
+            scope = scope_of(None)
+            await scope.backend(scope.catalogue.get(self.subagent_type)).prepare()
+            return _result(await self._work(scope, uuid.uuid4().hex, None))
         scope = scope_of(frame.runner)
-        name = scope.catalogue.get(self.subagent_type).name
+        definition = scope.catalogue.get(self.subagent_type)
+        name = definition.name
+        await scope.backend(definition).prepare()
 
         async def work(task_id: str) -> Mapping[str, Any]:
             return await self._work(scope, task_id, frame)
@@ -116,6 +121,10 @@ class Task:
             model=scope.model_for(definition, self.model) if definition.backend == "model" else None,
             workspace=scope.folder(self.workspace),
         )
+        ignored = scope.ignored(definition, call.model)
+        if ignored is not None and frame is not None:
+            text = f"the file of agent {definition.name!r} asks for {ignored!r}; {call.model!r} was named and answers"
+            frame.runner.emit(Noticed(clock(), text, task_id))
         began = time.monotonic()
         answer = await self._answered(scope, call, frame)
         return {
@@ -142,8 +151,9 @@ class Task:
         raise AgentError(f"agent {call.definition.name!r} ended without an answer")
 
     def _fingerprint(self, name: str) -> str:
-        """Identifies what is asked of whom: an answer to something else must not be taken for this one's."""
-        asked = json.dumps([name, self.prompt])
+        """Identifies what is asked of whom, and where: an answer to anything else must not be taken for this one's."""
+        folder = None if self.workspace is None else str(Path(self.workspace).resolve())
+        asked = json.dumps([name, self.prompt, folder, self.model if isinstance(self.model, str) else None])
         return hashlib.blake2b(asked.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 

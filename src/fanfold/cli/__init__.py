@@ -15,6 +15,7 @@ from typing import Any, Final, NoReturn
 import click
 
 from fanfold import __version__
+from fanfold.cli.program import as_called, program
 from fanfold.errors import (
     AgentFileError,
     AgentNotFoundError,
@@ -32,6 +33,7 @@ from fanfold.errors import (
 
 FAILED: Final = 1
 USAGE: Final = 2
+PAUSED: Final = 3
 GATE: Final = 4
 ENVIRONMENT: Final = 6
 INTERRUPTED: Final = 130
@@ -44,6 +46,7 @@ COMMANDS: Final = {
     "task": ("fanfold.cli.task:task", "Ask one agent."),
     "agents": ("fanfold.cli.agents:agents", "See which agents there are."),
     "runs": ("fanfold.cli.runs:runs", "See what has been run."),
+    "graph": ("fanfold.cli.graph:graph", "See what a graph looks like."),
     "audit": ("fanfold.cli.runs:audit", "Print a run's receipt, and fail when it falls short."),
 }
 
@@ -87,10 +90,17 @@ def cli(traceback: bool) -> None:
 
 
 def main() -> NoReturn:
-    """Run the command that the process was started with, and end the process with its exit code."""
+    """Run the command that the process was started with, and end the process with its exit code.
+
+    This is click's own `main` without the meaning that it gives to exceptions: a node can raise each of them, too.
+    """
     signal.signal(signal.SIGTERM, _terminated)
     try:
-        code = cli.main(standalone_mode=False)
+        with cli.make_context(program(), sys.argv[1:]) as context:
+            cli.invoke(context)
+        sys.stdout.flush()
+    except click.exceptions.Exit as end:
+        sys.exit(end.exit_code)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -98,12 +108,9 @@ def main() -> NoReturn:
         sys.exit(INTERRUPTED)
     except Terminated:
         sys.exit(TERMINATED)
-    except BrokenPipeError:  # whoever read our output has had enough of it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(FAILED)
-    except Exception as error:  # noqa: BLE001 - the edge of the program: every error becomes a message and a code
+    except BaseException as error:  # noqa: BLE001 - the edge of the program: every error becomes a message and a code
         sys.exit(_reported(error))
-    sys.exit(code if isinstance(code, int) else 0)
+    sys.exit(0)
 
 
 def exit_code(error: BaseException) -> int:
@@ -123,8 +130,10 @@ def exit_code(error: BaseException) -> int:
     return ENVIRONMENT if isinstance(error, environment) else FAILED
 
 
-def _reported(error: Exception) -> int:
-    if "--traceback" in sys.argv:
+def _reported(error: BaseException) -> int:
+    if isinstance(error, BrokenPipeError) and not hasattr(error, "__notes__"):  # ours: nobody reads on, so we are done
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    elif "--traceback" in sys.argv:
         import traceback
 
         traceback.print_exception(error)
@@ -138,9 +147,16 @@ def message(error: BaseException) -> str:
     from fanfold.errors import FanfoldError
     from fanfold.live import clean
 
-    text = str(error) if isinstance(error, FanfoldError) else f"{type(error).__name__}: {error}"
+    text = str(error) if isinstance(error, FanfoldError) else brief(error)
+    if isinstance(error, FanfoldError) and error.hint:
+        text = text.replace(error.hint, as_called(error.hint, COMMANDS))
     notes = [f"  {note}" for note in getattr(error, "__notes__", ())]
     return clean("\n".join([f"error: {text}", *notes]))
+
+
+def brief(error: BaseException) -> str:
+    """An exception that is not ours: its class, and what it says where it says something."""
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def _terminated(*_: Any) -> NoReturn:

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from fanfold.cli.program import program
 from fanfold.errors import UsageError
 from fanfold.store.base import Store
 
@@ -73,13 +74,36 @@ def chosen_model(model: str | None, rehearse: bool) -> str:
     return name
 
 
-def existing_folder(path: str) -> str:
-    """The absolute path of a folder. Raises `UsageError` when there is none."""
+def which_model(name: str) -> str:
+    """Who answers, for people; that the rehearsal is no language model is never left out."""
+    from fanfold.agents.scope import REHEARSAL
+
+    if name != REHEARSAL:
+        return f"model: {name}"
+    return (
+        "model: rehearsal, which quotes what the agents' tools find and asks no language model; "
+        "name a real one with --model anthropic:... or --model openai:..."
+    )
+
+
+def existing_folder(path: str, option: str = "--path") -> str:
+    """The absolute path of a folder. Raises `UsageError`, which names the option, when there is none."""
     folder = Path(path)
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"
-        raise UsageError(f"the folder {path!r} {what}", hint="give the path of a folder with --path")
+        raise UsageError(f"the folder {path!r} {what}", hint=f"give the path of a folder with {option}")
     return str(folder.resolve())
+
+
+def check_writable(path: str) -> None:
+    """Raise `UsageError` where a file could not be written, before the work whose result it is to hold."""
+    file = Path(path)
+    folder = file.parent
+    if not folder.is_dir():
+        what = "is not a folder" if folder.exists() else "does not exist"
+        raise UsageError(f"cannot write {path!r}: the folder {str(folder)!r} {what}", hint="name another with -o")
+    if not os.access(file if file.exists() else folder, os.W_OK):
+        raise UsageError(f"cannot write {path!r}: permission denied", hint="name another file with -o")
 
 
 def say(text: str) -> None:
@@ -95,6 +119,17 @@ def print_json(value: Mapping[str, Any]) -> None:
 def short(run_id: str) -> str:
     """As much of a run's id as people need to type."""
     return run_id[:8]
+
+
+def suggested(*words: str) -> str:
+    """A command of ours as it can be typed here."""
+    return " ".join([program(), *words])
+
+
+def further(run_id: str) -> str:
+    """The line that says how to look at a run again."""
+    run = short(run_id)
+    return f"look further:  {suggested('runs', 'show', run)}    {suggested('audit', run)}"
 
 
 def ago(then: float, now: float) -> str:

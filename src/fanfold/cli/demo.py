@@ -12,25 +12,28 @@ import click
 
 from fanfold.agents.scope import REHEARSAL
 from fanfold.cli.common import (
+    check_writable,
     chosen_model,
     display_options,
     existing_folder,
+    further,
     json_option,
     limit_option,
     model_options,
     open_named_store,
     print_json,
     say,
-    short,
     store_option,
+    which_model,
 )
+from fanfold.cli.outcome import STUDY
 from fanfold.cli.sitting import Sitting
+from fanfold.errors import UsageError
 from fanfold.receipt import Receipt
 from fanfold.store.base import Store
 from fanfold.teams import seed, study
 
-STUDY: Final = "fanfold.teams.study:graph"
-SEED: Final = "fanfold.teams.seed:graph"
+SEED: Final = {"graph": "fanfold.teams.seed:graph", "agents": "fanfold.teams.seed:agents"}
 REHEARSAL_LATENCY: Final = 0.25
 """Seconds that the rehearsal model takes for each answer, so that there is something to see and to overlap."""
 RENDEZVOUS_SECONDS: Final = 3.0
@@ -65,8 +68,12 @@ def demo(
     they return. A key that lies in the environment is not used unless a model is named.
     """
     folder = existing_folder(path)
+    if not question.strip():
+        raise UsageError("the question is empty", hint="leave --question out, and the agents look around")
+    if output:
+        check_writable(output)
     name = chosen_model(model, rehearse)
-    say(_which_model(name))
+    say(which_model(name))
     with open_named_store(store_url) as store, _model(name) as (answering, gate):
         sitting = Sitting(
             study.graph.compile(store, name="study"),
@@ -76,19 +83,35 @@ def demo(
         )
         options = {"model": answering, "max_concurrency": max_concurrency}
         result = sitting.invoke({"question": question, "folder": folder}, **options)
-        measured = None if no_seed else measure(store, max_concurrency)
-        if as_json:
-            print_json(_document(sitting, name, result, gate, measured))
-        else:
-            _print(sitting, result, gate, measured, output)
+        _tell(sitting, result["report"], output, as_json)
+        measured = None
+        try:
+            if not no_seed:
+                if not quiet:
+                    say(f"measuring the seed, which takes {seed.LEAST:.0f} seconds")
+                measured = measure(store, max_concurrency)
+        finally:  # whoever does not wait for the measurement has the rest all the same
+            if as_json:
+                print_json(_document(sitting, name, result, gate, measured))
+            else:
+                _close(sitting, gate, measured)
+
+
+def _tell(sitting: Sitting, report: str, output: str | None, as_json: bool) -> None:
+    """Hand the report over, as soon as there is one."""
     if output:
-        Path(output).write_text(result["report"], encoding="utf-8")
+        Path(output).write_text(report, encoding="utf-8")
         say(f"report written to {output}")
+    elif not as_json:
+        print(report, flush=True)
+    for notice in sitting.notices:
+        say(f"note: {notice}")
 
 
 def measure(store: Store, max_concurrency: int | None = None) -> tuple[float, Receipt]:
     """Run the seed's measurement: its receipt, and the seconds that the call took with all that surrounds the run."""
-    sitting = Sitting(seed.graph.compile(store, name="seed"), settings={"graph": SEED}, quiet=True)
+    settings = {**SEED, "max_concurrency": max_concurrency}
+    sitting = Sitting(seed.graph.compile(store, name="seed"), settings, quiet=True)
     began = time.perf_counter()
     sitting.invoke({"answers": []}, agents=seed.agents, max_concurrency=max_concurrency)
     return time.perf_counter() - began, sitting.receipt
@@ -109,28 +132,14 @@ def _model(name: str) -> Iterator[tuple[Any, Any]]:
         yield server, server.rendezvous(len(study.AGENTS), timeout=RENDEZVOUS_SECONDS)
 
 
-def _which_model(name: str) -> str:
-    if name != REHEARSAL:
-        return f"model: {name}"
-    return (
-        "model: rehearsal, which quotes what the agents' tools find and asks no language model; "
-        "name a real one with --model anthropic:... or --model openai:..."
-    )
-
-
-def _print(sitting: Sitting, result: Any, gate: Any, measured: Any, output: str | None) -> None:
-    if not output:
-        print(result["report"])
-    for notice in sitting.notices:
-        say(f"note: {notice}")
+def _close(sitting: Sitting, gate: Any, measured: Any) -> None:
     if gate is not None:
         print(_rendezvous(gate))
     if measured is not None:
         print(seed_line(measured[1]))
     for line in sitting.receipt.lines():
         print(line)
-    run = short(sitting.run_id)
-    print(f"look further:  fanfold runs show {run}    fanfold audit {run}")
+    print(further(sitting.run_id))
 
 
 def _rendezvous(gate: Any) -> str:

@@ -5,34 +5,44 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from fanfold.errors import GraphError, UsageError, did_you_mean
+from fanfold.cli import brief
+from fanfold.errors import FanfoldError, GraphError, UsageError, did_you_mean
 from fanfold.graph import CompiledGraph, StateGraph
 from fanfold.limits import Limits
 from fanfold.store.base import Store
 
 
-def load_graph(reference: str, store: Store, *, name: str | None = None) -> CompiledGraph:
-    """The graph that `reference` names, compiled over `store`.
+def load_graph(reference: str, store: Store | None, *, name: str | None = None) -> CompiledGraph:
+    """The graph that `reference` names, compiled over `store`, or over none.
 
     The attribute is a StateGraph, a compiled graph, or a function that returns one of them. Raises `UsageError` when
     it cannot be found, and `GraphError` when it cannot be compiled.
     """
+    value = load(reference)
+    if not isinstance(value, StateGraph | CompiledGraph) and callable(value):
+        value = _running(value, reference)
+    if isinstance(value, StateGraph):
+        return _compiled(value, store, reference, name or reference.rpartition(":")[2])
+    if isinstance(value, CompiledGraph):
+        graph = value.with_config()  # a copy: where it pauses, its limits and its memory stay as they were compiled
+        graph.checkpointer = store
+        return graph
+    raise UsageError(f"{reference!r} is a {type(value).__name__}, not a graph", hint="name a StateGraph")
+
+
+def load(reference: str) -> Any:
+    """What `reference` names. Raises `UsageError` when it cannot be found, or its file cannot be run."""
     place, colon, attribute = reference.rpartition(":")
     if not colon or not place or not attribute:
         raise UsageError(f"{reference!r} names no graph", hint="name it as module:attr or file.py:attr")
     module = _from_file(Path(place)) if place.endswith(".py") else _imported(place)
-    value = _attribute(module, place, attribute)
-    if not isinstance(value, StateGraph | CompiledGraph) and callable(value):
-        value = value()
-    if isinstance(value, StateGraph):
-        return _compiled(value, store, reference, name or attribute)
-    if isinstance(value, CompiledGraph):
-        return CompiledGraph(value.plan, store, value.limits)
-    raise UsageError(f"{reference!r} is a {type(value).__name__}, not a graph", hint="name a StateGraph")
+    return _attribute(module, place, attribute)
 
 
 def absolute(reference: str) -> str:
@@ -41,7 +51,7 @@ def absolute(reference: str) -> str:
     return f"{Path(place).resolve()}:{attribute}" if place.endswith(".py") else reference
 
 
-def _compiled(graph: StateGraph, store: Store, reference: str, name: str) -> CompiledGraph:
+def _compiled(graph: StateGraph, store: Store | None, reference: str, name: str) -> CompiledGraph:
     try:
         return graph.compile(store, limits=Limits(), name=name)
     except GraphError as error:
@@ -58,12 +68,18 @@ def _from_file(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module  # annotations of classes in the file are looked up here
     sys.path.insert(0, str(path.parent.resolve()))
-    spec.loader.exec_module(module)
+    loader = spec.loader
+    _running(lambda: loader.exec_module(module), str(path))
     return module
 
 
 def _imported(name: str) -> ModuleType:
     sys.path.insert(0, str(Path.cwd()))
+    module: ModuleType = _running(lambda: _found(name), name)
+    return module
+
+
+def _found(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -72,6 +88,30 @@ def _imported(name: str) -> ModuleType:
         raise UsageError(
             f"there is no module {name!r}: {error}", hint="run from the folder it is in, or name a file: file.py:attr"
         ) from error
+
+
+def _running(code: Callable[[], Any], what: str) -> Any:
+    """What a user's code returns. Raises `UsageError`, which names file and line, when it does not come to an end."""
+    try:
+        return code()
+    except FanfoldError as error:
+        if place := _place_of(error):
+            error.add_note(f"at {place}")
+        raise
+    except SyntaxError as error:
+        raise UsageError(f"{error.filename}, line {error.lineno}: {error.msg}: {(error.text or '').strip()}") from error
+    except (Exception, SystemExit) as error:
+        raise UsageError(
+            f"{what} cannot be loaded: {brief(error)}", hint=f"raised at {_place_of(error) or what}"
+        ) from error
+
+
+def _place_of(error: BaseException) -> str | None:
+    """The file and line of the user's code that was last at work: neither of ours nor of Python's import."""
+    ours = str(Path(__file__).parents[1])
+    frames = traceback.extract_tb(error.__traceback__)
+    places = [frame for frame in frames if not frame.filename.startswith((ours, "<frozen"))]
+    return f"{places[-1].filename}, line {places[-1].lineno}" if places else None
 
 
 def _attribute(module: ModuleType, place: str, name: str) -> Any:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
+from fanfold.agents.scope import REHEARSAL
+from fanfold.cli import PAUSED
 from fanfold.cli.common import (
     chosen_model,
     display_options,
     existing_folder,
+    further,
     json_option,
     limit_option,
     model_options,
@@ -20,13 +25,20 @@ from fanfold.cli.common import (
     say,
     short,
     store_option,
+    suggested,
+    which_model,
 )
-from fanfold.cli.loading import absolute, load_graph
+from fanfold.cli.loading import absolute, load, load_graph
+from fanfold.cli.outcome import graph_of, kept, readable
 from fanfold.cli.sitting import Sitting, whole_receipt
 from fanfold.errors import UsageError, did_you_mean
 from fanfold.events import Event, to_record
 from fanfold.graph import CompiledGraph
-from fanfold.store.base import DONE, Store
+from fanfold.live import clean
+from fanfold.receipt import Receipt
+from fanfold.store.base import DONE, RunRecord, Store
+from fanfold.store.base import PAUSED as WAITING
+from fanfold.types import INTERRUPT, Command, Interrupt
 
 
 @click.command()
@@ -61,7 +73,7 @@ def run(
     Its output is printed as JSON, then its receipt. With --json, each event is a line and the output is the last.
     """
     name = chosen_model(model, rehearse)
-    folder = existing_folder(workspace) if workspace else None
+    folder = existing_folder(workspace, "--workspace") if workspace else None
     with open_named_store(store_url) as store:
         compiled = load_graph(graph, store)
         value = _input(compiled, pairs, input_file)
@@ -81,6 +93,7 @@ def run(
 @click.command()
 @click.argument("run_id", metavar="RUN")
 @click.option("--model", metavar="MODEL", help="Another model than the run began with.")
+@click.option("--respond", metavar="ANSWER", help="The answer to what the run waits for; text or JSON.")
 @click.option("--take-over", is_flag=True, help="Go on although another machine says that it runs this thread.")
 @limit_option
 @store_option
@@ -89,6 +102,7 @@ def run(
 def resume(
     run_id: str,
     model: str | None,
+    respond: str | None,
     take_over: bool,
     max_concurrency: int | None,
     store_url: str | None,
@@ -96,39 +110,105 @@ def resume(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Go on with RUN, a run's id or the beginning of it. What had finished is not run again."""
+    """Go on with RUN, a run's id or the beginning of it. What had finished is not run again.
+
+    When it waits for a person, --respond is the answer; for several questions a JSON object of ids to answers.
+    """
     with open_named_store(store_url) as store:
         record = store.run(run_id)
-        settings = dict(record.settings)
-        if "graph" not in settings:
-            raise UsageError(
-                f"run {record.run_id!r} was not started by a command, so its graph is not known here",
-                hint=f"from Python: graph.invoke(None, thread_id={record.thread_id!r})",
-            )
         if record.status == DONE:
-            say(f"run {short(record.run_id)} is done; there is nothing to go on with")
+            _tell_done(store, record, respond, as_json)
+            return
+        graph = load_graph(graph_of(record), store, name=record.graph)
+        settings = dict(record.settings)
         settings["model"] = chosen_model(model or settings.get("model"), rehearse=False)
         settings["max_concurrency"] = max_concurrency or settings.get("max_concurrency")
-        graph = load_graph(settings["graph"], store, name=record.graph)
         sitting = Sitting(graph, settings, plain, quiet or as_json, record.run_id)
         sitting.on_event = _print_event if as_json else None
         options = {key: settings.get(key) for key in ("model", "max_concurrency", "workspace")}
-        result = sitting.invoke(None, thread_id=record.thread_id, take_over=take_over, **options)
+        if "agents" in settings:
+            options["agents"] = load(settings["agents"])
+        given = None if respond is None else Command(resume=_answer(graph, record, respond))
+        result = sitting.invoke(given, thread_id=record.thread_id, take_over=take_over, **options)
         _finish(store, sitting, result, as_json)
+
+
+def _tell_done(store: Store, record: RunRecord, respond: str | None, as_json: bool) -> None:
+    if respond is not None:
+        raise UsageError(f"run {short(record.run_id)} is done; it waits for no answer")
+    say(f"run {short(record.run_id)} is done; there is nothing to go on with")
+    told = whole_receipt(store, record.run_id)
+    if as_json:
+        output = kept(store, record) if "graph" in record.settings else None
+        _print_result(record.run_id, output, (), told)
+        return
+    for line in (*told.lines(), further(record.run_id)):
+        print(line)
 
 
 def _finish(store: Store, sitting: Sitting, result: Any, as_json: bool) -> None:
     told = whole_receipt(store, sitting.run_id)
+    questions = result.pop(INTERRUPT, []) if isinstance(result, dict) else []
+    if sitting.asked_models and sitting.settings["model"] == REHEARSAL:
+        say(f"note: {which_model(REHEARSAL)}")
     if as_json:
-        print_json({"kind": "result", "run_id": sitting.run_id, "output": result, "receipt": told.to_dict()})
-        return
+        _print_result(sitting.run_id, result, questions, told)
+    else:
+        _show(sitting, result, told)
+    if questions:
+        _ask(sitting, questions)
+    if told.status == WAITING:
+        say(f"it pauses where the graph says so; go on with: {suggested('resume', short(sitting.run_id))}")
+        click.get_current_context().exit(PAUSED)
+
+
+def _print_result(run_id: str, output: Any, questions: Sequence[Interrupt], told: Receipt) -> None:
+    asked = [{"id": question.id, "value": question.value} for question in questions]
+    result = {"kind": "result", "run_id": run_id, "output": output, "interrupts": asked}
+    print_json({**result, "receipt": told.to_dict()})
+
+
+def _ask(sitting: Sitting, questions: Sequence[Interrupt]) -> NoReturn:
+    for question in questions:
+        say(_asked(question))
+    say(f"answer with: {suggested('resume', short(sitting.run_id), '--respond', _form(questions))}")
+    click.get_current_context().exit(PAUSED)
+
+
+def _asked(question: Interrupt) -> str:
+    value = question.value
+    text = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+    return f"waiting: {clean(text)}  [{question.id}]"
+
+
+def _form(questions: Sequence[Interrupt]) -> str:
+    """What an answer to the questions looks like; one that is alone needs no id."""
+    if len(questions) == 1:
+        return "ANSWER"
+    return shlex.quote(json.dumps({question.id: "ANSWER" for question in questions}))
+
+
+def _answer(graph: CompiledGraph, record: RunRecord, text: str) -> Any:
+    """The answer that `text` is. Raises `UsageError` when the run asks nothing, or it is not clear what it answers."""
+    questions = graph.get_state({"configurable": {"thread_id": record.thread_id}}).interrupts
+    if not questions:
+        raise UsageError(f"run {short(record.run_id)} has asked nothing", hint="leave --respond out, and it goes on")
+    answer = _parsed(text)
+    if len(questions) > 1 and not (isinstance(answer, dict) and answer.keys() & {each.id for each in questions}):
+        asked = "\n  ".join(map(_asked, questions))
+        raise UsageError(
+            f"{len(questions)} questions are open, and one answer was given\n  {asked}",
+            hint=f"give a JSON object of ids to answers: --respond {_form(questions)}",
+        )
+    return answer
+
+
+def _show(sitting: Sitting, result: Any, told: Receipt) -> None:
     for notice in sitting.notices:
         say(f"note: {notice}")
-    print(json.dumps(result, default=str, ensure_ascii=False, indent=2))
-    for line in told.lines():
+    print(readable(sitting.settings, result))
+    for line in (*told.lines(), further(sitting.run_id)):
         print(line)
-    run = short(sitting.run_id)
-    print(f"look further:  fanfold runs show {run}    fanfold audit {run}")
 
 
 def _input(graph: CompiledGraph, pairs: tuple[str, ...], input_file: str | None) -> Any:
@@ -141,13 +221,34 @@ def _input(graph: CompiledGraph, pairs: tuple[str, ...], input_file: str | None)
             raise UsageError(f"-i {pair!r} has no '='", hint="give it as -i key=value")
         value[key] = _parsed(text)
     keys = graph.plan.input.channels
-    for key in value if isinstance(value, dict) and not graph.plan.input.is_root else ():
+    if not pairs and not input_file and keys:
+        raise UsageError(
+            f"the input sets no key of graph {graph.name!r}",
+            hint=f"its keys are: {', '.join(keys)}; give them with -i key=value, or a JSON file with -f",
+        )
+    if graph.plan.input.single is None:
+        _check_keys(value, graph.name, keys, input_file)
+    return value
+
+
+def _check_keys(value: Any, graph: str, keys: Mapping[str, Any], source: str | None) -> None:
+    if not isinstance(value, dict):
+        raise UsageError(
+            f"{source} holds {_kind(value)}, and the input of graph {graph!r} is an object",
+            hint=f"its keys are: {', '.join(keys)}",
+        )
+    for key in value:
         if key not in keys:
             raise UsageError(
-                f"graph {graph.name!r} has no input key {key!r}{did_you_mean(key, keys)}",
+                f"graph {graph!r} has no input key {key!r}{did_you_mean(key, keys)}",
                 hint=f"its keys are: {', '.join(keys)}",
             )
-    return value
+
+
+def _kind(value: Any) -> str:
+    """What JSON calls it."""
+    kinds = {list: "a list", str: "a text", bool: "true or false", type(None): "null"}
+    return kinds.get(type(value), "a number")
 
 
 def _from_file(path: str) -> Any:

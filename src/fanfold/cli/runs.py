@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import asdict
 
 import click
 
 from fanfold.cli import GATE
-from fanfold.cli.common import ago, json_option, open_named_store, print_json, say, short, store_option
+from fanfold.cli.common import (
+    ago,
+    json_option,
+    open_named_store,
+    print_json,
+    say,
+    short,
+    store_option,
+    suggested,
+)
+from fanfold.cli.outcome import kept, readable
 from fanfold.cli.sitting import whole_receipt
+from fanfold.errors import UsageError
 from fanfold.live import clean
 from fanfold.receipt import Receipt, TaskLife
 from fanfold.store import owner as owners
-from fanfold.store.base import RUNNING, RunRecord, Store
+from fanfold.store.base import DONE, PAUSED, RUNNING, RunRecord, Store
 
 
 @click.group()
@@ -38,17 +50,21 @@ def ls(limit: int, store_url: str | None, as_json: bool) -> None:
                 when = ago(record.created, time.time())
                 print(f"{short(record.run_id)}  {status:<12} {clean(record.graph):<16} {took:>10}  {when}")
         if not records:
-            say("no runs yet; begin with: fanfold demo")
+            say(f"no runs yet; begin with: {suggested('demo')}")
 
 
 @runs.command()
 @click.argument("run_id", metavar="RUN")
+@click.option("--result", is_flag=True, help="Print only what it came to: a study's report, else the output as JSON.")
 @store_option
 @json_option
-def show(run_id: str, store_url: str | None, as_json: bool) -> None:
+def show(run_id: str, result: bool, store_url: str | None, as_json: bool) -> None:
     """Show one run: each task, when it ran and what became of it, and the receipt."""
     with open_named_store(store_url) as store:
         record = store.run(run_id)
+        if result:
+            _print_result(record, kept(store, record), as_json)
+            return
         told = whole_receipt(store, record.run_id)
         status = _status(store, record)
     if as_json:
@@ -61,8 +77,16 @@ def show(run_id: str, store_url: str | None, as_json: bool) -> None:
         print(_task_line(life))
     for line in told.lines():
         print(line)
-    if status not in ("done", RUNNING):
-        print(f"go on with:  fanfold resume {short(record.run_id)}")
+    if status not in (DONE, RUNNING):
+        answer = "    (--respond ANSWER, if it has asked something)" if status == PAUSED else ""
+        print(f"go on with:  {suggested('resume', short(record.run_id))}{answer}")
+
+
+def _print_result(record: RunRecord, output: object, as_json: bool) -> None:
+    if as_json:
+        print_json({"run_id": record.run_id, "output": output})
+    else:
+        print(readable(record.settings, output).removesuffix("\n"))
 
 
 @click.command()
@@ -75,6 +99,8 @@ def audit(
     run_id: str, min_concurrency: int | None, min_speedup: float | None, store_url: str | None, as_json: bool
 ) -> None:
     """Print the receipt of RUN; with a gate that it does not pass, exit with 4."""
+    if min_speedup is not None and not (math.isfinite(min_speedup) and min_speedup >= 0):
+        raise UsageError(f"--min-speedup is {min_speedup}; it is a number such as 2 or 1.5")
     with open_named_store(store_url) as store:
         told = whole_receipt(store, store.run(run_id).run_id)
     if as_json:

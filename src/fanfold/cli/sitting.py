@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import sys
 import uuid
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from fanfold.agents.scope import RehearsalWarning
 from fanfold.cli import Terminated
-from fanfold.cli.common import say, short
-from fanfold.events import Event, Noticed
+from fanfold.cli.common import say, short, suggested
+from fanfold.events import Event, ModelAnswered, Noticed
 from fanfold.graph import CompiledGraph
 from fanfold.live import view_for
 from fanfold.receipt import Receipt, receipt
+from fanfold.run import UnknownKeyWarning
 from fanfold.store.base import Store
 
 
@@ -33,16 +36,18 @@ class Sitting:
         """The run's output. When it fails or is stopped, says how to go on, and raises."""
         view = view_for(sys.stderr, plain=self.plain, quiet=self.quiet)
         try:
-            with view:
+            with view, warnings.catch_warnings():
+                for said in (UnknownKeyWarning, RehearsalWarning):  # by the command itself, as notes
+                    warnings.simplefilter("ignore", said)
                 return self.graph.invoke(
                     input, run_id=self.run_id, settings=self.settings, on_event=self._fed(view), **options
                 )
         except (KeyboardInterrupt, Terminated):
-            say(f"stopped; what had finished is kept. Go on with: fanfold resume {short(self.run_id)}")
+            say(f"stopped; what had finished is kept. Go on with: {self._resuming}")
             raise
-        except Exception as error:
+        except BaseException as error:
             if self._began and self.graph.store is not None:
-                error.add_note(f"what had finished is kept; go on with: fanfold resume {short(self.run_id)}")
+                error.add_note(f"what had finished is kept; go on with: {self._resuming}")
             raise
 
     @property
@@ -54,6 +59,15 @@ class Sitting:
     def notices(self) -> list[str]:
         """What a person should know that was no error."""
         return [event.message for event in self.events if isinstance(event, Noticed)]
+
+    @property
+    def asked_models(self) -> bool:
+        """Whether a model has answered, be it the rehearsal."""
+        return any(isinstance(event, ModelAnswered) for event in self.events)
+
+    @property
+    def _resuming(self) -> str:
+        return suggested("resume", short(self.run_id))
 
     @property
     def _began(self) -> bool:

@@ -13,12 +13,14 @@ from fanfold.cli.common import (
     chosen_model,
     display_options,
     existing_folder,
+    further,
     json_option,
     model_options,
     open_named_store,
     print_json,
     say,
     store_option,
+    which_model,
 )
 from fanfold.cli.sitting import Sitting
 from fanfold.errors import UsageError
@@ -51,6 +53,7 @@ def task(
     if not text.strip():
         raise UsageError("the prompt is empty")
     Catalogue.load(Path.cwd()).get(agent)  # an agent that does not exist is no reason to begin a run
+    say(which_model(name))
     with open_named_store(store_url) as store:
         settings = {"graph": "fanfold.teams.single:graph", "model": name, "workspace": folder}
         sitting = Sitting(single.graph.compile(store, name="task"), settings, plain, quiet or as_json)
@@ -66,3 +69,4 @@ def _show(sitting: Sitting, result: Any, as_json: bool) -> None:
         say(f"note: {notice}")
     print(result["output"])
     say(f"{result['model']} · {result['tool_uses']} tool calls · {result['total_tokens']:,} tokens")
+    say(f"run {sitting.run_id} · {further(sitting.run_id)}")

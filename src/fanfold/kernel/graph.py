@@ -6,26 +6,22 @@ judged of the whole (an edge to nowhere, no way in) is collected and raised toge
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import typing
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
+from datetime import timedelta
 from typing import Any, Literal, get_args, get_origin
 
 from fanfold.errors import GraphError, did_you_mean
-from fanfold.kernel.channels import Channel, LastValue
-from fanfold.kernel.plan import Join, Node, Plan, Route
-from fanfold.kernel.schema import Schema, hints_of, input_schema, read_schema
-from fanfold.types import END, START
+from fanfold.kernel.channels import Channel, LastValue, alike
+from fanfold.kernel.plan import Action, Handler, Join, Node, Plan, Route
+from fanfold.kernel.schema import Schema, asked_for, hints_of, input_schema, read_schema
+from fanfold.types import END, START, CachePolicy, Command, RetryPolicy, TimeoutPolicy
 
-Action: typing.TypeAlias = Callable[..., Any]
-
-
-@dataclass(slots=True)
-class _Declared:
-    action: Action
-    schema: Schema
+Code: typing.TypeAlias = Callable[..., Any]
 
 
 @dataclass(slots=True)
@@ -39,34 +35,105 @@ class Builder:
     """A graph under construction. Every method returns the builder, so that calls can be chained."""
 
     state_schema: Any
+    context_schema: Any = None
     _: KW_ONLY
     input_schema: Any = None
     output_schema: Any = None
-    _nodes: dict[str, _Declared] = field(default_factory=dict, init=False)
-    _edges: dict[tuple[str, str], None] = field(default_factory=dict, init=False)
-    _joins: list[tuple[tuple[str, ...], str]] = field(default_factory=list, init=False)
-    _branches: dict[str, dict[str, _Branch]] = field(default_factory=dict, init=False)
-    _channels: dict[str, Channel] = field(default_factory=dict, init=False)
-    _schema: Schema = field(init=False)
+    nodes: dict[str, Node] = field(default_factory=dict, init=False, repr=False)
+    channels: dict[str, Channel] = field(default_factory=dict, init=False, repr=False)
+    _defaults: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
+    _edges: dict[tuple[str, str], None] = field(default_factory=dict, init=False, repr=False)
+    _joins: list[tuple[tuple[str, ...], str]] = field(default_factory=list, init=False, repr=False)
+    _branches: dict[str, dict[str, _Branch]] = field(default_factory=dict, init=False, repr=False)
+    _schema: Schema = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._schema = read_schema(self.state_schema)
-        for declared in (self._schema, self._read(self.input_schema), self._read(self.output_schema)):
-            self._merge(declared)
+        self.input_schema = self.state_schema if self.input_schema is None else self.input_schema
+        self.output_schema = self.state_schema if self.output_schema is None else self.output_schema
+        self._merge(self._schema)
+        for declared, use in ((self.input_schema, "input"), (self.output_schema, "output")):
+            if declared is not self.state_schema:
+                self._merge(_without_managed(read_schema(declared), use))
 
-    def add_node(self, node: str | Action, action: Action | None = None) -> typing.Self:
+    def __class_getitem__(cls, item: Any) -> Any:
+        """`StateGraph[State]` is for type checkers and readers."""
+        return cls
+
+    @property
+    def edges(self) -> set[tuple[str, str]]:
+        """The plain edges, as (start, end)."""
+        return set(self._edges)
+
+    def add_node(
+        self,
+        node: str | Code,
+        action: Any = None,
+        *,
+        defer: bool = False,
+        metadata: Mapping[str, Any] | None = None,
+        input_schema: Any = None,
+        retry_policy: RetryPolicy | Sequence[RetryPolicy] | None = None,
+        cache_policy: CachePolicy | None = None,
+        error_handler: Code | None = None,
+        destinations: Mapping[str, str] | Sequence[str] | None = None,
+        timeout: float | timedelta | TimeoutPolicy | None = None,
+    ) -> typing.Self:
         """Add a node; its name defaults to the function's.
 
-        It sees the keys that the annotation of its first parameter declares, else the whole state. Raises
-        `ValueError` for a name that is taken or reserved, `TypeError` when there is nothing to call.
+        It is a function (sync or async), a compiled graph, or anything that has `invoke` or `ainvoke`. It sees the
+        keys that `input_schema`, or the annotation of its first parameter, declares, else the whole state. `defer`
+        keeps it until the graph would otherwise end. `retry_policy` may be several: the first that covers an error
+        counts. `error_handler` is called with the node's input once no retry is left. `destinations` names the nodes
+        that its Commands may lead to; `-> Command[Literal["a", "b"]]` does the same.
+
+        Raises `ValueError` for a name that is taken or reserved, `TypeError` when there is nothing to call.
         """
-        name, action = (node, action) if isinstance(node, str) else (_name_of(node), action or node)
-        if not callable(action):
-            raise TypeError(f"node {name!r} is {action!r}, which cannot be called; add_node({name!r}, function)")
+        name, code = (node, action) if isinstance(node, str) else (name_of(node), node if action is None else action)
         self._check_name(name)
-        declared = input_schema(action) or self._schema
-        self._merge(declared)
-        self._nodes[name] = _Declared(action, declared)
+        schema = None if input_schema is None else read_schema(input_schema)
+        made = self._action(code, f"node {name!r}", schema)
+        handler = None
+        if error_handler is not None:
+            action = self._action(error_handler, f"error handler of {name!r}", made.schema)
+            handler = Handler(f"__error_handler__{name}", action)
+        policies = (retry_policy,) if isinstance(retry_policy, RetryPolicy) else tuple(retry_policy or ())
+        led = destinations if isinstance(destinations, Mapping) else dict.fromkeys(destinations or (), "")
+        self.nodes[name] = Node(
+            name=name,
+            action=made,
+            targets=(),
+            joins=(),
+            routes=(),
+            order=len(self.nodes) + 1,
+            defer=defer,
+            metadata=dict(metadata or {}),
+            retry=policies,
+            cache=cache_policy,
+            handler=handler,
+            timeout=TimeoutPolicy.coerce(timeout),
+            destinations=dict(led) or dict.fromkeys(_commanded(code), ""),
+        )
+        return self
+
+    def set_node_defaults(
+        self,
+        *,
+        retry_policy: RetryPolicy | Sequence[RetryPolicy] | None = None,
+        cache_policy: CachePolicy | None = None,
+        error_handler: Code | None = None,
+        timeout: float | timedelta | TimeoutPolicy | None = None,
+    ) -> typing.Self:
+        """What nodes have that were added without a policy of their own, also those added before."""
+        if retry_policy is not None:
+            self._defaults["retry"] = (retry_policy,) if isinstance(retry_policy, RetryPolicy) else tuple(retry_policy)
+        if cache_policy is not None:
+            self._defaults["cache"] = cache_policy
+        if error_handler is not None:
+            action = self._action(error_handler, "the default error handler", None)
+            self._defaults["handler"] = Handler("__default_error_handler__", action)
+        if timeout is not None:
+            self._defaults["timeout"] = TimeoutPolicy.coerce(timeout)
         return self
 
     def add_edge(self, start: str | Sequence[str], end: str) -> typing.Self:
@@ -92,7 +159,7 @@ class Builder:
     def add_conditional_edges(
         self,
         source: str,
-        path: Action,
+        path: Code,
         path_map: Mapping[Hashable, str] | Sequence[str] | None = None,
     ) -> typing.Self:
         """After `source`, run what `path` answers: a name, END, a `Send`, or a list of them.
@@ -100,20 +167,20 @@ class Builder:
         `path` sees the state with the writes of `source` applied. `path_map` limits and renames its answers; without
         one, a `Literal` return annotation limits them. Raises `ValueError` for a second path of one name.
         """
-        name = _name_of(path)
+        name = name_of(path)
         targets = _targets(path, path_map)
         _check_ends(source, () if targets is None else targets.values())
         branches = self._branches.setdefault(source, {})
         if name in branches:
             raise GraphError(f"node {source!r} has a conditional edge named {name!r} already")
-        branches[name] = _Branch(path, targets)
+        branches[name] = _Branch(self._action(path, f"conditional edge {name!r} of {source!r}", None), targets)
         return self
 
-    def add_sequence(self, nodes: Iterable[Action | tuple[str, Action]]) -> typing.Self:
+    def add_sequence(self, nodes: Sequence[Code | tuple[str, Code]]) -> typing.Self:
         """Add the nodes and an edge from each to the next."""
         previous: str | None = None
         for item in nodes:
-            name, action = item if isinstance(item, tuple) else (_name_of(item), item)
+            name, action = item if isinstance(item, tuple) else (name_of(item), item)
             self.add_node(name, action)
             if previous is not None:
                 self.add_edge(previous, name)
@@ -126,6 +193,14 @@ class Builder:
         """The same as an edge from START."""
         return self.add_edge(START, node)
 
+    def set_conditional_entry_point(
+        self,
+        path: Code,
+        path_map: Mapping[Hashable, str] | Sequence[str] | None = None,
+    ) -> typing.Self:
+        """The same as conditional edges from START."""
+        return self.add_conditional_edges(START, path, path_map)
+
     def set_finish_point(self, node: str) -> typing.Self:
         """The same as an edge to END."""
         return self.add_edge(node, END)
@@ -136,70 +211,94 @@ class Builder:
             *(f"edge {a!r} -> {b!r}: {why}" for a, b in self._edges for why in self._misnamed([a], b)),
             *(f"join {list(a)!r} -> {b!r}: {why}" for a, b in self._joins for why in self._misnamed(a, b)),
             *self._branch_problems(),
+            *self._node_problems(),
+            *self._timeout_problems(),
         ]
         if not any(a == START for a, _ in self._edges) and START not in self._branches:
             found.append("nothing leaves START, so no node would ever run; add_edge(START, 'first node')")
         return tuple(found)
 
-    def plan(self, name: str = "graph") -> Plan:
-        """The frozen plan. Raises `GraphError` with every problem of the graph at once."""
-        if problems := self.problems():
+    def plan(self, name: str = "graph", *, stops: Iterable[str] = ()) -> Plan:
+        """The frozen plan. Raises `GraphError` with every problem of the graph at once.
+
+        `stops` are the nodes at which runs are to pause; they have to exist, too.
+        """
+        unknown = (f"interrupt at {stop!r}: {why}" for stop in stops for why in self._misnamed([stop], END))
+        problems = (*self.problems(), *unknown)
+        if problems:
             raise GraphError(problems)
-        joins = tuple(Join(frozenset(members), target) for members, target in self._joins if target != END)
-        start = self._node(START, None, self._schema, 0, joins)
-        nodes = {START: start}
-        for order, (node, declared) in enumerate(self._nodes.items(), start=1):
-            nodes[node] = self._node(node, declared.action, declared.schema, order, joins)
+        waited_for = ((members, end) for members, end in self._joins if end != END)  # nothing waits at the end
+        joins = tuple(Join(frozenset(members), target) for members, target in waited_for)
+        start = Node(START, None, (), (), (), 0)
+        nodes = {node.name: self._finished(node, joins) for node in (start, *self.nodes.values())}
         return Plan(
             name=name,
             state=self._schema,
             input=self._read(self.input_schema),
             output=self._read(self.output_schema),
-            channels=dict(self._channels),
+            channels=dict(self.channels),
             nodes=nodes,
             joins=joins,
+            context=self.context_schema,
         )
 
-    def _node(self, name: str, action: Action | None, schema: Schema, order: int, joins: tuple[Join, ...]) -> Node:
-        routes = tuple(
-            Route(label, branch.path, branch.targets, input_schema(branch.path) or self._schema)
-            for label, branch in self._branches.get(name, {}).items()
-        )
-        return Node(
-            name=name,
-            action=action,
-            is_async=action is not None and _is_async(action),
-            schema=schema,
+    def _finished(self, node: Node, joins: tuple[Join, ...]) -> Node:
+        """The node with its edges, and with the defaults for what it does not say itself."""
+        name, schema = node.name, node.action.schema if node.action else self._schema
+        defaults = {key: value for key, value in self._defaults.items() if node.action and not getattr(node, key)}
+        return dataclasses.replace(
+            node,
             targets=tuple(b for a, b in self._edges if a == name and b != END),
+            ends=(name, END) in self._edges or any(name in a and b == END for a, b in self._joins),
             joins=tuple(index for index, join in enumerate(joins) if name in join.members),
-            routes=routes,
-            order=order,
+            routes=tuple(
+                Route(label, b.path if b.path.declared else dataclasses.replace(b.path, schema=schema), b.targets)
+                for label, b in self._branches.get(name, {}).items()
+            ),
+            **defaults,
         )
+
+    def _action(self, code: Any, what: str, schema: Schema | None) -> Action:
+        """How `code` is called. Raises `TypeError` when it cannot be."""
+        graph = code if hasattr(code, "plan") and hasattr(code, "ainvoke") else None
+        function, is_async = (code.ainvoke, True) if graph is not None else _called(code, what)
+        declared = schema or (None if graph is not None else input_schema(function))
+        if declared is not None:
+            self._merge(declared)
+        asks = {} if graph is not None else asked_for(function)
+        return Action(function, is_async, declared or self._schema, asks, graph, declared is not None)
 
     def _read(self, declared: Any) -> Schema:
-        return self._schema if declared is None else read_schema(declared)
+        return self._schema if declared is self.state_schema else read_schema(declared)
 
     def _merge(self, schema: Schema) -> None:
         for key, channel in schema.channels.items():
-            known = self._channels.setdefault(key, channel)
-            if known == channel or _is_plain(channel):
+            known = self.channels.setdefault(key, channel)
+            if alike(known, channel) or _is_plain(channel):
                 continue
             if not _is_plain(known):
                 raise GraphError(f"key {key!r} is declared twice, with different reducers: {known} and {channel}")
-            self._channels[key] = channel
+            self.channels[key] = channel
 
     def _check_name(self, name: str) -> None:
         if name in (START, END):
             raise GraphError(f"node name {name!r} is reserved")
-        if name in self._nodes:
+        if name in self.nodes:
             raise GraphError(f"node {name!r} is there already; each node needs a name of its own")
         if bad := next((mark for mark in "|:" if mark in name), None):
             raise GraphError(f"node name {name!r} contains {bad!r}, which separates the parts of a task's path")
 
     def _misnamed(self, starts: Sequence[str], end: str) -> Iterable[str]:
         for name in (*starts, end):
-            if name not in (START, END) and name not in self._nodes:
-                yield f"names node {name!r}, which does not exist{did_you_mean(name, self._nodes)}"
+            if name not in (START, END) and name not in self.nodes:
+                yield f"names node {name!r}, which does not exist{did_you_mean(str(name), self.nodes)}"
+
+    def _timeout_problems(self) -> Iterable[str]:
+        """A thread cannot be stopped, so a time limit on blocking code would be a promise that nobody keeps."""
+        for node in self.nodes.values():
+            limited = node.timeout or self._defaults.get("timeout")
+            if limited is not None and node.action is not None and not node.action.is_async:
+                yield f"node {node.name!r} has a timeout and is a blocking function; make it async, or leave it out"
 
     def _branch_problems(self) -> Iterable[str]:
         for source, branches in self._branches.items():
@@ -208,9 +307,30 @@ class Builder:
                 whys = dict.fromkeys(why for target in targets or [END] for why in self._misnamed([source], target))
                 yield from (f"conditional edge {name!r} of {source!r}: {why}" for why in whys)
 
+    def _node_problems(self) -> Iterable[str]:
+        for name, node in self.nodes.items():
+            if name in _RESERVED:
+                yield f"node {name!r}: the engine uses this name itself"
+            whys = (why for target in node.destinations for why in self._misnamed([], target))
+            yield from (f"destinations of node {name!r}: {why}" for why in whys)
+        for key in self.channels:
+            if key in _RESERVED:
+                yield f"key {key!r}: the engine uses this name itself"
 
-def _is_plain(channel: Channel) -> bool:
-    return isinstance(channel, LastValue)
+
+_RESERVED: typing.Final = frozenset(
+    {"__input__", "__interrupt__", "__resume__", "__error__", "configurable", "checkpoint_id", "checkpoint_ns"}
+)
+
+
+def _without_managed(schema: Schema, use: str) -> Schema:
+    """The schema, which people set or see: what the engine fills in for nodes is none of that."""
+    if schema.managed:
+        raise GraphError(
+            f"the {use} schema declares {', '.join(map(repr, schema.managed))}, which the engine fills in for nodes;"
+            f" declare it in the state schema"
+        )
+    return schema
 
 
 def _check_ends(start: str, ends: Iterable[str]) -> None:
@@ -220,21 +340,92 @@ def _check_ends(start: str, ends: Iterable[str]) -> None:
         raise GraphError(f"START cannot be the end of an edge from {start!r}; it runs once and before everything")
 
 
-def _name_of(action: Any) -> str:
-    inner = action.func if isinstance(action, functools.partial) else action
+def _is_plain(channel: Channel) -> bool:
+    return isinstance(channel, LastValue)
+
+
+def name_of(code: Any) -> str:
+    """What a function, a graph or another callable is called."""
+    inner = code.func if isinstance(code, functools.partial) else code
+    if hasattr(inner, "get_name") and hasattr(inner, "invoke"):
+        return str(inner.get_name())
     name = getattr(inner, "__name__", None) or getattr(inner, "name", None) or type(inner).__name__
     return str(name)
 
 
-def _is_async(action: Any) -> bool:
-    inner = action.func if isinstance(action, functools.partial) else action
+def _called(code: Any, what: str) -> tuple[Code, bool]:
+    """The function behind `code`, and whether it is async."""
+    if inspect.isgeneratorfunction(code) or inspect.isasyncgenfunction(code):
+        return _drained(code)
+    if inspect.isroutine(code) or isinstance(code, functools.partial):
+        return code, is_async(code)
+    if hasattr(code, "ainvoke") or hasattr(code, "invoke"):
+        return _runnable(code)
+    if not callable(code):
+        raise TypeError(
+            f"{what} is {code!r}, which cannot be called; give a function, a graph, or something with invoke"
+        )
+    return code, is_async(code)
+
+
+def _runnable(code: Any) -> tuple[Code, bool]:
+    """The call of something with `ainvoke` or `invoke`, which takes the input and a config."""
+    if not hasattr(code, "ainvoke"):
+
+        def invoke(state: Any, config: Any) -> Any:
+            return code.invoke(state, config)
+
+        return invoke, False
+
+    async def ainvoke(state: Any, config: Any) -> Any:
+        return await code.ainvoke(state, config)
+
+    return ainvoke, True
+
+
+def _drained(code: Code) -> tuple[Code, bool]:
+    """A generator function as one that returns what it yields, added up where that can be added, else the last."""
+    if inspect.isgeneratorfunction(code):
+
+        @functools.wraps(code)
+        def drain(*args: Any, **kwargs: Any) -> Any:
+            return functools.reduce(_joined, code(*args, **kwargs), None)
+
+        return drain, False
+
+    @functools.wraps(code)
+    async def adrain(*args: Any, **kwargs: Any) -> Any:
+        return functools.reduce(_joined, [chunk async for chunk in code(*args, **kwargs)], None)
+
+    return adrain, True
+
+
+def _joined(sofar: Any, chunk: Any) -> Any:
+    if sofar is None:
+        return chunk
+    try:
+        return sofar + chunk
+    except TypeError:  # such as dictionaries
+        return chunk
+
+
+def is_async(code: Any) -> bool:
+    """Whether a call of `code` has to be awaited."""
+    inner = code.func if isinstance(code, functools.partial) else code
     return inspect.iscoroutinefunction(inner) or inspect.iscoroutinefunction(getattr(inner, "__call__", None))  # noqa: B004
 
 
-def _targets(path: Action, path_map: Mapping[Hashable, str] | Sequence[str] | None) -> Mapping[Hashable, str] | None:
-    if isinstance(path_map, Mapping):
-        return dict(path_map)
+def _commanded(code: Any) -> tuple[str, ...]:
+    """The nodes that the return annotation `Command[Literal[...]]` names, alone or in a union."""
+    answer = hints_of(code).get("return") if callable(code) else None
+    for part in (answer, *get_args(answer)):
+        if get_origin(part) is Command:
+            return tuple(name for literal in get_args(part) for name in get_args(literal) if isinstance(name, str))
+    return ()
+
+
+def _targets(path: Code, path_map: Mapping[Hashable, str] | Sequence[str] | None) -> Mapping[Hashable, str] | None:
     if path_map is not None:
-        return {name: name for name in path_map}
+        return (dict(path_map) if isinstance(path_map, Mapping) else {name: name for name in path_map}) or None
     answer = hints_of(path).get("return")
     return {name: name for name in get_args(answer)} if get_origin(answer) is Literal else None

@@ -14,16 +14,16 @@ order in which they ended. So the state depends on what tasks returned and never
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
 from fanfold.errors import EmptyInputError, GraphRecursionError, InvalidUpdateError
 from fanfold.kernel.channels import MISSING, ConflictError
 from fanfold.kernel.own import own
-from fanfold.kernel.plan import Node, Plan, Route
+from fanfold.kernel.plan import Action, Plan, Route
 from fanfold.kernel.schema import Schema, updates_of
-from fanfold.types import START, Send
+from fanfold.types import START, Send, TimeoutPolicy
 
 Write = tuple[str, Any]
 
@@ -38,32 +38,47 @@ class Task:
     send: int | None = None
     arg: Any = MISSING
     after: tuple[str, ...] = ()
+    timeout: TimeoutPolicy | None = None
 
     @property
     def order(self) -> tuple[int, str, int]:
         """Where its writes come among those of its step: nodes by name, then Sends by index."""
         return (0, self.node, 0) if self.send is None else (1, "", self.send)
 
+    @property
+    def triggers(self) -> tuple[str, ...]:
+        """What let it start, as LangGraph's users see it: a Send or a call, the input of the run, or an edge."""
+        if self.send is not None:
+            return ("__pregel_push",)
+        return (f"branch:to:{self.node}",) if self.arg is MISSING else (START,)
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a task decided: the keys it writes, in order, and what its conditional edges trigger."""
+    """What a task decided: the keys it writes, in order, and what its conditional edges trigger.
+
+    `handled` names the error handler that decided it in place of the node. Then the node's edges do not count.
+    """
 
     writes: tuple[Write, ...] = ()
     goto: tuple[str | Send, ...] = ()
+    handled: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """Where a run stands after `step`: its `tasks` are those of the next one.
 
-    `values` holds no missing keys; `joins` holds, for each join, the task of every member it has seen.
+    `values` holds no missing keys; `joins` holds, for each join, the task of every member it has seen; `deferred` the
+    nodes that wait for the end, with the tasks that led to them; `ran` are the nodes of the step.
     """
 
     step: int
     values: Mapping[str, Any]
     tasks: tuple[Task, ...]
     joins: tuple[Mapping[str, str], ...]
+    deferred: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    ran: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -78,19 +93,37 @@ class _Next:
 
 
 class Ledger:
-    """The rules of one run of `plan`. `seed` makes its task ids differ from those of every other run."""
+    """The rules of one run of `plan`. `seed` makes its task ids differ from those of every other run.
 
-    def __init__(self, plan: Plan, *, seed: str, step_limit: int) -> None:
+    Before a node in `pause_before` and after one in `pause_after` ("*" is any) the run stands still until `proceed`.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        seed: str,
+        step_limit: int,
+        pause_before: Collection[str] = (),
+        pause_after: Collection[str] = (),
+    ) -> None:
         self.plan = plan
         self.step = -1
+        self.paused = False
+        self.ran: tuple[str, ...] = ()
         self._seed = seed
         self._first = 0
         self._step_limit = step_limit
+        self._pause_before = pause_before
+        self._pause_after = pause_after
         self._values: dict[str, Any] = {key: channel.initial() for key, channel in plan.channels.items()}
         self._joins: tuple[dict[str, str], ...] = tuple({} for _ in plan.joins)
+        self._deferred: dict[str, list[str]] = {}
         self._tasks: dict[str, Task] = {}
         self._fresh: list[Task] = []
+        self._written: set[str] = set()
         self._results: dict[str, Result] = {}
+        self._lapsing = [key for key, channel in plan.channels.items() if channel.lapse(_PROBE) is not _PROBE]
 
     # What a driver asks
 
@@ -104,57 +137,132 @@ class Ledger:
 
         Raises `GraphRecursionError` when the run has taken all the steps that it may.
         """
+        if self.paused:
+            return []
         if self.step - self._first > self._step_limit:
             raise GraphRecursionError(
                 f"graph {self.plan.name!r} took {self._step_limit} steps and did not end",
                 hint="if the loop is meant to be that long, run it with a larger recursion_limit",
             )
         fresh, self._fresh = self._fresh, []
-        return fresh
+        return sorted(fresh, key=turn)
 
     def pending(self) -> list[Task]:
-        """The tasks of the present step that have no result yet, in the order in which they start."""
+        """The tasks of the present step that have no result yet, those of Sends first, then as nodes were defined."""
         return [task for task in self._tasks.values() if task.id not in self._results]
 
-    def view(self, task: Task) -> Any:
-        """The input of a task, its own copy, in the shape that its node declares."""
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """All tasks of the present step, those of Sends first, then as nodes were defined."""
+        return tuple(self._tasks.values())
+
+    def result(self, task: Task) -> Result | None:
+        """What a task of the present step has returned, if it has."""
+        return self._results.get(task.id)
+
+    def view(self, task: Task, schema: Schema | None = None) -> Any:
+        """The input of a task, its own copy, in the shape that its node (or `schema`) declares."""
         if task.arg is not MISSING:
             return own(task.arg)
-        return self._shaped(self._node(task).schema, self._values)
+        return self._shaped(schema or self._action(task).schema, self._values)
 
     def preview(self, task: Task, writes: Sequence[Write], route: Route) -> Any:
         """The state as a conditional edge of the task's node sees it: with the task's own writes applied."""
         # A reducer may change the value in place, and this is only a look: it gets a value of its own.
         values = {**self._values, **{key: own(self._values[key]) for key, _ in writes if key in self._values}}
-        return self._shaped(route.schema, self._folded([(task.node, writes)], values))
+        return self._shaped(route.path.schema, self._folded([(task.node, writes)], values))
 
     def values(self, schema: Schema | None = None) -> Any:
         """The keys of `schema` (default: the graph's output) that have a value, as a copy; for a root, the value."""
         schema = schema or self.plan.output
-        values = {key: own(self._values[key]) for key in schema.channels if self._values[key] is not MISSING}
-        return schema.shape(values) if schema.is_root else values
+        values = self._read(schema, self._values)
+        return values if schema.single is None else schema.shape(values)
+
+    def chosen(self, keys: str | Collection[str]) -> Any:
+        """The values of these keys, as a copy: a dictionary of those that have one; of a key by itself its value."""
+        return self._chosen(keys, self._values)
+
+    def provisional(self, keys: str | Collection[str]) -> Any:
+        """The same, if the step ended with what has been returned so far; nothing is folded for good."""
+        return self._chosen(keys, self._so_far())
+
+    def waiting_joins(self) -> list[tuple[str, list[str]]]:
+        """The joins of which some members have run and others have not: each one's target, and who is missing."""
+        pairs = zip(self.plan.joins, self._joins, strict=True)
+        return [
+            (join.target, sorted(join.members - seen.keys()))
+            for join, seen in pairs
+            if 0 < len(seen) < len(join.members)
+        ]
 
     def snapshot(self) -> Snapshot:
         """Where the run stands; meaningful between steps."""
-        values = {key: value for key, value in self._values.items() if value is not MISSING}
+        channels = self.plan.channels
+        values = {key: v for key, v in self._values.items() if v is not MISSING and channels[key].tracked}
         joins = tuple(dict(seen) for seen in self._joins)
-        return Snapshot(self.step - 1, values, tuple(self._tasks.values()), joins)
+        deferred = {name: tuple(by) for name, by in self._deferred.items()}
+        return Snapshot(self.step - 1, values, tuple(self._tasks.values()), joins, deferred, self.ran)
 
     # What a driver tells
 
     def begin(self, value: Any) -> None:
-        """Fold the input and start at START. Raises `EmptyInputError` when it sets none of the graph's keys."""
-        known = [(key, item) for key, item in updates_of(value, self.plan.input) if key in self.plan.input.channels]
-        if not known:
+        """Take an input: START will write it, in the step that is next. Tasks that had not finished are dropped.
+
+        An empty input is an input, too. Raises `EmptyInputError` for one that sets none of the graph's keys.
+        """
+        if value != {} and not self.input_writes(value):
             listed = ", ".join(sorted(self.plan.input.channels))
             raise EmptyInputError(
                 f"the input {value!r:.100} sets no key of graph {self.plan.name!r}",
                 hint=f"its keys are: {listed}",
             )
-        self._values = self._folded([("the input", known)], self._values)
+        self._empty_joins({task.node for task in self._tasks.values() if task.send is None})
+        self._written = set()
         self.step += 1
         self._first = self.step
-        self._open([Task(self._id(self.step, START, None), START, self.step)])
+        self._deferred = {}
+        self.ran = ()
+        entry = START if START in self.plan.nodes else next(iter(self.plan.nodes))  # an entrypoint has no START
+        self._open([Task(self._id(self.step, entry, None), entry, self.step, arg=self._taken(value))])
+        self.paused = _hit([entry], self._pause_before) and entry != START
+
+    def settled(self, result: Result) -> Result:
+        """A result as it is to be stored and folded."""
+        channels = self.plan.channels
+        writes = tuple((key, channels[key].settle(value)) for key, value in result.writes)
+        return replace(result, writes=writes)
+
+    def _taken(self, value: Any) -> Any:
+        """The input as START holds it: what it sets, settled."""
+        if START not in self.plan.nodes:
+            return value
+        writes = dict(self.settled(Result(self.input_writes(value))).writes)
+        single = self.plan.input.single
+        if single is not None:
+            return writes.get(single, value)
+        seen = value if self.plan.nodes[START].routes and isinstance(value, Mapping) else {}
+        return {**seen, **writes}  # the paths from START see all of an input, as those of a node see all it returned
+
+    def add(self, goals: Sequence[str | Send]) -> None:
+        """Put tasks for `goals` beside those that wait."""
+        if not goals:
+            return
+        following = _Next()
+        for goal in goals:
+            if isinstance(goal, Send):
+                following.sends.append((goal, ""))
+            else:
+                following.trigger(goal, [])
+        known = [task for task in self._tasks.values() if task.node not in following.nodes or task.send is not None]
+        self._open([*known, *self._made(following, beside=known)])
+
+    def note(self, task: Task, result: Result) -> None:
+        """Remember a task's result without taking the step, for `provisional` and `clear`."""
+        self._results[task.id] = result
+
+    def input_writes(self, value: Any) -> tuple[Write, ...]:
+        """What START writes for an input: the keys of the input's schema that it sets."""
+        return tuple((key, item) for key, item in updates_of(value, self.plan.input) if key in self.plan.input.channels)
 
     def restore(self, snapshot: Snapshot) -> None:
         """Stand where `snapshot` was taken: its unfinished tasks are ready again.
@@ -163,10 +271,17 @@ class Ledger:
         """
         known = {key: value for key, value in snapshot.values.items() if key in self.plan.channels}
         self._values.update(known)
-        self._joins = tuple(dict(seen) for seen in snapshot.joins)
+        if len(snapshot.joins) == len(self._joins):
+            self._joins = tuple(dict(seen) for seen in snapshot.joins)
+        self._deferred = {name: list(by) for name, by in snapshot.deferred.items() if name in self.plan.nodes}
         self._first = snapshot.step
         self.step = snapshot.step + 1
+        self.ran = snapshot.ran
         self._open([task for task in snapshot.tasks if task.node in self.plan.nodes])
+
+    def proceed(self) -> None:
+        """Go on after a pause."""
+        self.paused = False
 
     def finish(self, task: Task, result: Result) -> bool:
         """Record a task's result; with the last of a step, fold the step. True when a step was folded.
@@ -176,28 +291,82 @@ class Ledger:
         self._results[task.id] = result
         if len(self._results) < len(self._tasks):
             return False
-        self._advance()
+        self._advance(sorted(((task, self._results[task.id]) for task in self._tasks.values()), key=_place))
         return True
+
+    def refold(self, ended: Sequence[tuple[Task, Result]], given: Mapping[str, Any]) -> None:
+        """Fold a step that was folded before, where `given` are the values that cannot be had by folding again."""
+        replaying = {key for key, channel in self.plan.channels.items() if channel.replays}
+        written = [write for _, result in ended for write in result.writes]
+        batches = [
+            (task.node, [write for write in result.writes if write[0] in replaying])
+            for task, result in sorted(ended, key=_place)
+        ]
+        self._values = {**self._folded(batches, self._lapsed(written)), **given}
+
+    def changed(self) -> dict[str, Any]:
+        """The values that the last step has changed and that cannot be had by folding its results again."""
+        channels = self.plan.channels
+        keys = (key for key in self._written if not channels[key].replays and channels[key].tracked)
+        return {key: self._values[key] for key in keys}
+
+    def amend(self, updates: Sequence[tuple[Task, Result]]) -> None:
+        """Take a step in which just these tasks have run, in this order; what they lead to is ready next.
+
+        What was waiting is dropped. `ran` stays: nothing has run.
+        """
+        ran = self.ran
+        self._advance(updates)
+        self.ran = ran
+
+    def change(self, change: Result) -> None:
+        """Fold what a Command from outside writes into the state, and put its goals beside the tasks that wait."""
+        self._values = self._folded([("the Command", change.writes)], self._values)
+        self.add(change.goto)
+
+    def clear(self) -> None:
+        """Drop every task that waits; the run is over, with what those that had ended have written."""
+        self._values = self._so_far()
+        self._deferred = {}
+        self.step += 1
+        self._open([])
+
+    def skip(self) -> None:
+        """Count a step in which nothing ran; the tasks stay the same, under the ids of that step."""
+        self.step += 1
+        self._open([replace(t, id=self._id(self.step, t.node, t.send), step=self.step) for t in self._tasks.values()])
+
+    def named(self, node: str) -> Task:
+        """A task of `node` in the present step that nothing has led to, for `amend`."""
+        return Task(self._id(self.step, node, None), node, self.step)
 
     # Between steps
 
-    def _advance(self) -> None:
-        done = sorted(self._tasks.values(), key=lambda task: task.order)
-        self._values = self._folded([(task.node, self._results[task.id].writes) for task in done], self._values)
+    def _advance(self, done: Sequence[tuple[Task, Result]]) -> None:
+        batches = [(task.node, result.writes) for task, result in done]
+        written = [write for _, writes in batches for write in writes]
+        self._values = self._folded(batches, self._lapsed(written))
+        self._written = {key for key, _ in written if key in self._values}
         following = _Next()
-        for task in done:
-            self._follow(task, self._results[task.id], following)
+        self._empty_joins({task.node for task, _ in done if task.send is None})
+        for task, result in done:
+            self._follow(task, result, following)
         self._fire_joins(following)
         self.step += 1
-        self._results = {}
-        self._tasks = {}
-        self._open(self._made(following))
+        self.ran = tuple(dict.fromkeys(task.node for task, _ in done))
+        tasks = self._made(following)
+        self._open(tasks)
+        self.paused = self._pauses(tasks)
+
+    def _pauses(self, tasks: Sequence[Task]) -> bool:
+        after = (name for name in self.ran if name != START)
+        return _hit(after, self._pause_after) or _hit((task.node for task in tasks), self._pause_before)
 
     def _follow(self, task: Task, result: Result, following: _Next) -> None:
-        node = self._node(task)
-        for target in node.targets:
+        node = self.plan.nodes[task.node]
+        for target in () if result.handled else node.targets:
             following.trigger(target, [task.id])
-        for index in node.joins:
+        for index in () if result.handled else node.joins:
             self._joins[index][task.node] = task.id
         for goal in result.goto:
             if isinstance(goal, Send):
@@ -205,27 +374,46 @@ class Ledger:
             else:
                 following.trigger(goal, [task.id])
 
+    def _empty_joins(self, ran: Collection[str]) -> None:
+        """A join that was complete has done its work once its target has run; until then it stays complete."""
+        for join, seen in zip(self.plan.joins, self._joins, strict=True):
+            if join.target in ran and len(seen) == len(join.members):
+                seen.clear()
+
     def _fire_joins(self, following: _Next) -> None:
         for join, seen in zip(self.plan.joins, self._joins, strict=True):
             if len(seen) == len(join.members):
                 following.trigger(join.target, seen.values())
-                seen.clear()
 
-    def _made(self, following: _Next) -> list[Task]:
-        step = self.step
+    def _made(self, following: _Next, beside: Sequence[Task] = ()) -> list[Task]:
+        """The tasks that come `beside` others; when there would be none at all, those that were deferred until then."""
+        nodes = self.plan.nodes
+        first = sum(task.send is not None for task in beside)
+        for name in [name for name in following.nodes if nodes[name].defer]:
+            by = dict.fromkeys([*self._deferred.get(name, ()), *following.nodes.pop(name)])
+            self._deferred[name] = list(by)
+        if not (following.nodes or following.sends or beside):
+            following.nodes, self._deferred = self._deferred, {}
         sends = [
-            Task(self._id(step, send.node, index), send.node, step, index, send.arg, (by,))
-            for index, (send, by) in enumerate(following.sends)
+            Task(self._id(self.step, s.node, index), s.node, self.step, index, s.arg, (by,), s.timeout)
+            for index, (s, by) in enumerate(following.sends, first)
         ]
-        named = sorted(following.nodes, key=lambda name: self.plan.nodes[name].order)
+        named = sorted(following.nodes, key=lambda name: nodes[name].order)
         return sends + [
-            Task(self._id(step, name, None), name, step, after=tuple(dict.fromkeys(following.nodes[name])))
+            Task(self._id(self.step, name, None), name, self.step, after=tuple(dict.fromkeys(following.nodes[name])))
             for name in named
         ]
 
     def _open(self, tasks: Sequence[Task]) -> None:
         self._tasks = {task.id: task for task in tasks}
         self._fresh = list(tasks)
+        self._results = {}
+
+    def _lapsed(self, written: Sequence[Write]) -> Mapping[str, Any]:
+        """The values without those that are gone unless the step writes them."""
+        keys = {key for key, _ in written}
+        gone = {key: self.plan.channels[key].lapse(self._values[key]) for key in self._lapsing if key not in keys}
+        return {**self._values, **gone} if gone else self._values
 
     def _folded(self, batches: Sequence[tuple[str, Sequence[Write]]], values: Mapping[str, Any]) -> dict[str, Any]:
         """`values` with all writes of `batches` folded in; the mapping itself stays as it is."""
@@ -246,14 +434,55 @@ class Ledger:
         return folded
 
     def _shaped(self, schema: Schema, values: Mapping[str, Any]) -> Any:
-        return schema.shape({key: own(values[key]) for key in schema.channels if values[key] is not MISSING})
+        seen = self._read(schema, values)
+        for key, managed in schema.managed.items():
+            left = self._step_limit - (self.step - self._first)
+            seen[key] = left if managed.name == "remaining_steps" else left <= 1
+        return schema.shape(seen)
 
-    def _node(self, task: Task) -> Node:
-        return self.plan.nodes[task.node]
+    def _read(self, schema: Schema, values: Mapping[str, Any]) -> dict[str, Any]:
+        channels = self.plan.channels
+        seen = ((key, channels[key].read(values[key])) for key in schema.channels)
+        return {key: own(value) for key, value in seen if value is not MISSING}
+
+    def _so_far(self) -> dict[str, Any]:
+        """The values with all that the tasks of the present step have returned; the ledger's own stay as they are."""
+        done = sorted(((t, self._results[t.id]) for t in self._tasks.values() if t.id in self._results), key=_place)
+        batches = [(task.node, result.writes) for task, result in done]
+        touched = {key for _, writes in batches for key, _ in writes if key in self._values}
+        return self._folded(batches, {**self._values, **{key: own(self._values[key]) for key in touched}})
+
+    def _chosen(self, keys: str | Collection[str], values: Mapping[str, Any]) -> Any:
+        channels = self.plan.channels
+        named = [keys] if isinstance(keys, str) else keys
+        seen = {key: value for key in named if (value := channels[key].read(values[key])) is not MISSING}
+        return own(seen.get(keys) if isinstance(keys, str) else seen)
+
+    def _action(self, task: Task) -> Action:
+        action = self.plan.nodes[task.node].action
+        assert action is not None, "only START has no action, and nobody asks for its input"
+        return action
 
     def _id(self, step: int, node: str, send: int | None) -> str:
         path = f"{self._seed}|{step}|{node}|{'' if send is None else send}"
         return hashlib.blake2b(path.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+_PROBE: Final = object()
+
+
+def turn(task: Task) -> tuple[int, str, int]:
+    """When a task starts among those of its step: Sends by index, then nodes by name."""
+    later, name, index = task.order
+    return -later, name, index
+
+
+def _place(ended: tuple[Task, Result]) -> tuple[int, str, int]:
+    return ended[0].order
+
+
+def _hit(names: Iterable[str], wanted: Collection[str]) -> bool:
+    return any(name in wanted or "*" in wanted for name in names) if wanted else False
 
 
 def _writers(key: str, batches: Sequence[tuple[str, Sequence[Write]]]) -> str:

@@ -9,13 +9,29 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from fanfold.errors import InvalidUpdateError, did_you_mean
+from fanfold.errors import InvalidUpdateError, UnmappedAnswerError, did_you_mean
 from fanfold.kernel.channels import Channel
 from fanfold.kernel.schema import Schema
-from fanfold.types import END, Send
+from fanfold.types import END, CachePolicy, RetryPolicy, Send, TimeoutPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """Code of the user's, and how it wants to be called.
+
+    `function` takes the input first, then what `asks` names. `graph` is set instead of a function when the node is
+    itself a graph of ours. `declared` says whether it names its schema itself, rather than seeing the whole state.
+    """
+
+    function: Callable[..., Any]
+    is_async: bool
+    schema: Schema
+    asks: Mapping[str, str]
+    graph: Any = None
+    declared: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,28 +39,44 @@ class Route:
     """A conditional edge: `path` is the user's function, `targets` what its answers stand for, if it is limited."""
 
     name: str
-    path: Callable[..., Any]
+    path: Action
     targets: Mapping[Hashable, str] | None
-    schema: Schema
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """What is to be done about an error of a node, under the name by which streams call it."""
+
+    name: str
+    action: Action
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A node with all that leaves it. START is one, too: it has no action."""
+    """A node with all that leaves it. START is one, too: it has no action. `ends` is whether an edge leads to END.
+
+    `destinations` is where it says that its Commands may lead, by name, with a label for drawings.
+    """
 
     name: str
-    action: Callable[..., Any] | None
-    is_async: bool
-    schema: Schema
+    action: Action | None
     targets: tuple[str, ...]
     joins: tuple[int, ...]
     routes: tuple[Route, ...]
     order: int
+    defer: bool = False
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    retry: tuple[RetryPolicy, ...] = ()
+    cache: CachePolicy | None = None
+    handler: Handler | None = None
+    timeout: TimeoutPolicy | None = None
+    destinations: Mapping[str, str] = field(default_factory=dict)
+    ends: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """An edge from several nodes at once: it fires when all `members` have run since it last fired."""
+    """An edge from several nodes at once: it fires when all `members` have run since `target` last did."""
 
     members: frozenset[str]
     target: str
@@ -61,6 +93,17 @@ class Plan:
     channels: Mapping[str, Channel]
     nodes: Mapping[str, Node]
     joins: tuple[Join, ...]
+    context: Any = None
+
+    @property
+    def keys(self) -> str | tuple[str, ...]:
+        """What streams and snapshots show of the state: all of its keys, or the one that is the whole of it."""
+        return self.state.single or tuple(self.channels)
+
+    @property
+    def answers(self) -> str | tuple[str, ...]:
+        """What the output of a run is made of, in the same form."""
+        return self.output.single or tuple(self.output.channels)
 
     def digest(self) -> str:
         """Identifies the graph's shape: names, edges, joins and keys, but not the code of its nodes."""
@@ -77,8 +120,13 @@ class Plan:
     def destinations(self, route: Route, answer: Any) -> tuple[str | Send, ...]:
         """What a conditional edge's `answer` triggers, END left out. Raises `InvalidUpdateError` for a bad one."""
         answers = answer if isinstance(answer, list | tuple) else [answer]
-        named = (item if isinstance(item, Send) else self._named(route, item) for item in answers)
-        return tuple(self._checked(route, target) for target in named if target != END)
+        named = [item if isinstance(item, Send) else self._named(route, item) for item in answers]
+        return self.goals(named, f"conditional edge {route.name!r}")
+
+    def goals(self, goto: Any, by: str) -> tuple[str | Send, ...]:
+        """The nodes and Sends that `goto` names, END left out. `by` says in an error who named them."""
+        items = [goto] if isinstance(goto, str | Send) else list(goto)
+        return tuple(self._checked(by, item) for item in items if item != END)
 
     def _named(self, route: Route, item: Any) -> str:
         if route.targets is not None:
@@ -86,7 +134,7 @@ class Plan:
                 return route.targets[item]
             except (KeyError, TypeError):
                 listed = ", ".join(repr(key) for key in route.targets)
-                raise InvalidUpdateError(
+                raise UnmappedAnswerError(
                     f"conditional edge {route.name!r} answered {item!r}, which its path map lacks ({listed})"
                 ) from None
         if isinstance(item, str):
@@ -95,11 +143,11 @@ class Plan:
             f"conditional edge {route.name!r} answered {item!r}; it must name a node, END, or be a Send"
         )
 
-    def _checked(self, route: Route, target: str | Send) -> str | Send:
+    def _checked(self, by: str, target: Any) -> str | Send:
         name = target.node if isinstance(target, Send) else target
         if name not in self.nodes or self.nodes[name].action is None:
             raise InvalidUpdateError(
-                f"conditional edge {route.name!r} leads to {name!r}, which is no node that can run"
-                + did_you_mean(name, self.nodes)
+                f"{by} leads to {name!r}, which is no node that can run" + did_you_mean(str(name), self.nodes)
             )
-        return target
+        goal: str | Send = target
+        return goal

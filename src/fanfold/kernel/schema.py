@@ -1,21 +1,50 @@
 """What the annotations of a state say: which keys there are, how each folds, and the shape a node wants to see.
 
 A state may be declared as a TypedDict, a dataclass, a pydantic model (recognised by its `model_fields`, never
-imported), or any other type, which then is a graph with the single key `ROOT`.
+imported), another class with annotated attributes (nodes then see a dictionary), or any other type, which then is a
+graph with the single key `ROOT`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping
+import re
+import types
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, NotRequired, Required, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    Final,
+    Literal,
+    NotRequired,
+    Required,
+    TypeAlias,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from fanfold.errors import InvalidUpdateError
-from fanfold.kernel.channels import MISSING, BinaryOperatorAggregate, Channel, LastValue
+from fanfold.kernel.channels import MISSING, BinaryOperatorAggregate, Channel, DeltaChannel, LastValue
+from fanfold.types import StreamWriter
 
 ROOT: Final = "__root__"
+
+
+@dataclass(frozen=True, slots=True)
+class Managed:
+    """A key that the engine fills in when a node looks: nobody writes it and nobody stores it."""
+
+    name: Literal["remaining_steps", "is_last_step"]
+
+
+IsLastStep: TypeAlias = Annotated[bool, Managed("is_last_step")]
+"""Whether the run may take no step after this one."""
+
+RemainingSteps: TypeAlias = Annotated[int, Managed("remaining_steps")]
+"""How many steps the run may still take, this one included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +53,11 @@ class Schema:
 
     type: Any
     channels: Mapping[str, Channel]
+    managed: Mapping[str, Managed]
     annotations: Mapping[str, Any]
     shape: Callable[[dict[str, Any]], Any]
-
-    @property
-    def is_root(self) -> bool:
-        """Whether the whole state is one value that has no keys."""
-        return ROOT in self.channels
+    single: str | None = None
+    """The key that holds everything, where the whole is one value that has no keys of its own."""
 
 
 def read_schema(declared: Any) -> Schema:
@@ -38,15 +65,16 @@ def read_schema(declared: Any) -> Schema:
     if not _is_type(declared):
         raise TypeError(f"a state schema is a type, such as a TypedDict class, and {declared!r} is not one")
     if not _has_keys(declared):
-        return Schema(declared, {ROOT: _channel(ROOT, declared)}, {ROOT: declared}, _root)
+        return Schema(declared, {ROOT: _channel(ROOT, declared)}, {}, {ROOT: declared}, _only(ROOT), ROOT)
     hints = get_type_hints(declared, include_extras=True)
     if dataclasses.is_dataclass(declared):
         hints = {field.name: hints[field.name] for field in dataclasses.fields(declared)}
     elif hasattr(declared, "model_fields"):
         hints = {name: hints[name] for name in declared.model_fields}
-    channels = {name: _channel(name, hint) for name, hint in hints.items()}
-    shape = _mapping if _is_typed_dict(declared) else _constructor(declared)
-    return Schema(declared, channels, hints, shape)
+    managed = {name: found for name, hint in hints.items() if (found := _managed(hint)) is not None}
+    channels = {name: _channel(name, hint) for name, hint in hints.items() if name not in managed}
+    shape = _constructor(declared) if _is_built(declared) else _mapping
+    return Schema(declared, channels, managed, hints, shape)
 
 
 def input_schema(action: Callable[..., Any]) -> Schema | None:
@@ -56,6 +84,49 @@ def input_schema(action: Callable[..., Any]) -> Schema | None:
         return None
     hint = hints_of(action).get(parameters[0].name)
     return read_schema(hint) if _is_type(hint) and _has_keys(hint) else None
+
+
+ASKABLE: Final = ("config", "runtime", "store", "writer", "previous", "error")
+_BY_TYPE: Final = {"RunnableConfig": "config", "Runtime": "runtime", "BaseStore": "store", "NodeError": "error"}
+_OF_ANY_TYPE: Final = ("runtime", "previous")
+
+
+def asked_for(action: Callable[..., Any], *, skip: int = 1) -> Mapping[str, str]:
+    """Which parameters after the first are to be filled in, and with what: by the name of their type, or their own."""
+    hints = hints_of(action)
+    found: dict[str, str] = {}
+    for parameter in _parameters(action)[skip:]:
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
+            continue
+        asked = _asked(parameter, hints.get(parameter.name, parameter.annotation))
+        if asked is not None:
+            found[parameter.name] = asked
+    return found
+
+
+def _asked(parameter: inspect.Parameter, hint: Any) -> str | None:
+    """What a parameter is to be filled with. One that has a default is meant only where name and type agree."""
+    name = parameter.name
+    by_type = _BY_TYPE.get(_type_name(hint))
+    if parameter.default is parameter.empty:
+        return by_type or (name if name in ASKABLE else None)
+    untyped = hint is parameter.empty and name != "error"
+    agrees = by_type == name or untyped or name in _OF_ANY_TYPE or (name == "writer" and _is_writer(hint))
+    return name if name in ASKABLE and agrees else None
+
+
+def _is_writer(hint: Any) -> bool:
+    return any(part in (StreamWriter, "StreamWriter") for part in (hint, *get_args(hint)))
+
+
+def _type_name(hint: Any) -> str:
+    if isinstance(hint, str):  # one that could not be resolved
+        return next((word for word in re.findall(r"\w+", hint) if word in _BY_TYPE), "")
+    parts = [part for part in get_args(hint) if part is not type(None)]
+    plain = get_origin(hint) if isinstance(get_origin(hint), type) and get_origin(hint) is not types.UnionType else None
+    candidates = [hint, plain, *parts]
+    names = [getattr(candidate, "__name__", "") for candidate in candidates]
+    return next((name for name in names if name in _BY_TYPE), "")
 
 
 def hints_of(action: Callable[..., Any]) -> Mapping[str, Any]:
@@ -71,16 +142,18 @@ def updates_of(value: Any, schema: Schema) -> tuple[tuple[str, Any], ...]:
     """What a node's return value writes, as (key, value) pairs. Raises `InvalidUpdateError` when it is no update."""
     if value is None:
         return ()
-    if schema.is_root:
-        return ((ROOT, value),)
+    if schema.single is not None:
+        return ((schema.single, value),)
     if isinstance(value, Mapping):
         return tuple(value.items())
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return tuple((field.name, getattr(value, field.name)) for field in dataclasses.fields(value))
     if hasattr(type(value), "model_fields"):
         return tuple(
             (name, item) for name in type(value).model_fields if _is_meant(name, item := getattr(value, name), value)
         )
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return tuple((field.name, getattr(value, field.name)) for field in dataclasses.fields(value))
+    if _has_keys(type(value)):
+        return tuple((name, getattr(value, name)) for name in _annotated(type(value)) if hasattr(value, name))
     raise InvalidUpdateError(
         f"expected a dictionary of keys to write, got {type(value).__name__}: {value!r:.100}",
         hint="return a dictionary such as {'key': value}, or None to write nothing",
@@ -105,8 +178,21 @@ def _is_type(declared: Any) -> bool:
 
 def _has_keys(declared: Any) -> bool:
     return isinstance(declared, type) and (
-        _is_typed_dict(declared) or dataclasses.is_dataclass(declared) or hasattr(declared, "model_fields")
+        _is_typed_dict(declared) or _is_built(declared) or any(True for _ in _annotated(declared))
     )
+
+
+def _is_built(declared: type) -> bool:
+    """Whether values of the class are made by calling it with its keys."""
+    return dataclasses.is_dataclass(declared) or hasattr(declared, "model_fields")
+
+
+def _annotated(declared: type) -> Iterator[str]:
+    """The attributes that a class and those it inherits from annotate, the inherited ones first."""
+    for base in reversed(declared.__mro__):
+        annotations = vars(base).get("__annotations__")
+        if isinstance(annotations, dict):  # a class of C code has a descriptor there
+            yield from annotations
 
 
 def _is_typed_dict(declared: type) -> bool:
@@ -120,12 +206,24 @@ def _channel(name: str, hint: Any) -> Channel:
         return LastValue(hint)
     plain, *extras = get_args(hint)
     plain = _unqualified(plain)
+    given = next((extra for extra in extras if hasattr(extra, "fold")), None)
+    if isinstance(given, DeltaChannel):
+        return dataclasses.replace(given, type=plain)
+    if given is not None:
+        channel: Channel = given(plain) if isinstance(given, type) else given
+        return channel
     reducer = extras[-1]
     if not callable(reducer):
         return LastValue(plain)
     if not _takes_two(reducer):
         raise ValueError(f"the reducer of key {name!r}, {reducer!r}, must take two arguments: (value, update)")
     return BinaryOperatorAggregate(plain, reducer)
+
+
+def _managed(hint: Any) -> Managed | None:
+    hint = _unqualified(hint)
+    extras = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
+    return extras[-1] if extras and isinstance(extras[-1], Managed) else None
 
 
 def _unqualified(hint: Any) -> Any:
@@ -136,19 +234,23 @@ def _unqualified(hint: Any) -> Any:
 
 def _takes_two(reducer: Callable[..., Any]) -> bool:
     try:
-        signature = inspect.signature(reducer)
+        parameters = inspect.signature(reducer).parameters.values()
     except (TypeError, ValueError):  # a builtin such as `max` tells nothing; it is taken at its word
         return True
-    try:
-        signature.bind(None, None)
-    except TypeError:
-        return False
-    return True
+    return sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters) == 2
 
 
-def _root(values: dict[str, Any]) -> Any:
-    value = values.get(ROOT, MISSING)
-    return None if value is MISSING else value
+def single_schema(key: str, channel: Channel, declared: Any = Any) -> Schema:
+    """The schema of a whole that is one value, kept under `key`."""
+    return Schema(declared, {key: channel}, {}, {key: declared}, _only(key), key)
+
+
+def _only(key: str) -> Callable[[dict[str, Any]], Any]:
+    def shape(values: dict[str, Any]) -> Any:
+        value = values.get(key, MISSING)
+        return None if value is MISSING else value
+
+    return shape
 
 
 def _mapping(values: dict[str, Any]) -> Any:

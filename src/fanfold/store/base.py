@@ -12,7 +12,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Self, TypeAlias
 
-RUNNING, DONE, FAILED, CANCELLED = "running", "done", "failed", "cancelled"
+from fanfold.store.serde import Codec
+
+RUNNING, DONE, FAILED, CANCELLED, PAUSED = "running", "done", "failed", "cancelled", "paused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +51,19 @@ class RunClosed:
 
 @dataclass(frozen=True, slots=True)
 class ResultKept:
-    """What one task decided, whole. `parent` is set for an agent that a node called."""
+    """Something that a task has come to, on the checkpoint that it started from.
+
+    `kind` is "result" (what a node decided, whole), "child" (what an agent or task that it called answered; `parent`
+    is set), "answers" (what people answered its questions), "interrupt", "error" or "command". A later one of a task
+    takes the place of an earlier one of the same kind, except that a result stays.
+    """
 
     thread_id: str
+    namespace: str
+    checkpoint_id: str
     run_id: str
     task_id: str
+    kind: str
     name: str
     step: int
     data: bytes
@@ -62,11 +72,17 @@ class ResultKept:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointKept:
-    """Where a thread stands after `step`; results of earlier steps are no longer needed to go on."""
+    """Where a thread stands after `step`. A `full` one holds all values; any other follows from its parent."""
 
     thread_id: str
+    namespace: str
+    checkpoint_id: str
+    parent_id: str | None
     run_id: str
     step: int
+    source: str
+    created: float
+    full: bool
     data: bytes
 
 
@@ -83,22 +99,33 @@ Change: TypeAlias = RunOpened | RunClosed | ResultKept | CheckpointKept | Events
 
 @dataclass(frozen=True, slots=True)
 class ThreadRecord:
-    """What is needed to go on with a thread: its newest checkpoint, and each result since, by task id."""
+    """What is needed to stand at a checkpoint: itself, back to the nearest full one, and what hangs on each of them.
 
-    run_id: str
-    step: int
-    checkpoint: bytes
-    results: Mapping[str, bytes]
+    `chain` begins with the full one and ends with the checkpoint itself; `results` are by checkpoint id.
+    """
+
+    chain: tuple[CheckpointKept, ...]
+    results: Mapping[str, Sequence[ResultKept]]
+
+    @property
+    def head(self) -> CheckpointKept:
+        """The checkpoint itself."""
+        return self.chain[-1]
 
 
 class Store(Protocol):
-    """Keeps threads, runs, results and events. Every method may be called from any thread."""
+    """Keeps threads, runs, results and events. Every method may be called from any thread.
 
-    def claim(self, thread_id: str, owner: str, *, take_over: bool = False) -> Future[ThreadRecord | None]:
-        """Become the only runner of a thread, and learn where it stands, in one transaction.
+    `learned` is where classes are registered as they are written, in a store that does not outlive the process.
+    """
 
-        The future holds what `thread` would say. It fails with `ThreadBusyError`, which names who runs the thread, if
-        somebody alive does. `owner` is one of `store.owner.me()`; with `take_over` it is claimed whoever runs it.
+    learned: Codec | None
+
+    def claim(self, thread_id: str, owner: str, *, take_over: bool = False) -> Future[None]:
+        """Become the only runner of a thread.
+
+        The future fails with `ThreadBusyError`, which names who runs the thread, if somebody alive does. `owner` is
+        one of `store.owner.me()`; with `take_over` it is claimed whoever runs it.
         """
 
     def release(self, thread_id: str, owner: str) -> None:
@@ -110,8 +137,14 @@ class Store(Protocol):
     def submit(self, change: Change) -> Future[None]:
         """Queue a change. The future is resolved when it is on disk, or fails with `StoreError`."""
 
-    def thread(self, thread_id: str) -> ThreadRecord | None:
-        """What is needed to go on with a thread, or None when it holds nothing."""
+    def thread(self, thread_id: str, namespace: str = "", checkpoint_id: str | None = None) -> ThreadRecord | None:
+        """What is needed to stand at a checkpoint, by default the newest; None when there is none."""
+
+    def history(self, thread_id: str, namespace: str = "") -> list[CheckpointKept]:
+        """All checkpoints of a thread, the newest first."""
+
+    def delete_thread(self, thread_id: str) -> Future[None]:
+        """Forget a thread with all that it holds."""
 
     def run(self, run_id: str) -> RunRecord:
         """The run of that id, or the only one whose id begins so. Raises `RunNotFoundError`."""

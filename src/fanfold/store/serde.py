@@ -32,6 +32,7 @@ hostile nesting meets a counter and not the end of the C stack.
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import enum
 import inspect
@@ -102,6 +103,7 @@ class Codec:
         self.max_bytes = max_bytes
         self._written: dict[type, tuple[str, _Shape]] = {}
         self._read: dict[str, _Shape] = {}
+        self._learned: Codec | None = None
         self.register(Send)
 
     def register(self, cls: type, name: str | None = None) -> None:
@@ -132,6 +134,15 @@ class Codec:
             if _shape_of(cls) is not None:
                 self.register(cls)
 
+    def learning(self, learned: Codec | None) -> Codec:
+        """This codec, which besides registers in `learned` whatever class it is given to write.
+
+        That is right only where no record outlives the process: there, every class that is read was written before.
+        """
+        codec = copy.copy(self)
+        codec._learned = learned
+        return codec
+
     def encode(self, value: Any, where: str = "") -> bytes:
         """The record of `value`. `where` names it in errors, and the path starts with it: `state['items'][3]`.
 
@@ -161,8 +172,19 @@ class Codec:
         member: enum.Enum = shape.make({"member": key})
         return member
 
+    def _entry(self, cls: type) -> tuple[str, _Shape] | None:
+        """The stored name and shape of a class; a class that is not known is learned, if this codec learns."""
+        entry = self._written.get(cls)
+        if entry is None and self._learned is not None:
+            if cls not in self._learned._written and _shape_of(cls) is not None:
+                self._learned.register(cls)
+            entry = self._learned._written.get(cls)
+        return entry
+
     def _shape(self, name: Any) -> _Shape:
         shape = self._read.get(name) if type(name) is str else None
+        if shape is None and self._learned is not None:
+            shape = self._learned._read.get(name)
         if shape is None:
             raise ValueError(f"no class is registered as {_short(name)}")
         return shape
@@ -187,8 +209,9 @@ class Codec:
         write = _LEAVES.get(type(value))
         if write is not None:
             return write(value)
-        if isinstance(value, enum.Enum) and type(value) in self._written:
-            return Ext(_ENUM, ormsgpack.packb([self._written[type(value)][0], _member_key(value)]))
+        entry = self._entry(type(value)) if isinstance(value, enum.Enum) else None
+        if entry is not None:
+            return Ext(_ENUM, ormsgpack.packb([entry[0], _member_key(value)]))
         raise TypeError(type(value).__name__)
 
 
@@ -245,9 +268,10 @@ class _Writer:
             return self._opened_dict(value)
         if kind is set or kind is frozenset:
             return self._sorted_extension(_SET if kind is set else _FROZENSET), (("{...}", part) for part in value)
-        if kind not in self._codec._written:
+        entry = self._codec._entry(kind)
+        if entry is None:
             raise self._refused(value)
-        return self._extension(_OBJECT), self._fields(value, *self._codec._written[kind])
+        return self._extension(_OBJECT), self._fields(value, *entry)
 
     def _opened_dict(self, value: dict[Any, Any]) -> _Opened:
         steps = ((_step(key), part) for key, part in value.items())

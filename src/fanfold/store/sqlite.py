@@ -18,6 +18,7 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from dataclasses import asdict
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -35,8 +36,9 @@ from fanfold.store.base import (
     RunRecord,
     ThreadRecord,
 )
+from fanfold.store.serde import Codec
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 T = TypeVar("T")
 _Work: TypeAlias = Callable[[sqlite3.Connection], T]
@@ -147,6 +149,8 @@ class SqliteStore:
 
     def __init__(self, path: str | Path) -> None:
         self.path = str(path)
+        # A database in memory ends with the process, so it may hold objects of any class that this process has written.
+        self.learned = Codec() if self.path == ":memory:" else None
         self._reading = threading.Lock()
         connection = _opened(self.path)
         # A database in memory belongs to one connection, so the reader then shares the writer's.
@@ -157,10 +161,10 @@ class SqliteStore:
 
     # Changes
 
-    def claim(self, thread_id: str, owner: str, *, take_over: bool = False) -> Future[ThreadRecord | None]:
+    def claim(self, thread_id: str, owner: str, *, take_over: bool = False) -> Future[None]:
         """Become the only runner of a thread; see `Store.claim`."""
 
-        def work(connection: sqlite3.Connection) -> ThreadRecord | None:
+        def work(connection: sqlite3.Connection) -> None:
             row = connection.execute(_sql()["owner"], (thread_id,)).fetchone()
             current = row[0] if row else None
             if current and current != owner and owners.alive(current) and not take_over:
@@ -169,7 +173,6 @@ class SqliteStore:
                     hint="wait for it to end, or stop it; where it is surely gone, take_over=True takes the thread",
                 )
             connection.execute(_sql()["claim"], {"thread": thread_id, "owner": owner})
-            return _standing(lambda name, values: connection.execute(_sql()[name], values).fetchall(), thread_id)
 
         return self._writer.queue(work)
 
@@ -200,9 +203,35 @@ class SqliteStore:
         rows = self._read("owner", (thread_id,))
         return rows[0][0] if rows else None
 
-    def thread(self, thread_id: str) -> ThreadRecord | None:
-        """What is needed to go on with a thread."""
-        return _standing(self._read, thread_id)
+    def thread(self, thread_id: str, namespace: str = "", checkpoint_id: str | None = None) -> ThreadRecord | None:
+        """What is needed to stand at a checkpoint; see `Store.thread`."""
+        if checkpoint_id is None:
+            rows = self._read("newest_checkpoint", (thread_id, namespace))
+            if not rows:
+                return None
+            checkpoint_id = rows[0][0]
+        place = {"thread": thread_id, "namespace": namespace, "checkpoint": checkpoint_id}
+        chain = tuple(CheckpointKept(*row) for row in self._read("chain", place))
+        if not chain:
+            return None
+        return ThreadRecord(chain, {one.checkpoint_id: self._hanging(one) for one in chain})
+
+    def _hanging(self, checkpoint: CheckpointKept) -> list[ResultKept]:
+        place = (checkpoint.thread_id, checkpoint.namespace, checkpoint.checkpoint_id)
+        return [ResultKept(*row) for row in self._read("results_of_checkpoint", place)]
+
+    def history(self, thread_id: str, namespace: str = "") -> list[CheckpointKept]:
+        """All checkpoints of a thread, the newest first."""
+        return [CheckpointKept(*row) for row in self._read("history", (thread_id, namespace))]
+
+    def delete_thread(self, thread_id: str) -> Future[None]:
+        """Forget a thread with all that it holds."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            for what in ("events", "results", "checkpoints", "runs", "thread"):
+                _run(connection, f"forget_{what}", (thread_id,))
+
+        return self._writer.queue(work)
 
     def run(self, run_id: str) -> RunRecord:
         """The run of that id, or the only one whose id begins so."""
@@ -235,14 +264,6 @@ class SqliteStore:
                 return self._reader.execute(_sql()[name], values).fetchall()
             except sqlite3.Error as error:
                 raise StoreError(f"cannot read {self.path}: {error}") from error
-
-
-def _standing(read: Callable[[str, Any], list[Any]], thread_id: str) -> ThreadRecord | None:
-    rows = read("newest_checkpoint", (thread_id,))
-    if not rows:
-        return None
-    run_id, step, data = rows[0]
-    return ThreadRecord(run_id, step, data, dict(read("results_since", (thread_id, step))))
 
 
 def _finish(writer: _Writer, reader: sqlite3.Connection) -> None:
@@ -330,22 +351,12 @@ def _run(connection: sqlite3.Connection, name: str, values: Any) -> None:
 def _apply(connection: sqlite3.Connection, change: Change) -> None:
     match change:
         case ResultKept():
-            values = {
-                "thread": change.thread_id,
-                "task": change.task_id,
-                "run": change.run_id,
-                "name": change.name,
-                "step": change.step,
-                "parent": change.parent,
-                "data": change.data,
-            }
-            _run(connection, "keep_result", values)
+            _run(connection, "keep_result", asdict(change))
         case EventsKept():
             rows = [{"run": change.run_id, "data": json.dumps(event)} for event in change.events]
             connection.executemany(_sql()["keep_event"], rows)
         case CheckpointKept():
-            values = {"thread": change.thread_id, "step": change.step, "run": change.run_id, "data": change.data}
-            _run(connection, "keep_checkpoint", values)
+            _run(connection, "keep_checkpoint", asdict(change))
         case RunOpened(run):
             values = {
                 "run": run.run_id,

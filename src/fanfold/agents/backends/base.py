@@ -46,5 +46,8 @@ class Answer:
 class Backend(Protocol):
     """Runs agents of one kind."""
 
+    async def prepare(self) -> None:
+        """Load what the first agent of this kind needs, so that it is not counted as that agent's time."""
+
     def run(self, call: Call) -> AsyncGenerator[Progress | Answer, None]:
         """What happens while the agent works, and last its answer. Raises an `AgentError` when there is none."""

@@ -7,9 +7,11 @@ Their own retries are switched off: when to try again is the runtime's decision,
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import json
 import os
+import ssl
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -31,7 +33,7 @@ from fanfold.errors import (
     did_you_mean,
 )
 from fanfold.events import ModelAnswered, Noticed, ToolCalled
-from fanfold.run import clock
+from fanfold.frame import clock
 
 if TYPE_CHECKING:
     from pydantic_ai import Agent, Tool
@@ -46,6 +48,7 @@ LONGEST_DETAIL: Final = 120
 LONGEST_REASON: Final = 500
 
 _importing = threading.Lock()
+_loaded = threading.Event()
 
 
 def load() -> None:
@@ -60,14 +63,19 @@ def load() -> None:
                 f"agents that are language models need a package that is missing: {error}",
                 hint="install it with: pip install 'fanfold[llm]'",
             ) from error
+        _loaded.set()
 
 
 class ModelBackend:
     """Runs an agent as a conversation with its model, which may use the agent's tools."""
 
+    async def prepare(self) -> None:
+        """Import what it takes, in a thread."""
+        if not _loaded.is_set():
+            await asyncio.to_thread(load)
+
     async def run(self, call: Call) -> AsyncGenerator[Progress | Answer, None]:
         """Each of the model's answers and each tool it calls, then what it said in the end."""
-        await asyncio.to_thread(load)
         choice = permitted(call.definition.tools, call.definition.disallowed_tools)
         if choice.unavailable:
             yield _unavailable(call, choice.unavailable)
@@ -177,13 +185,29 @@ def _is_loopback(url: str) -> bool:
     return host in ("localhost", "::1") or host.startswith("127.")
 
 
+def _transport(base_url: str | None) -> dict[str, Any]:
+    """How a client connects. A proxy of the environment's is meant for the world outside, not for this machine."""
+    plain = base_url is not None and urlsplit(base_url).scheme == "http"
+    return {"trust_env": base_url is None or not _is_loopback(base_url), "verify": False if plain else _tls()}
+
+
+@functools.cache
+def _tls() -> ssl.SSLContext:
+    """The certificates to trust, read once: reading them takes longer than a call, and holds up the event loop."""
+    context = ssl.create_default_context()
+    with contextlib.suppress(ImportError):
+        import certifi
+
+        context.load_verify_locations(certifi.where())
+    return context
+
+
 def _openai(name: str, key: str, base_url: str | None, headers: dict[str, str] | None) -> tuple[Any, Model]:
     from openai import AsyncOpenAI, DefaultAsyncHttpxClient
     from pydantic_ai.models.openai import OpenAIChatModel
     from pydantic_ai.providers.openai import OpenAIProvider
 
-    # A proxy of the environment's is meant for the world outside, so it is not asked for this machine's own servers.
-    http = DefaultAsyncHttpxClient(trust_env=False) if headers is not None else None
+    http = DefaultAsyncHttpxClient(**_transport(base_url))
     client = AsyncOpenAI(api_key=key, base_url=base_url, max_retries=0, default_headers=headers, http_client=http)
     return client, OpenAIChatModel(name, provider=OpenAIProvider(openai_client=client))
 
@@ -193,7 +217,7 @@ def _anthropic(name: str, key: str, base_url: str | None, headers: dict[str, str
     from pydantic_ai.models.anthropic import AnthropicModel
     from pydantic_ai.providers.anthropic import AnthropicProvider
 
-    http = DefaultAsyncHttpxClient(trust_env=False) if headers is not None else None
+    http = DefaultAsyncHttpxClient(**_transport(base_url))
     client = AsyncAnthropic(api_key=key, base_url=base_url, max_retries=0, default_headers=headers, http_client=http)
     return client, AnthropicModel(name, provider=AnthropicProvider(anthropic_client=client))
 
@@ -270,7 +294,15 @@ def _said(body: object) -> str:
     """What the server said about it: the message inside the vendors' JSON, or what there is."""
     inner = body.get("error", body) if isinstance(body, dict) else body
     message = inner.get("message", inner) if isinstance(inner, dict) else inner
-    return f": {_shortened(str(message), LONGEST_REASON)}" if message else ""
+    return f": {_shortened(_masked(str(message)), LONGEST_REASON)}" if message else ""
+
+
+def _masked(text: str) -> str:
+    """The text without any key of ours: a server may repeat what it was sent."""
+    for prefix in PROVIDERS.values():
+        key = os.environ.get(f"{prefix}_API_KEY")
+        text = text.replace(key, "***") if key else text
+    return text
 
 
 def _name(model: Any) -> str:

@@ -41,6 +41,9 @@ class PythonBackend:
     def __init__(self, function: Callable[[str], Any] | None) -> None:
         self._function = function
 
+    async def prepare(self) -> None:
+        """A function needs nothing."""
+
     async def run(self, call: Call) -> AsyncGenerator[Progress | Answer, None]:
         """The function's return value as the only item."""
         if self._function is None:

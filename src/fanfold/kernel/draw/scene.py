@@ -86,7 +86,9 @@ def _edges(plan: Plan) -> Iterable[DrawnEdge]:
     """The only reader of a plan's edges in here."""
     everything = [*(name for name in plan.nodes if name != START), END]
     for node in plan.nodes.values():
-        yield from (DrawnEdge(node.name, target) for target in node.targets)
+        yield from (DrawnEdge(node.name, target) for target in (*node.targets, *([END] if node.ends else [])))
+        for target, label in node.destinations.items():
+            yield DrawnEdge(node.name, target, "conditional", label)
         for route in node.routes:
             for key, target in (
                 ((name, name) for name in everything) if route.targets is None else route.targets.items()

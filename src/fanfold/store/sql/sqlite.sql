@@ -19,22 +19,32 @@ create table if not exists run (
 ) strict;
 create index if not exists run_by_time on run (created desc);
 create table if not exists checkpoint (
-    thread_id text not null,
-    step      integer not null,
-    run_id    text not null,
-    data      blob not null,
-    primary key (thread_id, step)
+    no            integer primary key,
+    thread_id     text not null,
+    namespace     text not null,
+    checkpoint_id text not null,
+    parent_id     text,
+    run_id        text not null,
+    step          integer not null,
+    source        text not null,
+    created       real not null,
+    "full"        integer not null,
+    data          blob not null,
+    unique (thread_id, namespace, checkpoint_id)
 ) strict;
 create table if not exists task_result (
-    no        integer primary key,
-    thread_id text not null,
-    task_id   text not null,
-    run_id    text not null,
-    name      text not null,
-    step      integer not null,
-    parent    text,
-    data      blob not null,
-    unique (thread_id, task_id)
+    no            integer primary key,
+    thread_id     text not null,
+    namespace     text not null,
+    checkpoint_id text not null,
+    run_id        text not null,
+    task_id       text not null,
+    kind          text not null,
+    name          text not null,
+    step          integer not null,
+    data          blob not null,
+    parent        text,
+    unique (thread_id, namespace, checkpoint_id, task_id, kind)
 ) strict;
 create index if not exists task_result_by_run on task_result (run_id);
 create table if not exists event (
@@ -72,15 +82,16 @@ on conflict (run_id) do update set status = :status, finished = null, error = ''
 update run set status = :status, finished = :finished, error = :error where run_id = :run;
 
 -- name: keep_result
--- One task's result. One that was kept before stays, unless it is an agent's that was asked something else.
-insert into task_result (thread_id, task_id, run_id, name, step, parent, data)
-values (:thread, :task, :run, :name, :step, :parent, :data)
-on conflict (thread_id, task_id) do update set run_id = :run, data = :data where parent is not null;
+-- Something that a task has come to. A node's result that was kept before stays; anything else is replaced.
+insert into task_result (thread_id, namespace, checkpoint_id, run_id, task_id, kind, name, step, data, parent)
+values (:thread_id, :namespace, :checkpoint_id, :run_id, :task_id, :kind, :name, :step, :data, :parent)
+on conflict (thread_id, namespace, checkpoint_id, task_id, kind) do update set run_id = :run_id, data = :data
+where kind <> 'result';
 
 -- name: keep_checkpoint
 -- Where a thread stands after a step.
-insert into checkpoint (thread_id, step, run_id, data) values (:thread, :step, :run, :data)
-on conflict (thread_id, step) do update set run_id = :run, data = :data;
+insert into checkpoint (thread_id, namespace, checkpoint_id, parent_id, run_id, step, source, created, "full", data)
+values (:thread_id, :namespace, :checkpoint_id, :parent_id, :run_id, :step, :source, :created, :full, :data);
 
 -- name: keep_event
 -- One thing that happened, numbered on from what the run has.
@@ -89,11 +100,48 @@ values (:run, (select coalesce(max(no), -1) + 1 from event where run_id = :run),
 
 -- name: newest_checkpoint
 -- The last checkpoint of a thread.
-select run_id, step, data from checkpoint where thread_id = ? order by step desc limit 1;
+select checkpoint_id from checkpoint where thread_id = ? and namespace = ? order by no desc limit 1;
 
--- name: results_since
--- The results of a thread that its last checkpoint does not hold.
-select task_id, data from task_result where thread_id = ? and step > ?;
+-- name: chain
+-- A checkpoint and its parents, back to the nearest that holds all values.
+with recursive chain as (
+    select * from checkpoint where thread_id = :thread and namespace = :namespace and checkpoint_id = :checkpoint
+    union all
+    select c.* from checkpoint c join chain on c.checkpoint_id = chain.parent_id
+    where not chain."full" and c.thread_id = :thread and c.namespace = :namespace
+)
+select thread_id, namespace, checkpoint_id, parent_id, run_id, step, source, created, "full", data
+from chain order by no;
+
+-- name: results_of_checkpoint
+-- What the tasks of a checkpoint have come to, in the order in which it was kept.
+select thread_id, namespace, checkpoint_id, run_id, task_id, kind, name, step, data, parent
+from task_result where thread_id = ? and namespace = ? and checkpoint_id = ? order by no;
+
+-- name: history
+-- All checkpoints of a thread, the newest first.
+select thread_id, namespace, checkpoint_id, parent_id, run_id, step, source, created, "full", data
+from checkpoint where thread_id = ? and namespace = ? order by no desc;
+
+-- name: forget_checkpoints
+-- Delete the checkpoints of a thread.
+delete from checkpoint where thread_id = ?;
+
+-- name: forget_results
+-- Delete what hangs on the checkpoints of a thread.
+delete from task_result where thread_id = ?;
+
+-- name: forget_events
+-- Delete what happened in the runs of a thread.
+delete from event where run_id in (select run_id from run where thread_id = ?);
+
+-- name: forget_runs
+-- Delete the runs of a thread.
+delete from run where thread_id = ?;
+
+-- name: forget_thread
+-- Delete the thread itself.
+delete from thread where thread_id = ?;
 
 -- name: runs_named
 -- The runs whose id begins with the given text, first the one that is it; two are enough to know that it is ambiguous.
@@ -106,8 +154,9 @@ select run_id, thread_id, graph, digest, status, created, finished, error, setti
 from run order by created desc, rowid desc limit ?;
 
 -- name: results_of_run
--- Every result of a run, in the order in which they were kept.
-select thread_id, run_id, task_id, name, step, data, parent from task_result where run_id = ? order by no;
+-- Everything that tasks of a run have come to, in the order in which it was kept.
+select thread_id, namespace, checkpoint_id, run_id, task_id, kind, name, step, data, parent
+from task_result where run_id = ? order by no;
 
 -- name: events_of_run
 -- Everything that happened in a run, in order.

@@ -1,0 +1,78 @@
+"""One task's code, run under its policies: attempts, time limits, and the handler of what is left.
+
+::
+
+    attempt ─▶ raises ─▶ covered by a retry policy? ─ yes ─▶ wait ─▶ attempt ...
+                │                   └─ no, or no attempt left ─▶ error handler? ─▶ its result is the task's
+                └─ an interrupt or a command for the graph around: no error, passed on
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from fanfold.errors import NodeCancelledError, NodeTimeoutError
+from fanfold.frame import Frame, clock
+from fanfold.types import RetryPolicy, TimeoutPolicy
+
+T = TypeVar("T")
+
+
+async def attempts(frame: Frame, policies: Sequence[RetryPolicy], once: Callable[[], Awaitable[T]]) -> T:
+    """What `once` returns, tried as often as the first policy that covers its error allows."""
+    frame.first_attempt = frame.first_attempt or time.time()
+    while True:
+        try:
+            return await once()
+        except NodeCancelledError:
+            raise
+        except Exception as error:
+            policy = next((policy for policy in policies if policy.covers(error)), None)
+            if policy is None or frame.attempt >= policy.max_attempts:
+                raise
+            await asyncio.sleep(policy.interval(frame.attempt, random.random()))  # noqa: S311 - spreads retries
+            frame.renew()
+
+
+async def limited(frame: Frame, timeout: TimeoutPolicy | None, work: Awaitable[T]) -> T:
+    """What `work` returns. Raises `NodeTimeoutError` when it takes longer than `timeout` allows, and cancels it.
+
+    What it returns afterwards reaches nobody.
+    """
+    frame.sign = began = clock()
+    task = asyncio.ensure_future(work)
+    try:
+        while not task.done():
+            remaining = None if timeout is None else _remaining(frame, timeout, began)
+            await asyncio.wait([task], timeout=remaining)
+            if timeout is not None and not task.done() and _remaining(frame, timeout, began) <= 0:
+                frame.ended = frame.late = True
+                raise _late(frame, timeout, began)
+        return task.result()
+    finally:
+        if not task.done():
+            task.cancel()
+
+
+def _remaining(frame: Frame, timeout: TimeoutPolicy, began: float) -> float:
+    run, idle = timeout.run_timeout, timeout.idle_timeout
+    ends = [began + run] if isinstance(run, float) else []
+    ends += [frame.sign + idle] if isinstance(idle, float) else []
+    return max(0.0, min(ends) - clock())
+
+
+def _late(frame: Frame, timeout: TimeoutPolicy, began: float) -> NodeTimeoutError:
+    run, idle = timeout.run_timeout, timeout.idle_timeout
+    now = clock()
+    over = isinstance(run, float) and now >= began + run
+    return NodeTimeoutError(
+        frame.task.node,
+        now - began,
+        kind="run" if over else "idle",
+        run_timeout=run if isinstance(run, float) else None,
+        idle_timeout=idle if isinstance(idle, float) else None,
+    )

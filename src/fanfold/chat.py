@@ -1,0 +1,124 @@
+"""What LangChain's chat models say while they answer, for the stream mode "messages".
+
+LangChain is no dependency. Where a program uses it, a model that is called in a node takes its config from a context
+variable of LangChain's, with or without the node's help; so that variable is set, and its callbacks get one more
+listener. Without LangChain there is nothing to listen to, and the messages in what nodes return are all there is.
+"""
+
+from __future__ import annotations
+
+import sys
+import uuid
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, Final, Protocol
+
+QUIET: Final = "nostream"
+"""A model or a call with this tag is not listened to."""
+
+
+class Listener(Protocol):
+    """Where messages go."""
+
+    seen: set[Any]
+
+    def put(self, namespace: tuple[str, ...], mode: str, chunk: Any) -> None:
+        """A chunk for the consumer, if it wants it."""
+
+
+def available() -> bool:
+    """Whether LangChain is installed."""
+    return in_use() or find_spec("langchain_core") is not None
+
+
+def in_use() -> bool:
+    """Whether the program has imported LangChain."""
+    return "langchain_core.runnables.config" in sys.modules
+
+
+def adopt(config: Mapping[str, Any]) -> None:
+    """From here on, LangChain's objects that are called in this context find `config`."""
+    import_module("langchain_core.runnables.config").var_child_runnable_config.set(dict(config))
+
+
+def listening(callbacks: Any, listener: Listener) -> Any:
+    """The callbacks with one more, that hands each part of a model's answer to `listener`."""
+    added = _handler()(listener)
+    if callbacks is None or isinstance(callbacks, list | tuple):
+        return [*(callbacks or ()), added]
+    manager = callbacks.copy()
+    manager.add_handler(added, inherit=True)
+    return manager
+
+
+def news(value: Any, seen: set[Any]) -> Iterator[Any]:
+    """The message objects in what a node wrote that have not been seen yet; each has an id from then on."""
+    for message in messages_in(value):
+        if message.id is None:
+            message.id = str(uuid.uuid4())
+        if message.id not in seen:
+            seen.add(message.id)
+            yield message
+
+
+def messages_in(value: Any) -> Iterator[Any]:
+    """The message objects in a value: itself, or those in it. They have an id and a content."""
+    for item in value if isinstance(value, list | tuple) else [value]:
+        if hasattr(item, "content") and hasattr(item, "id") and not isinstance(item, type):
+            yield item
+
+
+class _Ear:
+    """One listener's place among the callbacks of LangChain."""
+
+    run_inline = True  # in the thread of the model, so that its parts keep their order
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._calls: dict[Any, tuple[tuple[str, ...], dict[str, Any]]] = {}
+
+    def on_chat_model_start(self, serialized: Any, messages: Any, *, run_id: Any, **more: Any) -> None:
+        metadata, tags = more.get("metadata"), more.get("tags") or ()
+        if metadata and "langgraph_checkpoint_ns" in metadata and QUIET not in tags:
+            namespace = tuple(str(metadata["langgraph_checkpoint_ns"]).split("|")[:-1])
+            told = [tag for tag in tags if not tag.startswith("seq:step")]
+            self._calls[run_id] = (namespace, {**metadata, "tags": told} if told else metadata)
+
+    def on_llm_new_token(self, token: str, *, run_id: Any, chunk: Any = None, **more: Any) -> None:
+        if chunk is not None and hasattr(chunk, "message"):
+            self._tell(run_id, chunk.message)
+
+    def on_llm_end(self, response: Any, *, run_id: Any, **more: Any) -> None:
+        for answers in response.generations[:1]:
+            for answer in answers[:1]:
+                if hasattr(answer, "message") and answer.message.id not in self._listener.seen:
+                    self._tell(run_id, answer.message)
+        self._calls.pop(run_id, None)
+
+    def on_llm_error(self, error: BaseException, *, run_id: Any, **more: Any) -> None:
+        self._calls.pop(run_id, None)
+
+    def tap_output_iter(self, run_id: Any, output: Any) -> Any:
+        return output
+
+    def tap_output_aiter(self, run_id: Any, output: Any) -> Any:
+        return output
+
+    def _tell(self, run_id: Any, message: Any) -> None:
+        if run_id not in self._calls:
+            return
+        namespace, metadata = self._calls[run_id]
+        if message.id is None:
+            message.id = str(uuid.uuid4())
+        self._listener.seen.add(message.id)
+        self._listener.put(namespace, "messages", (message, metadata))
+
+
+@cache
+def _handler() -> Any:
+    """The class of listeners: the second base tells LangChain that somebody wants the parts of an answer."""
+    plain = import_module("langchain_core.callbacks").BaseCallbackHandler
+    parts = import_module("langchain_core.tracers._streaming")._StreamingCallbackHandler
+    return type("Ear", (_Ear, plain, parts), {})

@@ -1,0 +1,330 @@
+"""Where the code that asks is running: inside which task of which run.
+
+A frame is there while a task's code runs, and code finds it by a context variable. It hands the task's slot back while
+children are awaited, counts the questions that the task asks, and owns the children that the task calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from fanfold import chat
+from fanfold.errors import GraphInterrupt, MissingExtraError, UsageError
+from fanfold.events import TaskContinued, TaskPaused
+from fanfold.kernel.ledger import Task
+from fanfold.types import ExecutionInfo, Interrupt, Runtime, StreamWriter
+
+if TYPE_CHECKING:
+    from fanfold.run import Runner
+
+clock: Final = time.monotonic
+
+T = TypeVar("T")
+
+_frame: contextvars.ContextVar[Frame | None] = contextvars.ContextVar("fanfold_frame", default=None)
+
+
+ANY: Final = ""
+"""The key of an answer that is not meant for any question in particular: the first one that is asked has it."""
+
+
+def current_frame() -> Frame | None:
+    """The frame of the node or agent that is running this code, or None outside of any run."""
+    return _frame.get()
+
+
+def enter(frame: Frame) -> None:
+    """From here on, code in this context runs inside of `frame`."""
+    _frame.set(frame)
+    if chat.in_use() or frame.listened():
+        chat.adopt(frame.config())
+
+
+@dataclass(slots=True)
+class Frame:
+    """Where the code that asks is running: inside which task of which run."""
+
+    runner: Runner
+    task: Task
+    attempt: int = 1
+    first_attempt: float | None = None
+    holding: bool = False
+    ended: bool = False
+    late: bool = False
+    sign: float = 0.0
+    error: Any = None
+    cached: bool = False
+    answers: list[Any] = field(default_factory=list)
+    _questions: int = 0
+    _graphs: int = 0
+    _asked: Counter[str] = field(default_factory=Counter)
+    _children: int = 0
+    _calls: set[asyncio.Task[Any]] = field(default_factory=set)
+    _spawned: set[asyncio.Task[Any]] = field(default_factory=set)
+    caller: Frame | None = None
+    _regaining: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def renew(self) -> None:
+        """The task is tried again: its code asks and calls from the beginning."""
+        self.attempt += 1
+        self.ended = self.late = False
+        self._asked.clear()
+        self._questions = self._graphs = 0
+
+    # What the task's code asks for
+
+    def ask(self, value: Any, schema: Any = None) -> Any:
+        """The answer to the task's next question, or `GraphInterrupt` when nobody has given it yet."""
+        index, self._questions = self._questions, self._questions + 1
+        if index < len(self.answers):
+            return fitting(self.answers[index], schema)
+        id = _digest(f"{self.namespace()}|{index}")
+        waiting = self.runner.family.answers
+        meant = next((key for key in (id, self.top(), ANY) if key in waiting), None)
+        if meant is None:
+            raise GraphInterrupt([Interrupt(value, id, described(schema))])
+        answer = fitting(waiting[meant], schema)  # one that does not fit leaves the question open
+        self.answers.append(waiting.pop(meant))
+        self.runner.journal.keep(self.task, "answers", list(self.answers))
+        return answer
+
+    def top(self) -> str:
+        """The id of the task that this one belongs to in the graph which the run was started with."""
+        if self.caller is not None:
+            return self.caller.top()
+        return self.runner.top or self.task.id
+
+    @property
+    def thread_id(self) -> str | None:
+        """The thread, where that means something: it is kept, or the caller has named it."""
+        family = self.runner.family
+        named = (family.config.get("configurable") or {}).get("thread_id")
+        return family.thread_id if family.record is not None or named is not None else None
+
+    def config(self) -> dict[str, Any]:
+        """The run's config as LangGraph's nodes know it."""
+        family, task = self.runner.family, self.task
+        node = self.runner.ledger.plan.nodes.get(task.node)  # an agent that a node called is no node
+        thread = {} if self.thread_id is None else {"thread_id": self.thread_id}
+        told = {
+            **(family.config.get("metadata") or {}),
+            **(node.metadata if node else {}),
+            **thread,
+            "langgraph_step": task.step,
+            "langgraph_node": task.node,
+            "langgraph_path": self.path(),
+            "langgraph_triggers": task.triggers,
+            "langgraph_checkpoint_ns": self.namespace(),
+        }
+        configurable = {
+            **(family.config.get("configurable") or {}),
+            **thread,
+            "checkpoint_ns": self.namespace(),
+            "checkpoint_id": self.runner.journal.checkpoint_id,
+        }
+        callbacks = family.config.get("callbacks")
+        if family.streams is not None and self.listened():
+            callbacks = chat.listening(callbacks, family.streams)
+        return {
+            **family.config,
+            "callbacks": callbacks,
+            "metadata": told,
+            "configurable": configurable,
+            "recursion_limit": family.recursion_limit,
+        }
+
+    def listened(self) -> bool:
+        """Whether what chat models say inside of the task is for a stream."""
+        streams = self.runner.family.streams
+        return streams is not None and streams.hears(self.runner.namespace) and chat.available()
+
+    def runtime(self) -> Runtime:
+        """What the node can ask for besides its state."""
+        family = self.runner.family
+        info = ExecutionInfo(
+            checkpoint_id=self.runner.journal.checkpoint_id or "",
+            checkpoint_ns=self.namespace(),
+            task_id=self.task.id,
+            thread_id=self.thread_id,
+            run_id=family.run_id,
+            node_attempt=self.attempt,
+            node_first_attempt_time=self.first_attempt,
+        )
+        return Runtime(
+            context=family.context,
+            store=family.memory,
+            stream_writer=self.writer(),
+            heartbeat=self.heartbeat,
+            previous=self.runner.previous(),
+            execution_info=info,
+            control=family.control,
+        )
+
+    def writer(self) -> StreamWriter:
+        """Writes to the stream mode "custom"."""
+
+        attempt = self.attempt
+
+        def write(chunk: Any) -> None:
+            if self.late or attempt != self.attempt:  # of an attempt that was given up
+                return
+            self.progress()
+            self.runner.stream("custom", chunk)
+
+        return write
+
+    def heartbeat(self) -> None:
+        """The task is alive: its idle time begins anew."""
+        self.sign = clock()
+
+    def progress(self) -> None:
+        """Something was seen of the task; unless only heartbeats are to count, its idle time begins anew."""
+        node = self.runner.ledger.plan.nodes.get(self.task.node)  # an agent that a node called is no node
+        timeout = self.task.timeout or (node.timeout if node else None)
+        if timeout is None or timeout.refresh_on == "auto":
+            self.sign = clock()
+
+    def injected(self, asks: Mapping[str, str]) -> dict[str, Any]:
+        """The values of the parameters that code asks for by name or type."""
+        given: dict[str, Callable[[], Any]] = {
+            "config": self.config,
+            "runtime": self.runtime,
+            "store": lambda: self.runner.family.memory,
+            "writer": self.writer,
+            "previous": self.runner.previous,
+            "error": lambda: self.error,
+        }
+        return {parameter: given[what]() for parameter, what in asks.items()}
+
+    def path(self) -> tuple[Any, ...]:
+        """Where the task stands in its step: pulled by its edges, or pushed by a Send or by the code that calls it."""
+        if self.caller is not None:
+            return ("__pregel_push", self.caller.path(), self.task.id, True)
+        return ("__pregel_pull", self.task.node) if self.task.send is None else ("__pregel_push", self.task.send)
+
+    def namespace(self) -> str:
+        """The namespace of the task: of its graph, and inside of that its node and id."""
+        return "|".join((*self.runner.namespace, f"{self.task.node}:{self.task.id}"))
+
+    def next_graph(self) -> int:
+        """How many graphs the task's code has called before this one."""
+        number, self._graphs = self._graphs, self._graphs + 1
+        return number
+
+    # Children
+
+    def child_id(self, name: str, fingerprint: str) -> str:
+        """The id of the next call that asks agent `name` just this: the same again when the task runs again.
+
+        Calls are counted for each question by itself. Counted together, two chains of agents in one node would get
+        each other's places whenever they are not as fast as they were the last time.
+        """
+        question = f"{self.task.id}|{name}|{fingerprint}"
+        path = f"{question}|{self._asked[question]}"
+        self._asked[question] += 1
+        return _digest(path)
+
+    async def own(self, call: Coroutine[Any, Any, T]) -> T:
+        """Run the call of a child, which then cannot outlive this task."""
+        running = asyncio.get_running_loop().create_task(call)
+        self._calls.add(running)
+        running.add_done_callback(self._calls.discard)
+        return await running
+
+    def spawn(self, call: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Start the call of a task, which goes on until it ends, whether or not this one waits for it."""
+        running = asyncio.get_running_loop().create_task(call)
+        self._spawned.add(running)
+        running.add_done_callback(_seen)
+        return running
+
+    async def rest(self, *, stop: bool = False) -> None:
+        """Wait until the tasks that the code has started have ended; with `stop`, cancel them first."""
+        for call in self._spawned if stop else ():
+            call.cancel()
+        if self._spawned:
+            await asyncio.wait(self._spawned)
+
+    def pause(self) -> None:
+        """A child is awaited: with the first, this task's slot is given back."""
+        self._children += 1
+        if self._children == 1 and self.holding:
+            self.holding = False
+            self.runner.slots.give()
+            self.runner.emit(TaskPaused(clock(), self.task.id))
+
+    async def proceed(self) -> None:
+        """A child has ended: with the last, this task needs a slot again before its code goes on."""
+        self._children -= 1
+        async with self._regaining:  # one asks for all: a second slot would be one that nobody gives back
+            if not self._needs_slot():
+                return
+            await self.runner.slots.take()
+            if self._needs_slot():
+                self.holding = True
+                self.runner.emit(TaskContinued(clock(), self.task.id))
+            else:  # meanwhile another child was called, and may be waiting for just this one
+                self.runner.slots.give()
+
+    async def end(self) -> None:
+        """The task's code has ended, one way or another; so do the children that it did not wait for."""
+        self.ended = True
+        for call in self._calls:
+            call.cancel()
+        try:
+            if self._calls:
+                await asyncio.wait(self._calls)
+        finally:
+            if self.holding:
+                self.holding = False
+                self.runner.slots.give()
+
+    def check(self) -> None:
+        """Raise `UsageError` when the task's code has ended: nobody would wait for a child of it."""
+        if self.ended:
+            raise UsageError(
+                f"{self.task.node!r} has ended, so it can call no agent any more",
+                hint="await every agent before returning",
+            )
+
+    def _needs_slot(self) -> bool:
+        return not (self._children or self.holding or self.ended)
+
+
+def _seen(call: asyncio.Task[Any]) -> None:
+    """An error of a task is for whoever waits for it; if nobody does, it is not to be called forgotten."""
+    if not call.cancelled():
+        call.exception()
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def described(schema: Any) -> dict[str, Any] | None:
+    """What an answer has to look like, as JSON Schema. A class needs pydantic to tell."""
+    described: dict[str, Any] | None = schema
+    return described if schema is None or isinstance(schema, dict) else _adapter(schema).json_schema()
+
+
+def fitting(answer: Any, schema: Any) -> Any:
+    """The answer as the class that was asked for. Raises pydantic's `ValidationError` when it does not fit."""
+    return answer if schema is None or isinstance(schema, dict) else _adapter(schema).validate_python(answer)
+
+
+def _adapter(schema: Any) -> Any:
+    try:
+        from pydantic import TypeAdapter
+    except ImportError:
+        raise MissingExtraError(
+            f"response_schema= is {schema!r:.80}, and pydantic, which reads it, is not installed",
+            hint="give the JSON Schema itself, as a dictionary, or: pip install pydantic",
+        ) from None
+    return TypeAdapter(schema)

@@ -1,0 +1,379 @@
+"""Where a thread stands and stood, and how it is changed and taken up again from there."""
+
+from __future__ import annotations
+
+import asyncio
+import operator
+import sqlite3
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, TypedDict
+
+import pytest
+
+from fanfold import (
+    END,
+    START,
+    Command,
+    InMemorySaver,
+    InvalidUpdateError,
+    Overwrite,
+    Send,
+    SqliteSaver,
+    StateGraph,
+    StateUpdate,
+    entrypoint,
+    interrupt,
+)
+from fanfold.errors import UsageError
+from tests.langgraph.conftest import Run
+
+
+class State(TypedDict, total=False):
+    xs: Annotated[list[Any], operator.add]
+    n: int
+
+
+def add(value: str) -> Callable[[State], State]:
+    return lambda _: {"xs": [value]}
+
+
+def ask(question: Any) -> Callable[[State], State]:
+    return lambda _: {"xs": [interrupt(question)]}
+
+
+def thread(name: Any = "t", **more: Any) -> dict[str, Any]:
+    return {"configurable": {"thread_id": name, **more}}
+
+
+def line(*named: tuple[str, Any], saver: Any = None, **options: Any) -> Any:
+    graph = StateGraph(State).add_sequence(named).add_edge(START, named[0][0])
+    return graph.compile(saver or InMemorySaver(), **options)
+
+
+def abc(**options: Any) -> Any:
+    return line(*((name, add(name)) for name in "abc"), **options)
+
+
+def diamond(**options: Any) -> Any:
+    graph = StateGraph(State)
+    for name in "abcd":
+        graph.add_node(name, add(name))
+    graph.add_edge(START, "a").add_edge("a", "b").add_edge("a", "c").add_edge(["b", "c"], "d")
+    return graph.compile(InMemorySaver(), **options)
+
+
+def before(graph: Any, *nodes: str) -> dict[str, Any]:
+    """The config of the newest checkpoint from which just these nodes are next."""
+    found: dict[str, Any] = next(state.config for state in graph.get_state_history(thread()) if state.next == nodes)
+    return found
+
+
+def told(graph: Any, **options: Any) -> list[tuple[Any, ...]]:
+    states = graph.get_state_history(thread(), **options)
+    return [(state.metadata["source"], state.metadata["step"], state.next, state.values["xs"]) for state in states]
+
+
+WHOLE = [
+    ("loop", 3, (), ["i", "a", "b", "c"]),
+    ("loop", 2, ("c",), ["i", "a", "b"]),
+    ("loop", 1, ("b",), ["i", "a"]),
+    ("loop", 0, ("a",), ["i"]),
+    ("input", -1, ("__start__",), []),
+]
+
+
+def test_each_step_of_a_run_can_be_looked_at_the_newest_first(run: Run) -> None:
+    graph = abc()
+    run(graph, {"xs": ["i"]}, thread())
+    assert told(graph) == WHOLE
+    assert told(graph, limit=2) == WHOLE[:2]
+    assert told(graph, filter={"source": "input"}) == WHOLE[-1:]
+    assert told(graph, filter={"source": "loop", "step": 1}) == WHOLE[2:3]
+    assert told(graph, before=before(graph, "b"), limit=1) == WHOLE[3:4]
+
+
+def test_a_step_is_told_with_what_its_tasks_came_to_and_asked(run: Run) -> None:
+    graph = line(("a", add("a")), ("f", ask("?")))
+    run(graph, {"xs": []}, thread())
+    run(graph, Command(resume="yes"), thread())
+    state = graph.get_state(before(graph, "f"))
+    assert [(t.name, t.result, [i.value for i in t.interrupts]) for t in state.tasks] == [("f", {"xs": ["yes"]}, ["?"])]
+    assert graph.get_state(thread()).tasks == ()
+
+
+def test_the_present_state_has_what_the_tasks_of_an_open_step_have_come_to(run: Run) -> None:
+    graph = StateGraph(State).add_node("f", ask("?")).add_node("p", add("p")).add_edge(START, "f").add_edge(START, "p")
+    app = graph.compile(InMemorySaver())
+    run(app, {"xs": []}, thread())
+    now = app.get_state(thread())
+    then = app.get_state(now.config)
+    assert (now.values, now.next) == ({"xs": ["p"]}, ("f",))
+    assert (then.values, then.next) == ({"xs": []}, ("f", "p"))
+
+
+def test_a_thread_that_nobody_has_run_is_empty() -> None:
+    state = abc().get_state(thread("nobody"))
+    assert (state.values, state.next, state.metadata, state.config) == ({}, (), None, thread("nobody"))
+
+
+@pytest.mark.parametrize("name", [1, 0, uuid.UUID(int=7)])
+def test_a_thread_may_be_named_by_a_number_or_uuid(run: Run, name: Any) -> None:
+    graph = abc()
+    run(graph, {"xs": []}, thread(name))
+    assert graph.get_state(thread(str(name))).values == {"xs": ["a", "b", "c"]}
+
+
+def test_the_config_s_plain_values_are_in_the_metadata_of_each_step(run: Run) -> None:
+    graph = abc()
+    run(graph, {"xs": []}, {**thread(tenant="x", __hidden="y"), "metadata": {"user": "u", "tags": ["no"]}})
+    assert graph.get_state(thread()).metadata == {
+        "source": "loop",
+        "step": 3,
+        "parents": {},
+        "tenant": "x",
+        "user": "u",
+    }
+    assert len(list(graph.get_state_history(thread(), filter={"user": "u"}))) == 5
+
+
+def test_a_run_from_an_earlier_step_is_a_branch(run: Run) -> None:
+    graph = abc()
+    run(graph, {"xs": ["i"]}, thread())
+    there = before(graph, "b")
+    assert run(graph, None, there) == {"xs": ["i", "a", "b", "c"]}
+    branch = [("loop", 4, (), ["i", "a", "b", "c"]), ("loop", 3, ("c",), ["i", "a", "b"])]
+    assert told(graph) == [*branch, ("fork", 2, ("b",), ["i", "a"]), *WHOLE]
+    (fork,) = graph.get_state_history(thread(), filter={"source": "fork"})
+    assert fork.parent_config == there
+
+
+def test_a_branch_asks_anew(run: Run) -> None:
+    graph = line(("a", add("a")), ("f", ask("?")))
+    run(graph, {"xs": []}, thread())
+    run(graph, Command(resume="first"), thread())
+    assert "__interrupt__" in run(graph, None, before(graph, "f"))
+    assert run(graph, Command(resume="second"), thread()) == {"xs": ["a", "second"]}
+
+
+def test_a_change_of_an_earlier_step_is_a_branch_by_itself(run: Run) -> None:
+    graph = abc()
+    run(graph, {"xs": ["i"]}, thread())
+    there = graph.update_state(before(graph, "b"), {"xs": ["u"]})
+    assert run(graph, None, there) == {"xs": ["i", "a", "u", "b", "c"]}
+    assert [source for source, *_ in told(graph)][:3] == ["loop", "loop", "update"]
+
+
+def test_new_input_may_be_given_to_an_earlier_step_and_to_one_that_is_open(run: Run) -> None:
+    graph = abc(interrupt_before=["c"])
+    run(graph, {"xs": ["i"]}, thread())
+    assert run(graph, {"xs": ["j"]}, before(graph, "b")) == {"xs": ["i", "a", "j", "a", "b"]}
+    assert run(graph, {"xs": ["k"]}, thread()) == {"xs": ["i", "a", "j", "a", "b", "k", "a", "b"]}
+    assert told(graph)[0][3] == ["i", "a", "j", "a", "b", "k", "a", "b"]
+
+
+def test_a_checkpoint_that_is_not_there_is_refused(run: Run) -> None:
+    graph = abc()
+    run(graph, {"xs": []}, thread())
+    with pytest.raises(UsageError, match="no checkpoint 'x'"):
+        run(graph, None, thread(checkpoint_id="x"))
+
+
+def test_an_update_is_of_the_node_that_ran_last(run: Run) -> None:
+    graph = abc(interrupt_before=["b"])
+    run(graph, {"xs": []}, thread())
+    graph.update_state(thread(), {"xs": ["u"]})
+    assert graph.get_state(thread()).next == ("b",)
+    graph.update_state(thread(), {"xs": ["v"]}, as_node="b")
+    assert graph.get_state(thread()).next == ("c",)
+    assert run(graph, None, thread()) == {"xs": ["a", "u", "v", "c"]}
+
+
+def test_an_update_takes_the_node_s_route(run: Run) -> None:
+    graph = StateGraph(State).add_node("a", add("a")).add_node("y", add("y")).add_node("n", add("n"))
+    graph.add_edge(START, "a").add_conditional_edges("a", lambda s: "y" if "yes" in s["xs"] else "n")
+    app = graph.compile(InMemorySaver(), interrupt_after=["a"])
+    run(app, {"xs": []}, thread())
+    app.update_state(thread(), {"xs": ["yes"]})
+    assert run(app, None, thread()) == {"xs": ["a", "yes", "y"]}
+
+
+def test_an_update_may_be_a_command_or_overwrite(run: Run) -> None:
+    graph = StateGraph(State).add_node("a", add("a")).add_node("w", lambda s: {"xs": [s["n"]]}).add_edge(START, "a")
+    app = graph.compile(InMemorySaver())
+    run(app, {"xs": ["i"]}, thread())
+    app.update_state(thread(), Command(update={"xs": Overwrite([])}, goto=[Send("w", {"n": n}) for n in (1, 2)]), "a")
+    assert run(app, None, thread()) == {"xs": [1, 2]}
+
+
+def test_an_update_of_a_new_thread_is_its_input(run: Run) -> None:
+    graph = abc()
+    graph.update_state(thread(), {"xs": ["u"]})
+    assert told(graph) == [("update", 0, ("a",), ["u"])]
+    assert run(graph, None, thread()) == {"xs": ["u", "a", "b", "c"]}
+
+
+@pytest.mark.parametrize(("as_node", "step"), [("__input__", -1), (START, 0)])
+def test_an_update_may_stand_for_the_input(run: Run, as_node: str, step: int) -> None:
+    graph = abc()
+    graph.update_state(thread(), {"xs": ["u"]}, as_node=as_node)
+    assert graph.get_state(thread()).metadata["step"] == step
+    assert run(graph, None, thread()) == {"xs": ["u", "a", "b", "c"]}
+
+
+def test_an_update_as_the_end_keeps_what_had_finished_and_drops_the_rest(run: Run) -> None:
+    graph = StateGraph(State).add_node("f", ask("?")).add_node("p", add("p")).add_edge(START, "f").add_edge(START, "p")
+    app = graph.compile(InMemorySaver())
+    run(app, {"xs": []}, thread())
+    app.update_state(thread(), None, as_node=END)
+    state = app.get_state(thread())
+    assert (state.values, state.next) == ({"xs": ["p"]}, ())
+
+
+def test_a_copy_stands_beside_what_it_is_a_copy_of(run: Run) -> None:
+    graph = abc()
+    run(graph, {"xs": []}, thread())
+    there = graph.get_state(before(graph, "b"))
+    copy = graph.get_state(graph.update_state(there.config, None, as_node="__copy__"))
+    assert (copy.next, copy.metadata["source"], copy.parent_config) == (("b",), "fork", there.parent_config)
+    graph.update_state(there.config, [({"xs": ["B"]}, "b")], as_node="__copy__")
+    assert run(graph, None, thread()) == {"xs": ["a", "B", "c"]}
+
+
+@pytest.mark.parametrize(
+    ("values", "as_node", "why"),
+    [
+        ({"xs": ["u"]}, None, "ambiguous"),
+        (None, None, "ambiguous"),
+        ({"xs": ["u"]}, "z", "no node 'z'"),
+        ({"xs": ["u"]}, END, "takes no values"),
+        (5, "b", "expected a dictionary"),
+    ],
+)
+def test_an_update_that_cannot_be_made_says_why(run: Run, values: Any, as_node: str | None, why: str) -> None:
+    graph = diamond(interrupt_before=["d"])
+    run(graph, {"xs": []}, thread())
+    with pytest.raises(InvalidUpdateError, match=why):
+        graph.update_state(thread(), values, as_node=as_node)
+
+
+def test_updates_in_bulk_are_steps_and_keep_their_order(run: Run) -> None:
+    graph = diamond()
+    steps = [[StateUpdate({"xs": ["1"]}, "a")], [StateUpdate({"xs": ["2"]}, "c"), StateUpdate({"xs": ["3"]}, "b")]]
+    graph.bulk_update_state(thread(), steps)
+    assert run(graph, None, thread()) == {"xs": ["1", "2", "3", "d"]}
+    with pytest.raises(InvalidUpdateError, match="each needs as_node="):
+        graph.bulk_update_state(thread(), [[StateUpdate({"xs": []}), StateUpdate({"xs": []}, "a")]])
+    with pytest.raises(InvalidUpdateError, match="must be the only one"):
+        graph.bulk_update_state(thread(), [[StateUpdate(None, END), StateUpdate({"xs": []}, "a")]])
+
+
+def test_an_update_of_an_entrypoint_is_what_it_remembers(run: Run) -> None:
+    @entrypoint(checkpointer=InMemorySaver())
+    def flow(number: int, *, previous: int | None = None) -> int:
+        return (previous or 0) + number
+
+    run(flow, 1, thread())
+    flow.update_state(thread(), 10)
+    assert run(flow, 1, thread()) == 11
+
+
+def test_the_async_forms_do_the_same() -> None:
+    async def looked() -> Any:
+        graph = abc(interrupt_before=["b"])
+        await graph.ainvoke({"xs": []}, thread())
+        place = await graph.aupdate_state(thread(), {"xs": ["u"]}, as_node="a")
+        await graph.abulk_update_state(place, [[StateUpdate({"xs": ["b!"]}, "b")]])
+        steps = [state.metadata["step"] async for state in graph.aget_state_history(thread(), limit=2)]
+        return (await graph.aget_state(thread())).next, steps
+
+    assert asyncio.run(looked()) == (("c",), [3, 2])
+
+
+def test_a_failed_step_goes_on_with_what_had_finished(run: Run) -> None:
+    failures, ran = [ValueError("once")], []
+
+    def bad(_: State) -> State:
+        if failures:
+            raise failures.pop()
+        return {"xs": ["bad"]}
+
+    graph = StateGraph(State).add_node("ok", lambda _: ran.append("ok") or {"xs": ["ok"]}).add_node("bad", bad)
+    app = graph.add_edge(START, "ok").add_edge(START, "bad").compile(InMemorySaver())
+    with pytest.raises(ValueError, match="once"):
+        run(app, {"xs": []}, thread())
+    assert (app.get_state(thread()).values, app.get_state(thread()).next) == ({"xs": ["ok"]}, ("bad",))
+    assert run(app, None, thread()) == {"xs": ["bad", "ok"]}
+    assert ran == ["ok"]
+
+
+def test_a_run_that_stores_at_its_end_keeps_where_it_came_to(run: Run) -> None:
+    graph = line(("a", add("a")), ("f", ask("?")))
+    run(graph, {"xs": []}, thread(), durability="exit")
+    assert told(graph) == [("loop", 1, ("f",), ["a"])]
+    assert run(graph, Command(resume="x"), thread(), durability="exit") == {"xs": ["a", "x"]}
+    assert told(graph) == [("loop", 2, (), ["a", "x"]), ("loop", 1, ("f",), ["a"])]
+    newest, oldest = graph.get_state_history(thread())
+    assert (newest.parent_config, oldest.parent_config) == (oldest.config, None)
+
+
+def test_a_saver_hands_out_checkpoints() -> None:
+    saver = InMemorySaver()
+    graph = abc(saver=saver)
+    graph.invoke({"xs": ["i"]}, thread())
+    newest = saver.get_tuple(thread())
+    assert newest is not None
+    assert (newest.checkpoint["channel_values"], newest.metadata["step"]) == ({"xs": ["i", "a", "b", "c"]}, 3)
+    assert newest.config == graph.get_state(thread()).config
+    assert saver.get(before(graph, "b"))["channel_values"] == {"xs": ["i", "a"]}  # type: ignore[index]
+    assert [each.metadata["step"] for each in saver.list(thread(), filter={"source": "loop"}, limit=2)] == [3, 2]
+    graph.invoke({"xs": []}, thread("other"))
+    assert len(list(saver.list(None))) == 10
+
+
+def test_a_saver_s_async_forms_do_the_same() -> None:
+    async def looked() -> Any:
+        saver = InMemorySaver()
+        await abc(saver=saver).ainvoke({"xs": []}, thread())
+        found, listed = await saver.aget(thread()), [each.metadata["step"] async for each in saver.alist(thread())]
+        await saver.adelete_thread("t")
+        return found, listed, await saver.aget_tuple(thread())
+
+    found, listed, gone = asyncio.run(looked())
+    assert (found["channel_values"], listed, gone) == ({"xs": ["a", "b", "c"]}, [3, 2, 1, 0, -1], None)
+
+
+def test_a_deleted_thread_is_gone_at_once_and_may_begin_again(run: Run) -> None:
+    saver = InMemorySaver()
+    graph = abc(saver=saver)
+    run(graph, {"xs": ["i"]}, thread())
+    saver.delete_thread("t")
+    assert (graph.get_state(thread()).values, list(saver.list(thread()))) == ({}, [])
+    assert run(graph, {"xs": []}, thread()) == {"xs": ["a", "b", "c"]}
+
+
+def test_a_saver_of_a_file_goes_on_in_another_process_s_stead(run: Run, tmp_path: Path) -> None:
+    path = str(tmp_path / "runs.db")
+    with SqliteSaver.from_conn_string(path) as saver:
+        run(line(("f", ask("?")), saver=saver), {"xs": ["i"]}, thread())
+    with SqliteSaver.from_conn_string(path) as saver:
+        assert run(line(("f", ask("?")), saver=saver), Command(resume="x"), thread()) == {"xs": ["i", "x"]}
+
+
+@pytest.mark.parametrize("name", [":memory:", "runs.db"])
+def test_a_saver_may_be_given_a_connection(run: Run, tmp_path: Path, name: str) -> None:
+    connection = sqlite3.connect(name if name == ":memory:" else tmp_path / name, check_same_thread=False)
+    with SqliteSaver(connection) as saver:
+        saver.setup()
+        assert run(abc(saver=saver), {"xs": []}, thread()) == {"xs": ["a", "b", "c"]}
+    connection.close()
+
+
+def test_graphs_that_share_a_saver_each_read_their_own_threads() -> None:
+    saver = InMemorySaver()
+    first, second = abc(saver=saver), line(("z", add("z")), saver=saver)
+    first.invoke({"xs": []}, thread("1"))
+    second.invoke({"xs": []}, thread("2"))
+    held = [each.checkpoint["channel_values"] for name in ("1", "2") for each in saver.list(thread(name), limit=1)]
+    assert held == [{"xs": ["a", "b", "c"]}, {"xs": ["z"]}]

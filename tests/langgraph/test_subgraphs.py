@@ -1,0 +1,291 @@
+"""Graphs inside of graphs: as nodes and as functions, their questions, their state, and their commands."""
+
+from __future__ import annotations
+
+import asyncio
+import operator
+from collections.abc import Callable
+from typing import Annotated, Any, TypedDict
+
+import pytest
+
+from fanfold import END, START, Command, InMemorySaver, InvalidUpdateError, Send, StateGraph, entrypoint, interrupt
+from fanfold.errors import StateError
+from tests.langgraph.conftest import Run
+
+
+class State(TypedDict, total=False):
+    xs: Annotated[list[Any], operator.add]
+    n: int
+
+
+def add(value: str) -> Callable[[State], State]:
+    return lambda _: {"xs": [value]}
+
+
+def ask(question: Any) -> Callable[[State], State]:
+    return lambda _: {"xs": [interrupt(question)]}
+
+
+def thread(**more: Any) -> dict[str, Any]:
+    return {"configurable": {"thread_id": "t", **more}}
+
+
+def line(*named: tuple[str, Any], schema: Any = State, **options: Any) -> Any:
+    return StateGraph(schema).add_sequence(named).add_edge(START, named[0][0]).compile(**options)
+
+
+def asking(**options: Any) -> Any:
+    return line(("s1", add("s1")), ("s2", ask("?")), ("s3", add("s3")), **options)
+
+
+def around(inner: Any, **options: Any) -> Any:
+    return line(("a", add("a")), ("sub", inner), ("z", add("z")), checkpointer=InMemorySaver(), **options)
+
+
+def inner_state(graph: Any, *path: int) -> Any:
+    state = graph.get_state(thread(), subgraphs=True)
+    for task in path or (0,):
+        state = state.tasks[task].state
+    return state
+
+
+class Memo(TypedDict, total=False):
+    q: int
+    ys: list[Any]
+
+
+def remembering() -> Any:
+    inner = line(("s", lambda s: {"xs": [len(s["xs"])]}), checkpointer=True)
+    graph = StateGraph(Memo).add_node("call", lambda s: {"ys": inner.invoke({"xs": [s["q"]]})["xs"]})
+    return graph.add_edge(START, "call").compile(InMemorySaver())
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_a_question_is_answered_at_any_depth(run: Run, depth: int) -> None:
+    inner = asking()
+    for _ in range(depth - 1):
+        inner = line(("deeper", inner))
+    graph = line(("sub", inner), checkpointer=InMemorySaver())
+    assert run(graph, {"xs": []}, thread())["__interrupt__"][0].value == "?"
+    assert inner_state(graph, *[0] * depth).next == ("s2",)
+    assert run(graph, Command(resume="x"), thread())["xs"] == ["s1", "x", "s3"]
+
+
+def test_what_an_inner_graph_had_finished_is_not_run_again(run: Run) -> None:
+    ran: list[str] = []
+    inner = line(("s1", lambda _: ran.append("s1")), ("s2", lambda _: ran.append("s2") or {"xs": [interrupt("?")]}))
+    graph = around(inner)
+    run(graph, {"xs": []}, thread())
+    run(graph, Command(resume="x"), thread())
+    assert ran == ["s1", "s2", "s2"]
+
+
+def test_a_graph_that_a_node_calls_is_a_function(run: Run) -> None:
+    inner = asking()
+
+    def call(_: State) -> State:
+        first = interrupt("before")
+        middle = inner.invoke({"xs": ["c"]})["xs"]
+        return {"xs": [first, middle, interrupt("after")]}
+
+    graph = line(("call", call), checkpointer=InMemorySaver())
+    run(graph, {"xs": []}, thread())
+    assert run(graph, Command(resume=1), thread())["__interrupt__"][0].value == "?"
+    assert inner_state(graph).values == {"xs": ["c", "s1"]}
+    assert run(graph, Command(resume=2), thread())["__interrupt__"][0].value == "after"
+    assert run(graph, Command(resume=3), thread()) == {"xs": [1, ["c", "s1", 2, "s3"], 3]}
+
+
+def test_a_graph_may_be_called_several_times_by_one_node(run: Run) -> None:
+    inner = line(("s", lambda s: {"xs": [interrupt(s["n"])]}))
+    graph = line(
+        ("call", lambda _: {"xs": [inner.invoke({"xs": [], "n": n})["xs"] for n in range(2)]}),
+        checkpointer=InMemorySaver(),
+    )
+    run(graph, {"xs": []}, thread())
+    run(graph, Command(resume="a"), thread())
+    assert run(graph, Command(resume="b"), thread()) == {"xs": [["a"], ["b"]]}
+
+
+def test_an_entrypoint_may_be_called_by_another(run: Run) -> None:
+    @entrypoint()
+    def inner(word: str) -> str:
+        return word + str(interrupt("?"))
+
+    @entrypoint(checkpointer=InMemorySaver())
+    def outer(word: str) -> str:
+        return inner.invoke(word) + "!"
+
+    run(outer, "a", thread())
+    assert run(outer, Command(resume="b"), thread()) == "ab!"
+
+
+def test_inner_graphs_that_run_beside_each_other_are_answered_in_any_order(run: Run) -> None:
+    class Part(TypedDict, total=False):
+        k: int
+        xs: Annotated[list[Any], operator.add]
+
+    inner = line(("w", lambda s: {"xs": [f"{s['k']}{interrupt(s['k'])}"]}), schema=Part)
+    graph = StateGraph(State).add_node("sub", inner)
+    app = graph.add_conditional_edges(START, lambda _: [Send("sub", {"k": k}) for k in range(3)]).compile(
+        InMemorySaver()
+    )
+    run(app, {"xs": []}, thread())
+    for k in (2, 0, 1):
+        ids = {each.value: each.id for each in app.get_state(thread()).interrupts}
+        output = run(app, Command(resume={ids[k]: "!"}), thread())
+    assert output == {"xs": ["0!", "1!", "2!"]}
+
+
+def test_shared_keys_are_handed_over_and_own_ones_are_not(run: Run) -> None:
+    class Inner(TypedDict, total=False):
+        n: int
+        own: int
+
+    inner = line(("s", lambda s: {"own": 1, "n": s["n"] + 1}), schema=Inner)
+    assert run(line(("sub", inner)), {"n": 1, "xs": ["i"]}) == {"n": 2, "xs": ["i"]}
+
+
+def test_an_inner_graph_need_not_share_a_key(run: Run) -> None:
+    class Inner(TypedDict, total=False):
+        own: int
+
+    assert run(line(("sub", line(("s", lambda _: {"own": 1}), schema=Inner))), {"xs": ["i"]}) == {"xs": ["i"]}
+
+
+def test_a_shared_key_that_adds_up_has_the_outer_values_twice(run: Run) -> None:
+    assert run(around(line(("s", add("s")))), {"xs": ["i"]}, thread()) == {"xs": ["i", "a", "i", "a", "s", "z"]}
+
+
+def test_an_inner_graph_forgets_unless_it_was_given_a_memory(run: Run) -> None:
+    graph = remembering()
+    outputs = [run(graph, {"q": q}, thread())["ys"] for q in (1, 2)]
+    assert outputs == [[1, 1], [1, 1, 2, 3]]
+    forgetful = line(("s", lambda s: {"xs": [len(s["xs"])]}))
+    graph = line(("call", lambda _: {"xs": [forgetful.invoke({"xs": ["c"]})["xs"]]}), checkpointer=InMemorySaver())
+    run(graph, {"xs": []}, thread())
+    assert run(graph, {"xs": []}, thread()) == {"xs": [["c", 1], ["c", 1]]}
+
+
+def test_a_branch_of_an_earlier_time_remembers_what_was_known_then(run: Run) -> None:
+    graph = remembering()
+    for q in (1, 2, 3):
+        run(graph, {"q": q}, thread())
+    places = [state.config for state in graph.get_state_history(thread()) if state.next == ("call",)]
+    assert run(graph, None, places[1])["ys"] == [1, 1, 2, 3]
+    assert run(graph, {"q": 9}, thread())["ys"] == [1, 1, 2, 3, 9, 5]
+    assert run(graph, None, places[2])["ys"] == [1, 1]
+
+
+def test_only_an_inner_graph_can_use_another_s_store(run: Run) -> None:
+    with pytest.raises(StateError, match="inside of another one"):
+        run(line(("s", add("s")), checkpointer=True), {"xs": []}, thread())
+
+
+def test_a_graph_without_a_checkpointer_of_its_own_is_found_by_its_node() -> None:
+    inner = asking()
+    called = line(("call", lambda _: inner.invoke({"xs": []})))
+    graph = around(line(("inner", inner), ("other", line(("s", add("s")), checkpointer=False))))
+    assert [name for name, _ in called.get_subgraphs()] == ["call"]
+    assert [name for name, _ in graph.get_subgraphs(recurse=True)] == ["sub", "sub|inner"]
+    assert [name for name, _ in graph.get_subgraphs(namespace="sub|inner")] == ["sub|inner"]
+
+    async def names() -> list[str]:
+        return [name async for name, _ in graph.aget_subgraphs()]
+
+    assert asyncio.run(names()) == ["sub"]
+
+
+def test_an_inner_graph_has_a_history_of_its_own(run: Run) -> None:
+    graph = around(asking())
+    run(graph, {"xs": []}, thread())
+    place = graph.get_state(thread()).tasks[0].state
+    assert [state.next for state in graph.get_state_history(place)] == [("s2",), ("s1",), ("__start__",)]
+    assert graph.get_state(place).metadata["parents"] == {
+        "": graph.get_state(thread()).config["configurable"]["checkpoint_id"]
+    }
+
+
+@pytest.mark.parametrize(
+    ("as_node", "output"),
+    [(None, ["a", "a", "s1", "U", "x", "s3", "z"]), ("s2", ["a", "a", "s1", "U", "s3", "z"])],
+)
+def test_the_state_of_an_inner_graph_can_be_changed(run: Run, as_node: str | None, output: list[str]) -> None:
+    graph = around(asking())
+    run(graph, {"xs": []}, thread())
+    graph.update_state(inner_state(graph).config, {"xs": ["U"]}, as_node=as_node)
+    assert inner_state(graph).values == {"xs": ["a", "s1", "U"]}
+    assert run(graph, Command(resume="x"), thread()) == {"xs": output}
+
+
+def test_a_run_may_begin_at_a_step_of_an_inner_graph(run: Run) -> None:
+    graph = around(line(("s1", ask(1)), ("s2", ask(2))))
+    run(graph, {"xs": []}, thread())
+    place = graph.get_state(thread()).tasks[0].state
+    run(graph, Command(resume="first"), thread())
+    (there,) = [state.config for state in graph.get_state_history(place) if state.next == ("s1",)]
+    assert run(graph, None, there)["__interrupt__"][0].value == 1
+    assert run(graph, Command(resume="again"), thread())["__interrupt__"][0].value == 2
+    assert run(graph, Command(resume="x"), thread())["xs"] == ["a", "a", "again", "x", "z"]
+
+
+def test_a_run_from_before_an_inner_graph_begins_it_anew(run: Run) -> None:
+    ran: list[str] = []
+    graph = around(line(("s1", lambda _: ran.append("s1")), ("s2", lambda _: ran.append("s2"))))
+    run(graph, {"xs": []}, thread())
+    (there,) = [state.config for state in graph.get_state_history(thread()) if state.next == ("sub",)]
+    run(graph, None, there)
+    assert ran == ["s1", "s2"] * 2
+
+
+def test_an_inner_graph_stops_where_it_was_asked_to(run: Run, stream: Run) -> None:
+    graph = around(line(("s1", add("s1")), ("s2", add("s2")), interrupt_before=["s2"]))
+    chunks = stream(graph, {"xs": []}, thread(), subgraphs=True)
+    assert (chunks[-1], chunks[1][1]) == (((), {"__interrupt__": ()}), {"s1": {"xs": ["s1"]}})
+    assert inner_state(graph).next == ("s2",)
+    assert run(graph, None, thread()) == {"xs": ["a", "a", "s1", "s2", "z"]}
+
+
+def to_parent(**command: Any) -> Callable[[State], Command]:
+    return lambda _: Command(graph=Command.PARENT, **command)
+
+
+@pytest.mark.parametrize("called", [False, True])
+def test_a_command_for_the_graph_around_ends_the_inner_one(run: Run, called: bool) -> None:
+    inner = line(("s1", add("s1")), ("s2", to_parent(goto="b", update={"xs": ["up"]})), ("s3", add("s3")))
+    node = (lambda state: inner.invoke(state)) if called else inner
+    graph = StateGraph(State).add_node("sub", node).add_node("b", add("b")).add_edge(START, "sub").compile()
+    assert run(graph, {"xs": ["i"]}) == {"xs": ["i", "up", "b"]}
+
+
+def test_a_command_reaches_the_nearest_graph_around(run: Run) -> None:
+    deep = line(("s", to_parent(goto=[Send("w", {"n": 1}), Send("w", {"n": 2})])))
+    middle = StateGraph(State).add_node("deep", deep).add_node("w", lambda s: {"xs": [s["n"]]})
+    assert run(line(("middle", middle.add_edge(START, "deep").compile())), {"xs": []}) == {"xs": [1, 2]}
+
+
+def test_a_command_for_the_graph_around_may_loop(run: Run) -> None:
+    inner = line(("s", lambda s: to_parent(goto="sub" if len(s["xs"]) < 3 else END, update={"xs": ["s"]})(s)))
+    graph = StateGraph(State).add_node("sub", inner).add_edge(START, "sub").compile(InMemorySaver())
+    assert run(graph, {"xs": []}, thread()) == {"xs": ["s", "s", "s", "s"]}
+
+
+def test_a_command_for_a_graph_around_needs_one(run: Run) -> None:
+    with pytest.raises(InvalidUpdateError, match="there is none"):
+        run(line(("s", to_parent(goto="b"))), {"xs": []})
+
+
+def test_a_failed_inner_graph_goes_on_with_what_had_finished(run: Run) -> None:
+    failures, ran = [ValueError("once")], []
+
+    def bad(_: State) -> State:
+        if failures:
+            raise failures.pop()
+        return {"xs": ["bad"]}
+
+    graph = around(line(("ok", lambda _: ran.append("ok")), ("bad", bad)))
+    with pytest.raises(ValueError, match="once"):
+        run(graph, {"xs": []}, thread())
+    assert run(graph, None, thread())["xs"] == ["a", "a", "bad", "z"]
+    assert ran == ["ok"]
