@@ -7,7 +7,7 @@ differences within one *sitting* (from one `RunStarted` to the next) mean someth
 The life of a task, whether it is a node of the graph or an agent called from inside a node::
 
     TaskQueued ─ waits for a slot ─▶ TaskStarted ─┬─▶ TaskFinished
-                                       ▲          ├─▶ TaskFailed / TaskCancelled
+                                       ▲          ├─▶ TaskFailed / TaskInterrupted / TaskCancelled
                          TaskContinued └─ waits ◀─┘ TaskPaused: its slot goes to the children it awaits
 
 A task whose stored result is used again has `TaskQueued`, then `TaskRemembered`, and nothing else.
@@ -109,6 +109,15 @@ class TaskFailed(_Event):
 
 
 @dataclass(frozen=True, slots=True)
+class TaskInterrupted(_Event):
+    """The task has asked a person something and ended; when it is answered, it begins again."""
+
+    kind: ClassVar[str] = "task_interrupted"
+    task: str
+    questions: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class TaskCancelled(_Event):
     """The task was stopped because the run ends without it; it runs again on resume."""
 
@@ -191,6 +200,7 @@ Event: TypeAlias = (
     | TaskFinished
     | TaskRemembered
     | TaskFailed
+    | TaskInterrupted
     | TaskCancelled
     | LoopHeld
     | TaskHeldUp

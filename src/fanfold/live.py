@@ -43,6 +43,7 @@ from fanfold.events import (
     TaskFailed,
     TaskFinished,
     TaskHeldUp,
+    TaskInterrupted,
     TaskPaused,
     TaskQueued,
     TaskRemembered,
@@ -88,6 +89,7 @@ _BECOMES: Final[Mapping[type[Event], str]] = {
     TaskFinished: "done",
     TaskRemembered: "remembered",
     TaskFailed: "failed",
+    TaskInterrupted: "asks",
     TaskCancelled: "cancelled",
 }
 _OVER: Final = frozenset({"done", "remembered", "failed", "cancelled"})
@@ -312,6 +314,8 @@ class Board:
         )
 
     def _waits_for(self, task: _Task) -> str:
+        if task.state == "asks":
+            return "a person"
         if task.state == "paused":
             return ", ".join(self._unfinished(task.children))
         if task.state != "queued":
@@ -396,14 +400,16 @@ class _Ink:
     paused: str
 
 
-_STATES: Final = ("running", "paused", "queued", "failed", "cancelled", "done", "remembered")
-_UNICODE: Final = _Ink(dict(zip(_STATES, "●◐◌✖⊘✔↺", strict=True)), "▏▎▍▌▋▊▉█", "▐", "░")
-_ASCII: Final = _Ink(dict(zip(_STATES, "*%.x-+=", strict=True)), "########", "#", ":")
+_STATES: Final = ("running", "paused", "queued", "asks", "failed", "cancelled", "done", "remembered")
+_UNICODE: Final = _Ink(dict(zip(_STATES, "●◐◌?✖⊘✔↺", strict=True)), "▏▎▍▌▋▊▉█", "▐", "░")
+_ASCII: Final = _Ink(dict(zip(_STATES, "*%.?x-+=", strict=True)), "########", "#", ":")
 _WORDS: Final = {state: state for state in _STATES} | {"queued": "waits"}
-_STYLES: Final = dict(zip(_STATES, ("cyan", "cyan", "dim", "bold red", "yellow", "green", "green"), strict=True))
-_RANKS: Final = dict(zip(_STATES, (0, 0, 2, 1, 3, 4, 4), strict=True))
+_STYLES: Final = dict(
+    zip(_STATES, ("cyan", "cyan", "dim", "bold magenta", "bold red", "yellow", "green", "green"), strict=True)
+)
+_RANKS: Final = dict(zip(_STATES, (0, 0, 2, 1, 1, 3, 4, 4), strict=True))
 # What makes room first, when the window is too low for all rows.
-_MAKES_ROOM: Final = dict(zip(_STATES, (3, 3, 2, 4, 1, 0, 0), strict=True))
+_MAKES_ROOM: Final = dict(zip(_STATES, (3, 3, 2, 4, 4, 1, 0, 0), strict=True))
 _NAME_WIDTHS: Final = (8, 32)
 
 
@@ -698,7 +704,7 @@ def _transition(board: Board, event: Event) -> tuple[str, str] | None:
         return "note", _line(event.message)
     if isinstance(event, TaskStarted):
         return "started", _started(board.row(event.task, event.at), event)
-    if isinstance(event, TaskFinished | TaskRemembered | TaskFailed | TaskCancelled):
+    if isinstance(event, TaskFinished | TaskRemembered | TaskFailed | TaskInterrupted | TaskCancelled):
         return _BECOMES[type(event)], _ended(board.row(event.task, event.at))
     return None
 

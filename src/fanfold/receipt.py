@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from fanfold.errors import UsageError
 from fanfold.events import (
@@ -37,6 +37,7 @@ from fanfold.events import (
     TaskFailed,
     TaskFinished,
     TaskHeldUp,
+    TaskInterrupted,
     TaskPaused,
     TaskQueued,
     TaskRemembered,
@@ -58,6 +59,7 @@ HOLDS_FROM: Final = 0.5
 """The part of its time from which on an agent counts as one that blocks the event loop."""
 
 Stretch = tuple[float, float]
+Ended: TypeAlias = TaskFinished | TaskFailed | TaskInterrupted | TaskCancelled | TaskRemembered
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,7 +306,7 @@ class _Book:
                 self.lives[event.task].held_up(at, event.seconds)
             case TaskStarted() | TaskPaused() | TaskContinued():
                 self._hold(self.lives[event.task], event, at)
-            case TaskFinished() | TaskFailed() | TaskCancelled() | TaskRemembered():
+            case TaskFinished() | TaskFailed() | TaskInterrupted() | TaskCancelled() | TaskRemembered():
                 self._end(self.lives[event.task], event, at)
 
     def _begin(self, event: RunStarted) -> None:
@@ -335,7 +337,7 @@ class _Book:
             life.started = at
             life.waited_for = event.waited_for or life.waited_for
 
-    def _end(self, life: _Life, event: TaskFinished | TaskFailed | TaskCancelled | TaskRemembered, at: float) -> None:
+    def _end(self, life: _Life, event: Ended, at: float) -> None:
         life.let_go(at, event.kind.removeprefix("task_"))
         life.ended = at
         if isinstance(event, TaskFailed):

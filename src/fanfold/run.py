@@ -49,6 +49,7 @@ from fanfold.events import (
     TaskCancelled,
     TaskFailed,
     TaskFinished,
+    TaskInterrupted,
     TaskQueued,
     TaskRemembered,
     TaskStarted,
@@ -302,7 +303,7 @@ class Runner:
         except Exception as error:  # noqa: BLE001 - a question that cannot be kept could never be answered
             self._failed(task, error)
             return
-        self.emit(TaskCancelled(clock(), task.id))
+        self.emit(TaskInterrupted(clock(), task.id, len(pause.interrupts)))
         self.interrupted = True
         self.interrupts += pause.interrupts
         if not pause.interrupts and not self.namespace:
@@ -731,6 +732,8 @@ class Runner:
 def _ending(task_id: str, error: BaseException) -> Event:
     if isinstance(error, Exception):
         return TaskFailed(clock(), task_id, _brief(error))
+    if isinstance(error, GraphInterrupt):
+        return TaskInterrupted(clock(), task_id, len(error.interrupts))
     return TaskCancelled(clock(), task_id)
 
 
