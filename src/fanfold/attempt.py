@@ -41,7 +41,7 @@ async def attempts(frame: Frame, policies: Sequence[RetryPolicy], once: Callable
 async def limited(frame: Frame, timeout: TimeoutPolicy | None, work: Awaitable[T]) -> T:
     """What `work` returns. Raises `NodeTimeoutError` when it takes longer than `timeout` allows, and cancels it.
 
-    What it returns afterwards reaches nobody.
+    What it returns afterwards reaches nobody. If it is the caller that is cancelled, the work ends before this does.
     """
     frame.sign = began = clock()
     task = asyncio.ensure_future(work)
@@ -51,11 +51,14 @@ async def limited(frame: Frame, timeout: TimeoutPolicy | None, work: Awaitable[T
             await asyncio.wait([task], timeout=remaining)
             if timeout is not None and not task.done() and _remaining(frame, timeout, began) <= 0:
                 frame.ended = frame.late = True
+                frame.give_up(task)
                 raise _late(frame, timeout, began)
         return task.result()
-    finally:
+    except asyncio.CancelledError:
         if not task.done():
-            task.cancel()
+            frame.give_up(task)
+            await asyncio.wait([task])
+        raise
 
 
 def _remaining(frame: Frame, timeout: TimeoutPolicy, began: float) -> float:

@@ -204,7 +204,7 @@ class GraphDrained(GraphBubbleUp):
 
     def __init__(self, reason: str = "shutdown") -> None:
         self.reason = reason
-        super().__init__(f"graph drained: {reason}")
+        super().__init__(f"Graph drained: {reason}")
 
 
 class NodeCancelledError(FanfoldError):

@@ -35,6 +35,10 @@ ANY: Final = ""
 """The key of an answer that is not meant for any question in particular: the first one that is asked has it."""
 
 
+GRACE: Final = 1.0
+"""Seconds that a task waits for attempts that it has cancelled; what ignores that is left to itself."""
+
+
 def current_frame() -> Frame | None:
     """The frame of the node or agent that is running this code, or None outside of any run."""
     return _frame.get()
@@ -68,6 +72,7 @@ class Frame:
     _children: int = 0
     _calls: set[asyncio.Task[Any]] = field(default_factory=set)
     _spawned: set[asyncio.Task[Any]] = field(default_factory=set)
+    _given_up: set[asyncio.Task[Any]] = field(default_factory=set)
     caller: Frame | None = None
     _regaining: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -82,18 +87,19 @@ class Frame:
 
     def ask(self, value: Any, schema: Any = None) -> Any:
         """The answer to the task's next question, or `GraphInterrupt` when nobody has given it yet."""
-        index, self._questions = self._questions, self._questions + 1
-        if index < len(self.answers):
-            return fitting(self.answers[index], schema)
-        id = _digest(f"{self.namespace()}|{index}")
-        waiting = self.runner.family.answers
-        meant = next((key for key in (id, self.top(), ANY) if key in waiting), None)
-        if meant is None:
-            raise GraphInterrupt([Interrupt(value, id, described(schema))])
-        answer = fitting(waiting[meant], schema)  # one that does not fit leaves the question open
-        self.answers.append(waiting.pop(meant))
-        self.runner.journal.keep(self.task, "answers", list(self.answers))
-        return answer
+        with self.runner.family.asking:  # nodes in threads ask at once, and only one of them may have an answer
+            index, self._questions = self._questions, self._questions + 1
+            if index < len(self.answers):
+                return fitting(self.answers[index], schema)
+            id = _digest(f"{self.namespace()}|{index}")
+            waiting = self.runner.family.answers
+            meant = next((key for key in (id, self.top(), ANY) if key in waiting), None)
+            if meant is None or index > len(self.answers):  # answers are kept by order, so an open one holds up others
+                raise GraphInterrupt([Interrupt(value, id, described(schema))])
+            answer = fitting(waiting[meant], schema)  # one that does not fit leaves the question open
+            self.answers.append(waiting.pop(meant))
+            self.runner.journal.keep(self.task, "answers", list(self.answers))
+            return answer
 
     def top(self) -> str:
         """The id of the task that this one belongs to in the graph which the run was started with."""
@@ -245,6 +251,13 @@ class Frame:
         running.add_done_callback(_seen)
         return running
 
+    def give_up(self, attempt: asyncio.Task[Any]) -> None:
+        """Cancel an attempt whose outcome nobody wants, without waiting for it; the task does so when it ends."""
+        attempt.cancel()
+        self._given_up.add(attempt)
+        attempt.add_done_callback(self._given_up.discard)
+        attempt.add_done_callback(_seen)
+
     async def rest(self, *, stop: bool = False) -> None:
         """Wait until the tasks that the code has started have ended; with `stop`, cancel them first."""
         for call in self._spawned if stop else ():
@@ -281,6 +294,8 @@ class Frame:
         try:
             if self._calls:
                 await asyncio.wait(self._calls)
+            if self._given_up:
+                await asyncio.wait(self._given_up, timeout=GRACE)
         finally:
             if self.holding:
                 self.holding = False

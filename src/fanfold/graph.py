@@ -43,7 +43,7 @@ from fanfold.store.base import Store
 from fanfold.store.opening import open_store
 from fanfold.store.serde import Codec
 from fanfold.stream import Chunk, Form, Shapes, Streams
-from fanfold.types import INTERRUPT, GraphOutput
+from fanfold.types import END, INTERRUPT, GraphOutput
 
 if TYPE_CHECKING:
     from fanfold.drawing import Drawing
@@ -223,7 +223,7 @@ class CompiledGraph(States):
             return [chunk async for chunk in chunks]
         frame = self._around(config, options)
         if frame is not None:
-            output = await Inner(self, frame, options, keys=keys).run(input)
+            output = await Inner(self, frame, self._bound(config), options, keys=keys).run(input)
         elif form.printed:
             output = await self._printing(input, config, form, keys, options)
         else:
@@ -307,7 +307,7 @@ class CompiledGraph(States):
         streams = Streams(form, outer=frame.runner.family.streams if frame is not None else None)
         sitting: Sitting | Inner
         if frame is not None:
-            sitting = Inner(self, frame, options, streams, keys=keys)
+            sitting = Inner(self, frame, self._bound(config), options, streams, keys=keys)
         else:
             sitting = Sitting(self, RunOptions.of(self._bound(config), options), streams, keys=keys)
         running = asyncio.ensure_future(self._streamed(sitting, input, streams))
@@ -331,10 +331,18 @@ class CompiledGraph(States):
     ) -> list[Any]:
         """The outputs of several runs at once, in the order of the inputs; `config` may be a list of as many.
 
-        With `return_exceptions`, what a run raised is in the place of its output.
+        `max_concurrency` is how many run at once, and the limit of each. With `return_exceptions`, what a run raised
+        is in the place of its output.
         """
         configs = config if isinstance(config, list | tuple) else [config] * len(inputs)
-        runs = (self.ainvoke(value, each, **options) for value, each in zip(inputs, configs, strict=True))
+        asked = options.get("max_concurrency") or self._bound(next(iter(configs), None)).get("max_concurrency")
+        turns = asyncio.Semaphore(Limits(asked).max_concurrency or max(len(inputs), 1))
+
+        async def one(value: Any, each: Any) -> Any:
+            async with turns:
+                return await self.ainvoke(value, each, **options)
+
+        runs = (one(value, each) for value, each in zip(inputs, configs, strict=True))
         return list(await asyncio.gather(*runs, return_exceptions=return_exceptions))
 
     # Drawing
@@ -372,7 +380,7 @@ class CompiledGraph(States):
         known = self.plan.input
         if isinstance(input, Mapping) and known.single is None and not input.keys() & known.channels.keys():
             input = {}  # the state of the graph around need not have a key in common with this one's
-        return await Inner(self, frame, options).run(input)
+        return await Inner(self, frame, self._bound(config or _said_around(frame)), options).run(input)
 
     def _around(self, config: Mapping[str, Any] | None, options: Mapping[str, Any]) -> Frame | None:
         """The frame that a call belongs to: that of the node it is made in, unless it names a thread of its own.
@@ -397,15 +405,26 @@ class CompiledGraph(States):
         return merged
 
     def ledger(self, seed: str, options: RunOptions | None = None, *, limit: int = DEFAULT_RECURSION_LIMIT) -> Ledger:
-        """A ledger of this graph that stands at the beginning."""
+        """A ledger of this graph that stands at the beginning. Raises `UsageError` for a stop at an unknown node."""
         before = (options and options.interrupt_before) or self.interrupt_before_nodes
         after = (options and options.interrupt_after) or self.interrupt_after_nodes
+        for stop in (*_names(before), *_names(after)):
+            if stop not in self.plan.nodes and stop != END:
+                hint = did_you_mean(stop, self.plan.nodes)
+                raise UsageError(f"interrupt at {stop!r}: graph {self.name!r} has no such node{hint}")
         return Ledger(self.plan, seed=seed, step_limit=limit, pause_before=before, pause_after=after)
 
     @property
     def lets_finish(self) -> bool:
         """Whether siblings of a failed node go on to their end."""
         return self._let_finish
+
+
+def _said_around(frame: Frame) -> Mapping[str, Any]:
+    """What the run's config says to a graph that is a node, more than the one it is bound to. Limits hold anyway."""
+    family = frame.runner.family
+    said = {key: value for key, value in family.config.items() if key != "max_concurrency"}
+    return {**said, "recursion_limit": family.recursion_limit}
 
 
 async def _taken(running: asyncio.Future[Any], streams: Streams) -> AsyncGenerator[Chunk, None]:
@@ -415,6 +434,7 @@ async def _taken(running: asyncio.Future[Any], streams: Streams) -> AsyncGenerat
             yield chunk
         await running
     finally:
+        streams.leave()
         if not running.done():
             running.cancel()
             await asyncio.wait([running])

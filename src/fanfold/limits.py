@@ -2,6 +2,10 @@
 
 `Limits` is what a user asks for; `Slots` holds a run to it and remembers how close it came, because a limit that
 cannot be seen to bind cannot be trusted. Slots are handed on in the order in which they were asked for.
+
+A graph inside of another one may have a limit of its own, within that of the run. A task then holds a slot of each. It
+takes the inner one first: who waits for the run's slot holds back only its own graph, and nobody waits for an inner
+one while holding the run's, so the two cannot wait for each other.
 """
 
 from __future__ import annotations
@@ -30,10 +34,11 @@ class Slots:
     `peak` is the high-water mark and `waits` counts how often somebody had to wait.
     """
 
-    __slots__ = ("_waiting", "held", "limit", "peak", "waits")
+    __slots__ = ("_waiting", "held", "limit", "peak", "waits", "within")
 
-    def __init__(self, limit: int | None) -> None:
+    def __init__(self, limit: int | None, within: Slots | None = None) -> None:
         self.limit = limit
+        self.within = within
         self.held = 0
         self.peak = 0
         self.waits = 0
@@ -41,14 +46,25 @@ class Slots:
 
     def take_nowait(self) -> bool:
         """Take a slot if one is free and nobody is waiting for it."""
-        if self._waiting or (self.limit is not None and self.held >= self.limit):
+        if not self._free() or (self.within is not None and not self.within.take_nowait()):
             return False
         self._grant()
         return True
 
     async def take(self) -> bool:
         """Take a slot, waiting for it if need be. True when there was a wait."""
-        if self.take_nowait():
+        waited = await self._take_own()
+        if self.within is None:
+            return waited
+        try:
+            return await self.within.take() or waited
+        except BaseException:
+            self._give_own()
+            raise
+
+    async def _take_own(self) -> bool:
+        if self._free():
+            self._grant()
             return False
         self.waits += 1
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -57,12 +73,20 @@ class Slots:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self.give()  # it was ours already when the wait was cancelled
-            raise  # a turn that was cancelled stays in line; `give` passes over it
+                self._give_own()  # it was ours already when the wait was cancelled
+            raise  # a turn that was cancelled stays in line; `_give_own` passes over it
         return True
 
     def give(self) -> None:
         """Give a slot back; whoever has waited longest gets it."""
+        if self.within is not None:
+            self.within.give()
+        self._give_own()
+
+    def _free(self) -> bool:
+        return not self._waiting and (self.limit is None or self.held < self.limit)
+
+    def _give_own(self) -> None:
         self.held -= 1
         while self._waiting:
             turn = self._waiting.popleft()

@@ -21,9 +21,9 @@ import asyncio
 import contextlib
 import contextvars
 import functools
-import inspect
+import threading
 import warnings
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -128,6 +128,7 @@ class Family:
     threads: Executor = field(default_factory=Threads)
     warned: set[tuple[str, str]] = field(default_factory=set)
     watch: LoopWatch = field(default_factory=LoopWatch)
+    asking: threading.Lock = field(default_factory=threading.Lock)
 
 
 class Runner:
@@ -479,7 +480,8 @@ class Runner:
             if node.action is not None and not node.action.is_async:
                 self._cancellable.discard(asyncio.current_task())  # a thread cannot be stopped: it is let finish
             self.emit(TaskStarted(clock(), frame.task.id, waited_for=self._limit_name(waited)))
-            return await self._result(frame, node)
+            with _asking():
+                return await self._result(frame, node)
         except BaseException as error:
             await frame.rest(stop=not isinstance(error, GraphInterrupt))
             raise
@@ -489,7 +491,7 @@ class Runner:
     async def _result(self, frame: Frame, node: Node) -> Result:
         if node.action is None:
             given = frame.task.arg
-            return await self._routed(frame.task, node, self.ledger.input_writes(given), self.detour, returned=given)
+            return await self.routed(frame, node, self.ledger.input_writes(given), self.detour, returned=given)
         action = node.action
         key = self._cache_key(frame, node, action)
         cached = None if key is None else self.family.cache.get((self.ledger.plan.name, node.name), key)
@@ -540,7 +542,7 @@ class Runner:
             raise NodeCancelledError(node.name) from cancelled
         writes, goto = self._decided(frame.task, node, value)
         known = self._known(frame.task, writes, quiet=action.graph is not None)
-        return await self._routed(frame.task, node, known, goto, returned=value)
+        return await self.routed(frame, node, known, goto, returned=value)
 
     async def _called(self, frame: Frame, action: Action) -> Any:
         view = self.ledger.view(frame.task, action.schema)
@@ -586,9 +588,9 @@ class Runner:
             return [(key, value) for key, value in update]
         return updates_of(update, self.ledger.plan.state)
 
-    async def _routed(
+    async def routed(
         self,
-        task: Task,
+        frame: Frame,
         node: Node,
         writes: tuple[Write, ...],
         goto: tuple[str | Send, ...],
@@ -598,16 +600,26 @@ class Runner:
         """The result of a task that `returned` something. Its paths see that, too, where the state lacks the key."""
         goals = list(goto)
         for route in node.routes:
-            state = self.ledger.preview(task, writes, route)
+            state = self.ledger.preview(frame.task, writes, route)
             if isinstance(state, dict) and isinstance(returned, dict) and not route.path.declared:
                 state = {**returned, **state}
-            frame = current_frame()
-            given = frame.injected(route.path.asks) if frame is not None and route.path.asks else {}
-            answer = route.path.function(state, **given)
-            if inspect.isawaitable(answer):
-                answer = await answer
-            goals += self.ledger.plan.destinations(route, answer)
+            goals += self.ledger.plan.destinations(route, await self._answered(frame, route.path, state))
         return Result(writes, tuple(goals))
+
+    async def _answered(self, frame: Frame, path: Action, state: Any) -> Any:
+        """What a path answers. A blocking one may call graphs and wait for tasks, which takes a thread, like a node."""
+        given = frame.injected(path.asks) if path.asks else {}
+        code = functools.partial(path.function, **given) if given else path.function
+        if path.is_async:
+            return await self._timed(frame, path, self.family.inline.call(code, state))
+        attempt = asyncio.current_task()
+        cancellable = attempt is not None and attempt in self._cancellable
+        self._cancellable.discard(attempt)
+        try:
+            return await self.family.threads.call(code, state)
+        finally:
+            if attempt is not None and cancellable:  # the node itself may be tried again
+                self._cancellable.add(attempt)
 
     def _known(self, task: Task, writes: tuple[Write, ...], *, quiet: bool) -> tuple[Write, ...]:
         channels = self.ledger.plan.channels
@@ -703,7 +715,8 @@ class Runner:
         frame.holding = True
         try:
             self.emit(TaskStarted(clock(), child.id, waited_for=self._limit_name(waited)))
-            answer = await self.family.watch.timed(self.emit, child.id, work(child.id))
+            with _asking():
+                answer = await self.family.watch.timed(self.emit, child.id, work(child.id))
         except BaseException as error:
             await frame.rest(stop=isinstance(error, Exception))
             raise
@@ -727,6 +740,26 @@ class Runner:
             return await awaitable()
 
         return asyncio.run_coroutine_threadsafe(within(), self.family.loop)
+
+
+@contextlib.contextmanager
+def _asking() -> Iterator[None]:
+    """Questions that a task group of the user's raises, and nothing else, are one pause."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        if group.split(GraphInterrupt)[1] is not None:
+            raise
+        questions = [question for pause in _leaves(group) for question in pause.interrupts]
+        raise GraphInterrupt(questions) from group
+
+
+def _leaves(group: BaseExceptionGroup[Any]) -> Iterator[Any]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
 
 
 def _ending(task_id: str, error: BaseException) -> Event:

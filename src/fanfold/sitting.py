@@ -43,10 +43,6 @@ from fanfold.stream import Streams
 from fanfold.types import INTERRUPT, Command, Durability, RunControl
 
 if TYPE_CHECKING:
-    pass
-
-
-if TYPE_CHECKING:
     from fanfold.graph import CompiledGraph
 
 DEFAULT_RECURSION_LIMIT: Final = 10_007
@@ -56,6 +52,7 @@ class RunOutput(dict[str, Any]):
     """The last values of a run: a plain dictionary that also knows the run it came from."""
 
     run: FinishedRun
+    plain_in_state = True
 
     def __init__(self, values: Mapping[str, Any], run: FinishedRun) -> None:
         super().__init__(values)
@@ -289,6 +286,7 @@ class Inner:
         self,
         graph: CompiledGraph,
         frame: Frame,
+        config: Mapping[str, Any],
         options: Mapping[str, Any],
         streams: Streams | None = None,
         *,
@@ -299,7 +297,9 @@ class Inner:
         self.outer = frame.runner
         self.streams = streams or frame.runner.family.streams
         self.keys = graph.plan.answers if keys is None and streams is None else keys
-        self.options = RunOptions.of(None, {key: value for key, value in options.items() if key in _INNER_OPTIONS})
+        limit = self.outer.family.recursion_limit
+        self.options = RunOptions.of({"recursion_limit": limit, **_said(config)}, options)
+        self._refuse(options)
         self.keeps = graph.checkpointer is not False and self.outer.family.record is not None
         self.namespace = self._namespace(frame.next_graph())
 
@@ -310,6 +310,19 @@ class Inner:
         else:
             last = f"{task.node}:{task.id}" if not number else f"{task.node}:{task.id}:{number}"
         return (*self.outer.namespace, last)
+
+    def _refuse(self, keywords: Mapping[str, Any]) -> None:
+        """Raise `UsageError` for what only a whole run can be told."""
+        record = self.outer.family.record
+        whole = [name for name, value in keywords.items() if value and name not in _INNER_OPTIONS]
+        if self.options.durability == "exit" and record is not None and not record.at_end:
+            whole.append("durability")
+        for name in whole:
+            raise UsageError(
+                f"{name}={keywords[name]!r:.80} is for a whole run, and this call of graph {self.graph.name!r} is a "
+                f"part of the run that node {self.frame.task.node!r} belongs to",
+                hint="give it to the call of the graph around, or name a thread_id: then it is a run of its own",
+            )
 
     async def run(self, input: Any) -> Any:
         """The output of the graph. Its tasks take slots of their own, so the one that calls it gives its slot back."""
@@ -325,14 +338,13 @@ class Inner:
         position = await asyncio.to_thread(self._position, place, start) if self.keeps else None
         parents = {**self.outer.parents, "|".join(self.outer.namespace): self.outer.journal.checkpoint_id or ""}
         ours = position is not None and position.metadata.get("parents") == parents
-        ledger = self.graph.ledger(f"{family.thread_id}|{place}", self.options, limit=family.recursion_limit)
+        ledger = self.graph.ledger(f"{family.thread_id}|{place}", self.options, limit=self.options.recursion_limit)
         record = family.record if self.keeps else None
         journal = Unkept() if record is None else Kept(record, self.graph.codec, self.graph.plan, place, position)
         if self.streams is not None and self.streams is not family.streams:
             self.streams.root = self.namespace
-        own = replace(family, context=self._context(), memory=self.graph.memory or family.memory, streams=self.streams)
         runner = Runner(
-            own,
+            self._family(),
             ledger,
             journal,
             namespace=self.namespace,
@@ -348,6 +360,32 @@ class Inner:
         if runner.interrupted:
             raise GraphInterrupt(runner.interrupts)
         return ledger.chosen(runner.keys) if runner.moved else None
+
+    def _family(self) -> Family:
+        """The run's family with what this graph, or this call of it, has of its own."""
+        family, graph, options = self.outer.family, self.graph, self.options
+        return replace(
+            family,
+            config=_merged(family.config, options.config),
+            context=self._context(),
+            memory=graph.memory or family.memory,
+            cache=graph.cache or family.cache,
+            streams=self.streams,
+            slots=self._slots(),
+            let_finish=graph.lets_finish or family.let_finish,
+            wait_for_disk=options.durability == "sync" or family.wait_for_disk,
+            recursion_limit=options.recursion_limit,
+            step_timeout=graph.step_timeout or family.step_timeout,
+        )
+
+    def _slots(self) -> Slots:
+        """The run's slots, or fewer of them. A limit that is not below the run's would never be felt."""
+        shared = self.outer.family.slots
+        asked = (Limits(self.options.max_concurrency).max_concurrency, self.graph.limits.max_concurrency)
+        limit = min((number for number in asked if number is not None), default=None)
+        if limit is None or (shared.limit is not None and limit >= shared.limit):
+            return shared
+        return Slots(limit, within=shared)
 
     def _context(self) -> Any:
         if self.options.context is None:
@@ -379,7 +417,37 @@ class Inner:
         return True
 
 
-_INNER_OPTIONS: Final = frozenset({"context", "interrupt_before", "interrupt_after"})
+_INNER_OPTIONS: Final = frozenset(
+    {"context", "interrupt_before", "interrupt_after", "recursion_limit", "max_concurrency", "durability"}
+)
+_PLACE: Final = frozenset({"thread_id", "checkpoint_id", "checkpoint_ns", "checkpoint_map"})
+
+
+def _said(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if value is not None}
+
+
+def _merged(outer: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """The config of a run with that of a call inside of it, whose words count more, except about where it is kept.
+
+    A node may hand on its own config. What that says of the node is not taken over, nor are its callbacks: they are
+    the run's, and those that listen for a stream besides.
+    """
+    handed_on = "checkpoint_ns" in configurable(own)
+    merged = {**outer, **_said(own)}
+    merged["configurable"] = {**configurable(outer), **_without(configurable(own), _PLACE)}
+    metadata = own.get("metadata") or {}
+    about_node = {key for key in metadata if key.startswith("langgraph_")} | _PLACE
+    merged["metadata"] = {**(outer.get("metadata") or {}), **_without(metadata, about_node)}
+    if tags := [*(outer.get("tags") or ()), *(own.get("tags") or ())]:
+        merged["tags"] = list(dict.fromkeys(tags))
+    if handed_on:
+        merged["callbacks"] = outer.get("callbacks")
+    return merged
+
+
+def _without(values: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key not in names}
 
 
 def _replays(input: Any) -> bool:
@@ -444,6 +512,8 @@ def _writes(ledger: Ledger, command: Command) -> tuple[tuple[str, Any], ...]:
 
 def _answers(resume: Any, position: Position) -> dict[str, Any]:
     """The answers, each by what it is meant for. Raises `StateError` when that is not clear."""
+    if isinstance(resume, Mapping) and not resume:  # a map of no answers
+        return {}
     asked = {i.id: task for task in position.snapshot.tasks for i in position.interrupts(task)}
     if isinstance(resume, Mapping) and resume and all(_is_id(key) for key in resume):
         if not resume.keys() & asked.keys():  # one that was answered meanwhile may be among others
@@ -484,11 +554,11 @@ def _tell_joins(family: Family, ledger: Ledger) -> None:
 async def _driven(family: Family, runner: Runner) -> None:
     try:
         await runner.drive()
-    except ParentCommand as command:
-        raise InvalidUpdateError(f"{command.command} is meant for a graph around this one, and there is none") from None
-    except BaseException:
+    except BaseException as error:
         family.threads.close(wait=False)
-        raise
+        if not isinstance(error, ParentCommand):
+            raise
+        raise InvalidUpdateError(f"{error.command} is meant for a graph around this one, and there is none") from None
     family.threads.close(wait=True)
 
 

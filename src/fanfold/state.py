@@ -7,17 +7,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
+import hashlib
 import inspect
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from fanfold.context import configurable, metadata_of
 from fanfold.errors import InvalidUpdateError, UsageError
-from fanfold.frame import current_frame
-from fanfold.journal import Kept, Position, Reader, Record, iso
+from fanfold.frame import Frame, current_frame, enter
+from fanfold.journal import Kept, Position, Reader, Record, Unkept, iso
 from fanfold.kernel.ledger import Ledger, Result, Task
 from fanfold.kernel.schema import updates_of
+from fanfold.limits import Slots
+from fanfold.run import Emitter, Family, Runner
 from fanfold.store.base import DONE, RunRecord, Store
 from fanfold.types import END, START, Command, PregelTask, StateSnapshot, StateUpdate
 
@@ -158,6 +163,7 @@ class _Thread:
         self.config = bound
         self.namespace = str(place.get("checkpoint_ns") or "")
         self.graph = _within(graph, self.namespace)
+        self.memory = graph.memory if self.graph.memory is None else self.graph.memory
         self.store: Store = _store(graph)
         if place.get("thread_id") in (None, ""):
             raise UsageError("the config names no thread", hint='give {"configurable": {"thread_id": ...}}')
@@ -310,17 +316,32 @@ class _Thread:
         writes = tuple(w for w in updates_of(values, ledger.plan.state) if w[0] in ledger.plan.channels)
         if PREVIOUS in ledger.plan.channels:  # an entrypoint remembers what it is said to have returned
             writes = (*writes, (PREVIOUS, values))
-        return task, Result(writes, (*goto, *self._routes(ledger, task, writes)))
+        told = Result(writes, goto)
+        if not ledger.plan.nodes[node].routes:
+            return task, told
+        return task, _on_a_loop(lambda: self._routed(ledger, task, told, update.values))
 
-    def _routes(self, ledger: Ledger, task: Task, writes: Any) -> tuple[Any, ...]:
-        node: Node = ledger.plan.nodes[task.node]
-        goals: list[Any] = []
-        for route in node.routes:
-            answer = route.path.function(ledger.preview(task, writes, route))
-            if asyncio.iscoroutine(answer):
-                answer = asyncio.run(_awaited(answer))
-            goals += ledger.plan.destinations(route, answer)
-        return tuple(goals)
+    async def _routed(self, ledger: Ledger, task: Task, told: Result, returned: Any) -> Result:
+        """What was told, with where the node's paths lead from there. They run like those of a task of a run."""
+        family = Family(
+            run_id=_run_id(self.thread_id),
+            thread_id=self.thread_id,
+            emit=Emitter(()),
+            slots=Slots(None),
+            config=self.config,
+            memory=self.memory,
+            loop=asyncio.get_running_loop(),
+        )
+        namespace = tuple(self.namespace.split("|")) if self.namespace else ()
+        frame = Frame(Runner(family, ledger, Unkept(), namespace=namespace), task)
+        enter(frame)
+        node = ledger.plan.nodes[task.node]
+        try:
+            return await frame.runner.routed(frame, node, told.writes, told.goto, returned=returned)
+        finally:
+            await frame.rest()
+            await frame.end()
+            family.threads.close(wait=False)
 
     def _as_node(self, ledger: Ledger, named: str | None) -> str:
         nodes = ledger.plan.nodes
@@ -339,7 +360,7 @@ class _Thread:
 
     def _keep(self, ledger: Ledger, position: Position | None, source: str) -> None:
         run = RunRecord(
-            run_id=position.run_id if position else f"update-{self.thread_id}"[:32],
+            run_id=position.run_id if position else _run_id(self.thread_id),
             thread_id=self.thread_id,
             graph=self.graph.name,
             digest=self.graph.plan.digest(),
@@ -364,8 +385,21 @@ def _read(ledger: Ledger) -> Any:
         return ledger.chosen(ledger.plan.keys)
 
 
-async def _awaited(answer: Any) -> Any:
-    return await answer
+def _run_id(thread_id: str) -> str:
+    """The run of a thread that began with an update."""
+    named = hashlib.blake2b(thread_id.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
+    return f"update-{named}"
+
+
+def _on_a_loop(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """What a coroutine returns, run on a loop of its own; in another thread, where this one runs a loop already."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work())
+    context = contextvars.copy_context()
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(context.run, lambda: asyncio.run(work())).result()
 
 
 class _Rooted:

@@ -7,6 +7,7 @@ is slow, the run waits before it starts the next step, so that memory stays boun
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -23,6 +24,8 @@ MODES: Final = get_args(StreamMode)
 VERSIONS: Final = ("v1", "v2")
 MOST_WAITING: Final = 1024
 """Chunks that wait for the consumer before the run waits, too."""
+LONGEST_WAIT: Final = 0.1
+"""Seconds after which a thread that waits looks whether anybody is there to wait for."""
 
 Namespace: TypeAlias = tuple[str, ...]
 Chunk: TypeAlias = tuple[Namespace, str, Any]
@@ -112,6 +115,11 @@ class Streams:
         self._chunks: asyncio.Queue[Chunk | None] = asyncio.Queue()
         self._room = asyncio.Event()
         self._room.set()
+        self._free = threading.Event()  # the same for those who wait in a thread
+        self._free.set()
+        self._counting = threading.Lock()
+        self._waiting = 0  # also those that the loop has not been told of yet: it may stand still meanwhile
+        self._left = False
         self._loop = asyncio.get_running_loop()
 
     def wants(self, mode: str, namespace: Namespace) -> bool:
@@ -128,41 +136,69 @@ class Streams:
         return mode in self._modes and (self._subgraphs or namespace == self.root)
 
     def put(self, namespace: Namespace, mode: str, chunk: Any) -> None:
-        """A chunk for the consumer, if it wants it. May be called from any thread."""
+        """A chunk for the consumer, if it wants it.
+
+        May be called from any thread; on another one than the loop's it waits while too much is waiting. Code on the
+        loop cannot be made to wait here: it waits in `room`, when its task has ended.
+        """
         if self._outer is not None:
             self._outer.put(namespace, mode, chunk)
-        if not self._wants(mode, namespace):
+        if self._left or not self._wants(mode, namespace):
             return
         try:
             inside = asyncio.get_running_loop() is self._loop
         except RuntimeError:
             inside = False
         if inside:
-            self._add((namespace, mode, chunk))
+            self._count(1)
+            self._chunks.put_nowait((namespace, mode, chunk))
         else:
-            self._loop.call_soon_threadsafe(self._add, (namespace, mode, chunk))
+            if not self._had_room():
+                return
+            self._count(1)
+            self._loop.call_soon_threadsafe(self._chunks.put_nowait, (namespace, mode, chunk))
+
+    def _had_room(self) -> bool:
+        """Wait, in a thread, until there is room. False when the consumer has gone for good, who makes none."""
+        while not self._free.wait(LONGEST_WAIT):
+            if self._loop.is_closed():
+                return False
+        return not self._left
 
     def end(self) -> None:
         """There is no more."""
         self._chunks.put_nowait(None)
 
+    def leave(self) -> None:
+        """The consumer has gone; nobody is to wait for it."""
+        self._left = True
+        self._room.set()
+        self._free.set()
+
     async def get(self) -> Chunk | None:
         """The next chunk; None at the end."""
         chunk = await self._chunks.get()
-        if self._chunks.qsize() < MOST_WAITING:
-            self._room.set()
+        if chunk is not None:
+            self._count(-1)
         return chunk
 
     async def room(self) -> None:
         """Wait until the consumer has taken enough of what is there."""
-        await self._room.wait()
+        while self._waiting >= MOST_WAITING and not self._left:
+            self._room.clear()
+            await self._room.wait()
         if self._outer is not None:
             await self._outer.room()
 
-    def _add(self, chunk: Chunk) -> None:
-        self._chunks.put_nowait(chunk)
-        if self._chunks.qsize() >= MOST_WAITING:
-            self._room.clear()
+    def _count(self, change: int) -> None:
+        with self._counting:
+            self._waiting += change
+            full = self._waiting >= MOST_WAITING and not self._left
+        if full:
+            self._free.clear()
+        elif change < 0:  # taken by the consumer, which is on the loop
+            self._free.set()
+            self._room.set()
 
 
 def update_chunk(node: str, writes: Sequence[tuple[str, Any]], keys: str | Collection[str]) -> dict[str, Any]:

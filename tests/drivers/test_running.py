@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
+import time
 import warnings
 from typing import Any
 
@@ -12,7 +13,17 @@ import pytest
 
 from fanfold import END, START, EmptyInputError, GraphRecursionError, InvalidUpdateError, Limits, Send, StateGraph
 from fanfold.errors import SyncInLoopError, UsageError
-from fanfold.events import Noticed, RunFinished, RunStarted, StepFinished, TaskFailed, TaskFinished, TaskStarted
+from fanfold.events import (
+    LoopHeld,
+    Noticed,
+    RunFinished,
+    RunStarted,
+    StepFinished,
+    TaskFailed,
+    TaskFinished,
+    TaskStarted,
+)
+from fanfold.held import HELD_FROM
 from fanfold.run import UnknownKeyWarning
 from fanfold.store.sqlite import SqliteStore
 from tests.drivers.conftest import Run
@@ -346,3 +357,17 @@ def test_a_graph_can_be_called_within_a_node_of_another(run: Run) -> None:
 
     outer = beside(a=awaiting, b=blocking).compile()
     assert run(outer, INPUT, max_concurrency=1) == {"log": ["a", "inner", "b", "inner"]}
+
+
+def test_an_async_path_that_holds_the_event_loop_is_told_and_a_blocking_one_does_not(run: Run) -> None:
+    async def holding(state: State) -> str:
+        time.sleep(2 * HELD_FROM)
+        return END
+
+    def blocking(state: State) -> str:
+        time.sleep(2 * HELD_FROM)
+        return END
+
+    for path, told in ((holding, 1), (blocking, 0)):
+        graph = chain(a=lambda _: {"log": ["a"]}).add_conditional_edges("a", path, [END])
+        assert len(kinds(run(graph.compile(), INPUT).run.events, LoopHeld)) == told

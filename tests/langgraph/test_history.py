@@ -15,8 +15,10 @@ import pytest
 from fanfold import (
     END,
     START,
+    BaseStore,
     Command,
     InMemorySaver,
+    InMemoryStore,
     InvalidUpdateError,
     Overwrite,
     Send,
@@ -24,6 +26,7 @@ from fanfold import (
     StateGraph,
     StateUpdate,
     entrypoint,
+    get_config,
     interrupt,
 )
 from fanfold.errors import UsageError
@@ -377,3 +380,55 @@ def test_graphs_that_share_a_saver_each_read_their_own_threads() -> None:
     second.invoke({"xs": []}, thread("2"))
     held = [each.checkpoint["channel_values"] for name in ("1", "2") for each in saver.list(thread(name), limit=1)]
     assert held == [{"xs": ["a", "b", "c"]}, {"xs": ["z"]}]
+
+
+# Paths after an update
+
+
+def updated(run: Run, path: Any, values: Any = None, *, store: Any = None) -> tuple[str, ...]:
+    """What is next after an update as `a`, from which `path` leads to `b` or to the end."""
+    graph = StateGraph(State).add_node("a", add("a")).add_node("b", add("b")).add_edge(START, "a")
+    compiled = graph.add_conditional_edges("a", path, ["b", END]).compile(
+        InMemorySaver(), store=store, interrupt_after=["a"]
+    )
+    run(compiled, {"xs": []}, thread(word="b"))
+    compiled.update_state(thread(word="b"), values or {"xs": ["u"]}, as_node="a")
+    following: tuple[str, ...] = compiled.get_state(thread()).next
+    return following
+
+
+def test_a_path_after_an_update_is_given_what_it_asks_for(run: Run) -> None:
+    def asks(state: State, config: Any, *, store: BaseStore) -> str:
+        assert store is memory
+        return str(config["configurable"]["word"])
+
+    memory = InMemoryStore()
+    assert updated(run, asks, store=memory) == ("b",)
+    assert updated(run, lambda _: get_config()["configurable"]["word"]) == ("b",)
+
+
+def test_a_path_after_an_update_can_call_a_graph(run: Run) -> None:
+    inner = StateGraph(State).add_node("i", lambda _: {"n": 2}).add_edge(START, "i").compile()
+    assert updated(run, lambda _: "b" if inner.invoke({"xs": []})["n"] == 2 else END) == ("b",)
+
+
+def test_a_path_after_an_update_sees_keys_that_the_state_lacks(run: Run) -> None:
+    assert updated(run, lambda state: state.get("goal", END), {"xs": ["u"], "goal": "b"}) == ("b",)
+
+
+def test_an_async_path_can_be_taken_by_a_blocking_update_inside_of_a_loop() -> None:
+    async def path(state: State) -> str:
+        return "b" if "u" in state["xs"] else END
+
+    async def main() -> tuple[str, ...]:
+        return updated(lambda *_: None, path)
+
+    assert asyncio.run(main()) == ("b",)
+
+
+def test_threads_with_names_that_begin_alike_are_updated_each_by_itself(run: Run) -> None:
+    graph = abc()
+    names = [f"customer-session-of-the-first-of-january-{letter}" for letter in "xy"]
+    for name in names:
+        graph.update_state(thread(name), {"xs": [name]}, as_node="b")
+    assert [run(graph, None, thread(name)) for name in names] == [{"xs": [name, "c"]} for name in names]

@@ -58,7 +58,14 @@ def questions(graph: Any) -> dict[Any, str]:
     return {each.value: each.id for each in graph.get_state(thread()).interrupts}
 
 
-@pytest.mark.parametrize("answer", [0, "", False, [], {}, {"ok": True}, (1, 2)])
+def test_an_empty_map_of_answers_answers_nothing(run: Run) -> None:
+    graph = beside(asks=lambda _: {"xs": [interrupt("sure?")]})
+    run(graph, {"xs": []}, thread())
+    assert [each.value for each in run(graph, Command(resume={}), thread())["__interrupt__"]] == ["sure?"]
+    assert run(graph, Command(resume="yes"), thread())["xs"] == ["yes"]
+
+
+@pytest.mark.parametrize("answer", [0, "", False, [], {"ok": True}, (1, 2)])
 def test_any_answer_but_none_is_handed_over_as_it_is(run: Run, answer: Any) -> None:
     graph = line(("f", ask("?")))
     run(graph, {"xs": []}, thread())

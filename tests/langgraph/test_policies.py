@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import threading
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from pydantic_core import core_schema
 
 from fanfold import (
     END,
@@ -364,3 +367,120 @@ def test_a_run_that_is_over_anyway_is_not_drained(run: Run) -> None:
     control = RunControl()
     graph = StateGraph(State).add_node("a", lambda _: control.request_drain()).add_edge(START, "a").add_edge("a", END)
     assert run(graph.compile(), NOTHING, control=control) == NOTHING
+
+
+# What is left of work that was cancelled
+
+
+def test_work_under_a_time_limit_has_ended_when_its_run_is_cancelled() -> None:
+    begun, ended = asyncio.Event(), []
+
+    async def node(_: State) -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            ended.append("node")
+
+    async def main() -> None:
+        running = asyncio.create_task(one(node, timeout=20).ainvoke(NOTHING))
+        await begun.wait()
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert (ended, asyncio.all_tasks()) == (["node"], {asyncio.current_task()})
+
+    asyncio.run(main())
+
+
+def test_work_that_took_too_long_has_ended_when_its_run_has() -> None:
+    ended: list[str] = []
+    complaints: list[Any] = []
+
+    async def node(_: State) -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            await asyncio.sleep(0.01)
+            ended.append("node")
+            raise LookupError("too late to be told") from None
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+        with pytest.raises(NodeTimeoutError):
+            await one(node, timeout=0.01).ainvoke(NOTHING)
+        assert (ended, asyncio.all_tasks()) == (["node"], {asyncio.current_task()})
+        gc.collect()
+
+    asyncio.run(main())
+    assert complaints == []
+
+
+def test_a_question_in_a_task_group_pauses_the_run(run: Run) -> None:
+    async def ask(question: str) -> Any:
+        return interrupt(question)
+
+    async def node(_: State) -> dict[str, Any]:
+        async with asyncio.TaskGroup() as outer:
+            outer.create_task(inside())
+        return {"log": answers}
+
+    async def inside() -> None:
+        async with asyncio.TaskGroup() as inner:
+            asked = [inner.create_task(ask(question)) for question in ("one?", "two?")]
+        answers[:] = [each.result() for each in asked]
+
+    answers: list[Any] = []
+    graph = one(node, checkpointer=InMemorySaver())
+    one_asks, two_asks = run(graph, NOTHING, THREAD)["__interrupt__"]
+    assert (one_asks.value, two_asks.value) == ("one?", "two?")
+    assert len(run(graph, Command(resume={two_asks.id: 2}), THREAD)["__interrupt__"]) == 2
+    assert run(graph, Command(resume={one_asks.id: 1, two_asks.id: 2}), THREAD)["log"] == [1, 2]
+
+
+def test_a_task_group_in_which_something_failed_besides_a_question_has_failed(run: Run) -> None:
+    async def node(_: State) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(fail())
+            group.create_task(ask())
+
+    async def fail() -> None:
+        raise LookupError
+
+    async def ask() -> None:
+        interrupt("?")
+
+    with pytest.raises(BaseExceptionGroup):
+        run(one(node, checkpointer=InMemorySaver()), NOTHING, THREAD)
+
+
+def test_one_answer_goes_to_one_of_the_threads_that_ask_at_once(run: Run) -> None:
+    class Slow:
+        """Reads an answer so slowly that whoever asks meanwhile would find it still lying there."""
+
+        @classmethod
+        def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+            return core_schema.no_info_plain_validator_function(cls.read)
+
+        @staticmethod
+        def read(answer: Any) -> Any:
+            threading.Event().wait(0.02)
+            return answer
+
+        @classmethod
+        def __get_pydantic_json_schema__(cls, schema: Any, handler: Any) -> dict[str, Any]:
+            return {}
+
+    async def node(_: State) -> dict[str, Any]:
+        asking = [asyncio.to_thread(interrupt, "?", response_schema=Slow) for _ in range(2)]
+        answers = await asyncio.gather(*asking, return_exceptions=True)
+        for left in answers:
+            if isinstance(left, BaseException):
+                raise left
+        return {"log": answers}
+
+    compiled = one(node, checkpointer=InMemorySaver())
+    run(compiled, NOTHING, THREAD)
+    assert len(run(compiled, Command(resume="x"), THREAD)["__interrupt__"]) == 1
+    assert run(compiled, Command(resume="y"), THREAD) == {"log": ["x", "y"]}

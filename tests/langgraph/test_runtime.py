@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +12,10 @@ import pytest
 
 from fanfold import (
     START,
+    Command,
     InMemorySaver,
     InMemoryStore,
+    InvalidUpdateError,
     Runtime,
     Send,
     StateGraph,
@@ -229,3 +232,91 @@ def test_a_batch_answers_in_the_order_of_its_inputs() -> None:
     expected = [{"log": [n, "x"]} for n in range(4)]
     assert graph.batch(inputs) == expected
     assert asyncio.run(graph.abatch(inputs)) == expected
+
+
+def test_what_a_node_changes_later_in_what_it_returned_is_no_part_of_the_state(run: Run) -> None:
+    kept: dict[str, Any] = {}
+
+    def first(state: State) -> dict[str, Any]:
+        kept["word"] = ["as returned"]
+        return {"log": [kept["word"]]}
+
+    def second(state: State) -> None:
+        kept["word"].append("changed")
+
+    graph = StateGraph(State).add_sequence([first, second]).add_edge(START, "first")
+    with InMemorySaver() as saver:
+        app = graph.compile(checkpointer=saver)
+        config = {"configurable": {"thread_id": "t"}}
+        assert run(app, {"log": []}, config)["log"] == [["as returned"]]
+        assert app.get_state(config).values["log"] == [["as returned"]]
+
+
+def test_what_a_run_has_returned_can_be_kept_in_the_state_of_another(run: Run) -> None:
+    inner = StateGraph(State).add_node("say", lambda state: {"log": ["said"]}).add_edge(START, "say").compile()
+
+    def ask(state: State) -> dict[str, Any]:
+        return {"log": [inner.invoke({"log": []}, {"configurable": {"thread_id": "its own"}})]}
+
+    with InMemorySaver() as saver:
+        app = StateGraph(State).add_node(ask).add_edge(START, "ask").compile(checkpointer=saver)
+        config = {"configurable": {"thread_id": "t"}}
+        assert run(app, {"log": []}, config)["log"] == [{"log": ["said"]}]
+        assert type(app.get_state(config).values["log"][0]) is dict
+        outcome = inner.invoke({"log": ["as input"]})
+        assert run(app, outcome, {"configurable": {"thread_id": "u"}})["log"] == ["as input", "said", {"log": ["said"]}]
+
+
+# How many runs of a batch, where runs stop, and what they leave behind
+
+
+class Busy:
+    """A node that counts how many runs are in it at once."""
+
+    def __init__(self) -> None:
+        self.now = self.peak = 0
+
+    async def __call__(self, _: State) -> None:
+        self.now += 1
+        self.peak = max(self.peak, self.now)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        self.now -= 1
+
+
+@pytest.mark.parametrize("given", [{"config": {"max_concurrency": 2}}, {"max_concurrency": 2}])
+def test_a_batch_runs_as_many_at_once_as_it_was_told(given: dict[str, Any]) -> None:
+    for asynchronous in (False, True):
+        busy = Busy()
+        graph = alone(busy)
+        if asynchronous:
+            asyncio.run(graph.abatch([NOTHING] * 5, **given))
+        else:
+            graph.batch([NOTHING] * 5, **given)
+        assert busy.peak == 2
+
+
+def test_a_batch_of_nothing_is_empty() -> None:
+    assert alone(say("x")).batch([], max_concurrency=2) == []
+
+
+@pytest.mark.parametrize("when", ["interrupt_before", "interrupt_after"])
+def test_a_call_that_is_to_stop_at_a_node_that_does_not_exist_is_refused(run: Run, when: str) -> None:
+    with pytest.raises(UsageError, match=r"interrupt at 'nodee'.*'node'"):
+        run(knowing(named, checkpointer=InMemorySaver()), NOTHING, THREAD, **{when: ["nodee"]})
+
+
+def test_a_command_for_no_graph_around_leaves_no_threads_behind() -> None:
+    def lost(_: State) -> Command[Any]:
+        return Command(graph=Command.PARENT, goto="x")
+
+    async def left() -> set[str]:
+        before = set(threading.enumerate())
+        with pytest.raises(InvalidUpdateError, match="there is none"):
+            await alone(lost).ainvoke(NOTHING)
+        after = [one for one in threading.enumerate() if one not in before and one.name.startswith("fanfold-node")]
+        for one in after:
+            one.join(5)
+        return {one.name for one in after if one.is_alive()}
+
+    assert asyncio.run(left()) == set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import operator
+import threading
 from typing import Annotated, Any, Literal, TypedDict
 
 import pytest
@@ -17,6 +18,7 @@ from fanfold import (
     RemainingSteps,
     Send,
     StateGraph,
+    task,
 )
 from fanfold.run import UnknownKeyWarning
 from tests.langgraph.conftest import Run
@@ -233,3 +235,71 @@ def test_a_batch_is_in_the_order_of_its_inputs_and_may_hold_what_was_raised() ->
         assert isinstance(outputs[1], ValueError)
     with pytest.raises(ValueError, match="two"):
         graph.batch(inputs)
+
+
+# Paths: the code of conditional edges
+
+
+def forked(path: Any, *, start: bool = False) -> StateGraph:
+    """A graph in which `path` decides, after `a` or at the start, whether `b` runs."""
+    graph = lettered("ab") if start else lettered("ab", [(START, "a")])
+    return graph.add_conditional_edges(START if start else "a", path, ["b", END])
+
+
+@pytest.mark.parametrize("start", [False, True])
+def test_a_blocking_path_can_call_a_graph(run: Run, start: bool) -> None:
+    inner = alone(lambda _: {"number": 2})
+    path = lambda _: "b" if inner.invoke({"log": []})["number"] == 2 else END  # noqa: E731
+    assert logged(run, forked(path, start=start)) == (["b"] if start else ["a", "b"])
+
+
+def test_a_blocking_path_can_run_a_loop_of_its_own(run: Run) -> None:
+    async def answer() -> str:
+        return "b"
+
+    assert logged(run, forked(lambda _: asyncio.run(answer()))) == ["a", "b"]
+
+
+def test_a_blocking_path_can_wait_for_a_task(run: Run) -> None:
+    @task
+    def classify(word: str) -> str:
+        return word
+
+    assert logged(run, forked(lambda _: classify("b").result(timeout=20))) == ["a", "b"]
+
+
+def test_a_blocking_path_may_answer_with_an_awaitable(run: Run) -> None:
+    async def answer() -> str:
+        return "b"
+
+    assert logged(run, forked(lambda _: answer())) == ["a", "b"]
+
+
+def test_blocking_paths_of_one_step_are_in_flight_together(run: Run) -> None:
+    barrier = threading.Barrier(3)
+    graph = lettered("abc", [(START, letter) for letter in "abc"])
+    for letter in "abc":
+        graph.add_conditional_edges(letter, lambda _: (barrier.wait(20), END)[1], [END])
+    assert logged(run, graph) == ["a", "b", "c"]
+
+
+def test_a_path_in_a_thread_is_let_finish_when_a_sibling_fails(run: Run) -> None:
+    begun, failed, ended = threading.Event(), threading.Event(), []
+
+    def path(_: State) -> str:
+        begun.set()
+        ended.append(failed.wait(20))
+        return END
+
+    async def node(_: State) -> None:
+        return None
+
+    async def failing(_: State) -> None:
+        await asyncio.to_thread(begun.wait, 20)
+        asyncio.get_running_loop().call_later(0.01, failed.set)
+        raise LookupError
+
+    graph = StateGraph(State).add_node("a", node).add_node("b", failing).add_edge(START, "a").add_edge(START, "b")
+    with pytest.raises(LookupError):
+        run(graph.add_conditional_edges("a", path, [END]).compile(), {"log": []})
+    assert ended == [True]

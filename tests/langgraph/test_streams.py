@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
@@ -24,6 +25,7 @@ from fanfold import (
     interrupt,
 )
 from fanfold.errors import OutsideError, UsageError
+from fanfold.stream import MOST_WAITING
 from tests.langgraph.conftest import Run
 from tests.langgraph.parts import State, alone, lettered, say
 
@@ -438,3 +440,38 @@ def test_each_send_has_an_update_of_its_own(stream: Run) -> None:
     graph.add_conditional_edges(START, lambda _: [Send("w", n) for n in range(3)])
     chunks = stream(graph.compile(), NOTHING)
     assert sorted(chunk["w"]["log"][0] for chunk in chunks) == [0, 1, 2]
+
+
+def test_a_blocking_node_that_writes_without_end_waits_for_the_consumer() -> None:
+    written: list[int] = []
+
+    def flood(state: State, writer: Any) -> None:
+        for number in range(5 * MOST_WAITING):
+            writer(number)
+            written.append(number)
+
+    chunks = (
+        StateGraph(State).add_node(flood).add_edge(START, "flood").compile().stream({"log": []}, stream_mode="custom")
+    )
+    assert next(chunks) == 0
+    most = MOST_WAITING + 1
+    while len(written) < MOST_WAITING:  # it goes on until that many wait, and then it does not
+        threading.Event().wait(0.001)
+    assert len(written) <= most
+    assert list(chunks) == list(range(1, 5 * MOST_WAITING))
+
+
+def test_a_consumer_that_leaves_frees_a_blocking_node_that_waits_for_it() -> None:
+    ended = threading.Event()
+
+    def flood(state: State, writer: Any) -> None:
+        for number in range(5 * MOST_WAITING):
+            writer(number)
+        ended.set()
+
+    chunks = (
+        StateGraph(State).add_node(flood).add_edge(START, "flood").compile().stream({"log": []}, stream_mode="custom")
+    )
+    assert next(chunks) == 0
+    chunks.close()
+    assert ended.wait(30)

@@ -9,8 +9,23 @@ from typing import Annotated, Any, TypedDict
 
 import pytest
 
-from fanfold import END, START, Command, InMemorySaver, InvalidUpdateError, Send, StateGraph, entrypoint, interrupt
-from fanfold.errors import StateError
+from fanfold import (
+    END,
+    START,
+    CachePolicy,
+    Command,
+    GraphRecursionError,
+    InMemoryCache,
+    InMemorySaver,
+    InvalidUpdateError,
+    Limits,
+    Send,
+    StateGraph,
+    entrypoint,
+    interrupt,
+)
+from fanfold.errors import StateError, StepTimeoutError, UsageError
+from fanfold.limits import Slots
 from tests.langgraph.conftest import Run
 
 
@@ -289,3 +304,223 @@ def test_a_failed_inner_graph_goes_on_with_what_had_finished(run: Run) -> None:
         run(graph, {"xs": []}, thread())
     assert run(graph, None, thread())["xs"] == ["a", "a", "bad", "z"]
     assert ran == ["ok"]
+
+
+# Config and options of a call inside a node
+
+OUTER: dict[str, Any] = {
+    "configurable": {"a": 1, "both": "outer"},
+    "metadata": {"m": 1, "both": "outer"},
+    "tags": ["outer"],
+    "recursion_limit": 30,
+}
+INNER: dict[str, Any] = {
+    "configurable": {"b": 2, "both": "inner"},
+    "metadata": {"n": 2, "both": "inner"},
+    "tags": ["inner"],
+    "recursion_limit": 7,
+}
+
+
+def see(_: State, config: dict[str, Any]) -> State:
+    values, told = config["configurable"], config["metadata"]
+    seen = [values.get(key) for key in ("a", "b", "both")], [told.get(key) for key in ("m", "n", "both")]
+    return {"xs": [*seen, config.get("tags"), config["recursion_limit"]]}
+
+
+BOTH = [[1, 2, "inner"], [1, 2, "inner"], ["outer", "inner"], 7]
+
+
+def test_the_config_of_an_inner_call_is_merged_into_the_run_s(run: Run) -> None:
+    inner = line(("s", see))
+    assert run(line(("call", lambda _: inner.invoke({"xs": []}, INNER))), {"xs": []}, OUTER)["xs"] == BOTH
+
+
+def test_the_config_of_an_inner_stream_is_merged_into_the_run_s(run: Run) -> None:
+    inner = line(("s", see))
+    graph = line(("call", lambda _: list(inner.stream({"xs": []}, INNER, stream_mode="values"))[-1]))
+    assert run(graph, {"xs": []}, OUTER)["xs"] == BOTH
+
+
+def test_the_config_of_an_inner_call_holds_for_the_graphs_further_in(run: Run) -> None:
+    deep = line(("s", see))
+    inner = line(("s", lambda _: deep.invoke({"xs": []})))
+    assert run(line(("call", lambda _: inner.invoke({"xs": []}, INNER))), {"xs": []}, OUTER)["xs"] == BOTH
+
+
+def test_the_config_of_an_inner_call_does_not_leak_out_of_it(run: Run) -> None:
+    inner = line(("s", see))
+
+    def call(state: State, config: dict[str, Any]) -> State:
+        inner.invoke({"xs": []}, INNER)
+        return see(state, config)
+
+    alone = [[1, None, "outer"], [1, None, "outer"], ["outer"], 30]
+    assert run(line(("call", call), ("after", see)), {"xs": []}, OUTER)["xs"] == alone * 2
+
+
+def test_a_bound_config_holds_where_the_graph_is_called(run: Run) -> None:
+    inner = line(("s", see)).with_config(INNER)
+    assert run(line(("call", lambda _: inner.invoke({"xs": []}))), {"xs": []}, OUTER)["xs"] == BOTH
+
+
+def test_a_bound_config_of_a_node_yields_to_that_of_the_run(run: Run) -> None:
+    graph = line(("sub", line(("s", see)).with_config(INNER)))
+    assert run(graph, {"xs": []}, OUTER)["xs"] == [[1, 2, "outer"], [1, 2, "outer"], ["outer", "inner"], 30]
+
+
+def test_a_config_that_is_handed_on_says_nothing_of_the_node_that_did(run: Run) -> None:
+    inner = line(("s", see), checkpointer=True)
+
+    def call(_: State, config: dict[str, Any]) -> State:
+        return inner.invoke({"xs": []}, config)
+
+    graph = line(("call", call), checkpointer=InMemorySaver())
+    run(graph, {"xs": []}, {**thread(), "metadata": {"m": 1}})
+    kept = graph.get_state({"configurable": {"thread_id": "t", "checkpoint_ns": "call"}}).metadata
+    assert kept["m"] == 1
+    assert not [key for key in kept if key.startswith("langgraph_")]
+
+
+def test_an_inner_call_has_a_recursion_limit_of_its_own(run: Run) -> None:
+    endless = StateGraph(State).add_node("s", add("s")).add_edge(START, "s").add_edge("s", "s").compile()
+
+    def call(_: State) -> State:
+        with pytest.raises(GraphRecursionError, match="4"):
+            endless.invoke({"xs": []}, {"recursion_limit": 4})
+        return {"xs": ["stopped"]}
+
+    assert run(line(("call", call)), {"xs": []}) == {"xs": ["stopped"]}
+
+
+def test_an_unknown_option_of_an_inner_call_is_named(run: Run) -> None:
+    inner = line(("s", add("s")))
+    with pytest.raises(UsageError, match=r"'recursion_limt'.*recursion_limit"):
+        run(line(("call", lambda _: inner.invoke({"xs": []}, recursion_limt=3))), {"xs": []})
+
+
+@pytest.mark.parametrize("option", [{"run_id": "r"}, {"take_over": True}, {"durability": "exit"}, {"model": "m"}])
+def test_an_option_for_a_whole_run_is_refused_inside_of_one(run: Run, option: dict[str, Any]) -> None:
+    inner = line(("s", add("s")))
+    graph = line(("call", lambda _: inner.invoke({"xs": []}, **option)), checkpointer=InMemorySaver())
+    with pytest.raises(UsageError, match=rf"{next(iter(option))}=.* is for a whole run.*'call'"):
+        run(graph, {"xs": []}, thread())
+
+
+def test_an_inner_call_may_say_how_durable_it_is(run: Run) -> None:
+    inner = line(("s", add("s")))
+    graph = line(("call", lambda _: inner.invoke({"xs": []}, durability="sync")), checkpointer=InMemorySaver())
+    assert run(graph, {"xs": []}, thread()) == {"xs": ["s"]}
+
+
+# What an inner graph has of its own
+
+
+class Counting:
+    """Branches that count how many of them are busy at once."""
+
+    def __init__(self) -> None:
+        self.busy = self.peak = 0
+
+    async def work(self, _: State) -> None:
+        self.busy += 1
+        self.peak = max(self.peak, self.busy)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        self.busy -= 1
+
+    def graph(self, **options: Any) -> Any:
+        graph = StateGraph(State)
+        for name in "abcd":
+            graph.add_node(name, self.work).add_edge(START, name)
+        return graph.compile(**options)
+
+
+def test_the_limit_of_an_inner_graph_holds_inside_of_it(run: Run) -> None:
+    counting = Counting()
+    run(line(("sub", counting.graph(limits=Limits(max_concurrency=2)))), {"xs": []})
+    assert counting.peak == 2
+
+
+def test_an_inner_call_may_limit_itself(run: Run) -> None:
+    counting = Counting()
+    inner = counting.graph()
+    run(line(("call", lambda _: inner.invoke({"xs": []}, max_concurrency=1))), {"xs": []})
+    assert counting.peak == 1
+
+
+def test_the_limit_of_the_run_holds_over_those_inside_of_it(run: Run) -> None:
+    counting, graph = Counting(), StateGraph(State)
+    for name in "xyz":
+        graph.add_node(name, counting.graph(limits=Limits(max_concurrency=2))).add_edge(START, name)
+    run(graph.compile(), {"xs": []}, max_concurrency=3)
+    assert counting.peak == 3
+
+
+def test_limits_inside_of_limits_let_everything_through(run: Run) -> None:
+    counting = Counting()
+    graph = counting.graph(limits=Limits(max_concurrency=1))
+    for depth in (2, 3, 2):
+        graph = line(("s", graph), ("call", lambda _, inner=graph: inner.invoke({"xs": []})), limits=Limits(depth))
+    run(graph, {"xs": []}, max_concurrency=4)
+    assert (counting.busy, counting.peak) == (0, 1)
+
+
+def test_an_inner_graph_may_let_the_siblings_of_a_failed_node_finish(run: Run) -> None:
+    ran = []
+
+    async def slow(_: State) -> None:
+        await asyncio.sleep(0.01)
+        ran.append("slow")
+
+    def bad(_: State) -> None:
+        raise ValueError("bad")
+
+    inner = StateGraph(State).add_node("bad", bad).add_node("slow", slow).add_edge(START, "bad").add_edge(START, "slow")
+    with pytest.raises(ValueError, match="bad"):
+        run(line(("sub", inner.compile(on_error="finish"))), {"xs": []})
+    assert ran == ["slow"]
+
+
+def test_an_inner_graph_may_have_a_cache_of_its_own(run: Run) -> None:
+    calls = []
+    inner = StateGraph(State).add_node("s", lambda s: calls.append(s["n"]), cache_policy=CachePolicy())
+    graph = line(("sub", inner.add_edge(START, "s").compile(cache=InMemoryCache())))
+    for number in (1, 2, 1):
+        run(graph, {"n": number})
+    assert calls == [1, 2]
+
+
+def test_an_inner_graph_may_have_a_step_timeout_of_its_own(run: Run) -> None:
+    async def endless(_: State) -> None:
+        await asyncio.Event().wait()
+
+    inner = line(("s", endless))
+    inner.step_timeout = 0.01
+    with pytest.raises(StepTimeoutError):
+        run(line(("sub", inner)), {"xs": []})
+
+
+def test_a_bound_limit_of_a_node_holds_inside_of_it(run: Run) -> None:
+    counting = Counting()
+    run(line(("sub", counting.graph().with_config(max_concurrency=1))), {"xs": []}, {"max_concurrency": 3})
+    assert counting.peak == 1
+
+
+def test_who_gives_up_waiting_for_the_run_s_slot_gives_its_own_back() -> None:
+    async def go() -> None:
+        shared = Slots(1)
+        own = Slots(1, within=shared)
+        await shared.take()
+        first, second = asyncio.create_task(own.take()), asyncio.create_task(own.take())
+        await asyncio.sleep(0)
+        first.cancel()
+        await asyncio.wait([first])
+        shared.give()
+        assert await second
+        assert (own.held, shared.held, own.take_nowait()) == (1, 1, False)
+        own.give()
+        assert (own.held, shared.held) == (0, 0)
+        assert own.take_nowait()
+
+    asyncio.run(go())

@@ -136,24 +136,24 @@ class Builder:
             self._defaults["timeout"] = TimeoutPolicy.coerce(timeout)
         return self
 
-    def add_edge(self, start: str | Sequence[str], end: str) -> typing.Self:
-        """Run `end` after `start`; with a list, after all of them have run, in whichever steps.
+    def add_edge(self, start_key: str | Sequence[str], end_key: str) -> typing.Self:
+        """Run `end_key` after `start_key`; with a list, after all of them have run, in whichever steps.
 
         Raises `ValueError` for an edge that leaves END or enters START.
         """
-        if isinstance(start, str):
-            _check_ends(start, [end])
-            self._edges[start, end] = None
-        elif not start:
-            raise GraphError(f"the join to {end!r} waits for no node: name at least one")
-        elif START in start:
+        if isinstance(start_key, str):
+            _check_ends(start_key, [end_key])
+            self._edges[start_key, end_key] = None
+        elif not start_key:
+            raise GraphError(f"the join to {end_key!r} waits for no node: name at least one")
+        elif START in start_key:
             raise GraphError(
-                f"the join to {end!r} waits for START, which runs once and before everything; leave it out"
+                f"the join to {end_key!r} waits for START, which runs once and before everything; leave it out"
             )
         else:
-            for member in start:
-                _check_ends(member, [end])
-            self._joins.append((tuple(start), end))
+            for member in start_key:
+                _check_ends(member, [end_key])
+            self._joins.append((tuple(start_key), end_key))
         return self
 
     def add_conditional_edges(
@@ -189,9 +189,9 @@ class Builder:
             raise GraphError("a sequence needs at least one node")
         return self
 
-    def set_entry_point(self, node: str) -> typing.Self:
+    def set_entry_point(self, key: str) -> typing.Self:
         """The same as an edge from START."""
-        return self.add_edge(START, node)
+        return self.add_edge(START, key)
 
     def set_conditional_entry_point(
         self,
@@ -201,9 +201,9 @@ class Builder:
         """The same as conditional edges from START."""
         return self.add_conditional_edges(START, path, path_map)
 
-    def set_finish_point(self, node: str) -> typing.Self:
+    def set_finish_point(self, key: str) -> typing.Self:
         """The same as an edge to END."""
-        return self.add_edge(node, END)
+        return self.add_edge(key, END)
 
     def problems(self) -> tuple[str, ...]:
         """Everything that keeps the graph from running, in words; empty when nothing does."""

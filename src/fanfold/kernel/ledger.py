@@ -227,10 +227,11 @@ class Ledger:
         self.paused = _hit([entry], self._pause_before) and entry != START
 
     def settled(self, result: Result) -> Result:
-        """A result as it is to be stored and folded."""
+        """A result as it is to be stored and folded; what a node changes in it afterwards is no part of it."""
         channels = self.plan.channels
-        writes = tuple((key, channels[key].settle(value)) for key, value in result.writes)
-        return replace(result, writes=writes)
+        writes = tuple((key, channels[key].settle(own(value))) for key, value in result.writes)
+        goto = tuple(replace(goal, arg=own(goal.arg)) if isinstance(goal, Send) else goal for goal in result.goto)
+        return replace(result, writes=writes, goto=goto)
 
     def _taken(self, value: Any) -> Any:
         """The input as START holds it: what it sets, settled."""

@@ -21,11 +21,16 @@ def own(value: Any) -> Any:
         return _deep(value)
 
 
+def is_plain(kind: type) -> bool:
+    """Whether a subclass of dict says of itself that it is a plain one in the state, as what `invoke` returns does."""
+    return getattr(kind, "plain_in_state", False) is True and issubclass(kind, dict)
+
+
 def _own(value: Any) -> Any:
     kind = type(value)
     if kind in _LEAVES:
         return value
-    if kind is dict:
+    if kind is dict or is_plain(kind):
         return {key: item if type(item) in _LEAVES else _own(item) for key, item in value.items()}
     if kind is list:
         return [item if type(item) in _LEAVES else _own(item) for item in value]

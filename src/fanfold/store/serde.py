@@ -55,6 +55,7 @@ import ormsgpack
 from ormsgpack import Ext
 
 from fanfold.errors import CorruptRecordError, NotStorableError, UsageError
+from fanfold.kernel.own import is_plain
 from fanfold.types import Send
 
 # One way a value is put together from its finished parts, and the parts with their steps in the path.
@@ -264,7 +265,7 @@ class _Writer:
         if kind is list or kind is tuple:
             close = list if kind is list else self._extension(_TUPLE)
             return close, ((f"[{index}]", part) for index, part in enumerate(value))
-        if kind is dict:
+        if kind is dict or is_plain(kind):
             return self._opened_dict(value)
         if kind is set or kind is frozenset:
             return self._sorted_extension(_SET if kind is set else _FROZENSET), (("{...}", part) for part in value)
