@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from fanfold.store.cache import InMemoryCache as InMemoryCache
     from fanfold.store.cache import SqliteCache as SqliteCache
     from fanfold.store.savers import InMemorySaver as InMemorySaver
+    from fanfold.store.savers import MemorySaver as MemorySaver
     from fanfold.store.savers import SqliteSaver as SqliteSaver
     from fanfold.types import END as END
     from fanfold.types import START as START
@@ -110,6 +111,7 @@ _HOMES = {
     "IsLastStep": "fanfold.kernel.schema",
     "LastValue": "fanfold.kernel.channels",
     "Limits": "fanfold.limits",
+    "MemorySaver": "fanfold.store.savers",
     "MessagesState": "fanfold.messages",
     "NamedBarrierValue": "fanfold.kernel.channels",
     "NodeCancelledError": "fanfold.errors",

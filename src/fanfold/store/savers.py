@@ -150,6 +150,10 @@ class InMemorySaver(Saver):
         super().__init__(":memory:")
 
 
+MemorySaver = InMemorySaver
+"""LangGraph's older name for it."""
+
+
 class SqliteSaver(Saver):
     """Keeps threads in a SQLite file, given as its path or as a connection to it, which itself is left alone."""
 
