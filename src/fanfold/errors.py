@@ -7,7 +7,6 @@
     │   ├── SyncInLoopError        a blocking call where an event loop is already running
     │   ├── OutsideError           something was asked of a run where no run is
     │   ├── UnsupportedError       something that is left out on purpose
-    │   ├── OutsideRunError        a question about the run, asked outside of any
     │   └── StateError             a call that does not fit how the thread or the graph stands
     ├── MissingExtraError          an optional package is not installed
     ├── GraphError                 a graph that cannot be compiled; lists every problem
@@ -68,10 +67,6 @@ class StateError(UsageError, RuntimeError):
 
 class OutsideError(UsageError, RuntimeError):
     """Code asked for what only code inside of a run has."""
-
-
-class OutsideRunError(UsageError, RuntimeError):
-    """Code asked for the run that it is in, and is in none."""
 
 
 class UnsupportedError(UsageError, NotImplementedError):

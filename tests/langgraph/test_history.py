@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import operator
 import sqlite3
 import uuid
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, TypedDict
+from typing import Any
 
 import pytest
 
@@ -27,27 +25,10 @@ from fanfold import (
     StateUpdate,
     entrypoint,
     get_config,
-    interrupt,
 )
 from fanfold.errors import UsageError
+from tests.langgraph.asking import State, add, ask, thread
 from tests.langgraph.conftest import Run
-
-
-class State(TypedDict, total=False):
-    xs: Annotated[list[Any], operator.add]
-    n: int
-
-
-def add(value: str) -> Callable[[State], State]:
-    return lambda _: {"xs": [value]}
-
-
-def ask(question: Any) -> Callable[[State], State]:
-    return lambda _: {"xs": [interrupt(question)]}
-
-
-def thread(name: Any = "t", **more: Any) -> dict[str, Any]:
-    return {"configurable": {"thread_id": name, **more}}
 
 
 def line(*named: tuple[str, Any], saver: Any = None, **options: Any) -> Any:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, TypedDict
+from typing import Any
 
 import pytest
 
@@ -22,24 +20,8 @@ from fanfold import (
     task,
 )
 from fanfold.errors import EmptyInputError, NotStorableError, StateError, UsageError
+from tests.langgraph.asking import State, add, ask, thread
 from tests.langgraph.conftest import Run
-
-
-class State(TypedDict, total=False):
-    xs: Annotated[list[Any], operator.add]
-    n: int
-
-
-def add(value: str) -> Callable[[State], State]:
-    return lambda _: {"xs": [value]}
-
-
-def ask(question: Any) -> Callable[[State], State]:
-    return lambda _: {"xs": [interrupt(question)]}
-
-
-def thread(name: str = "t") -> dict[str, Any]:
-    return {"configurable": {"thread_id": name}}
 
 
 def line(*named: tuple[str, Any], **options: Any) -> Any:

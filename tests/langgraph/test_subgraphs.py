@@ -26,24 +26,8 @@ from fanfold import (
 )
 from fanfold.errors import StateError, StepTimeoutError, UsageError
 from fanfold.limits import Slots
+from tests.langgraph.asking import State, add, ask, thread
 from tests.langgraph.conftest import Run
-
-
-class State(TypedDict, total=False):
-    xs: Annotated[list[Any], operator.add]
-    n: int
-
-
-def add(value: str) -> Callable[[State], State]:
-    return lambda _: {"xs": [value]}
-
-
-def ask(question: Any) -> Callable[[State], State]:
-    return lambda _: {"xs": [interrupt(question)]}
-
-
-def thread(**more: Any) -> dict[str, Any]:
-    return {"configurable": {"thread_id": "t", **more}}
 
 
 def line(*named: tuple[str, Any], schema: Any = State, **options: Any) -> Any:
