@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from fanfold import chat
 from fanfold.errors import GraphInterrupt, MissingExtraError, UsageError
 from fanfold.events import TaskContinued, TaskPaused
-from fanfold.kernel.ledger import Task
+from fanfold.kernel.ledger import Task, Write
 from fanfold.types import ExecutionInfo, Interrupt, Runtime, StreamWriter
 
 if TYPE_CHECKING:
@@ -65,7 +65,8 @@ class Frame:
     sign: float = 0.0
     error: Any = None
     cached: bool = False
-    answers: list[Any] = field(default_factory=list)
+    written: tuple[Write, ...] = ()
+    answers: dict[int, Any] = field(default_factory=dict)
     _questions: int = 0
     _graphs: int = 0
     _asked: Counter[str] = field(default_factory=Counter)
@@ -89,17 +90,23 @@ class Frame:
         """The answer to the task's next question, or `GraphInterrupt` when nobody has given it yet."""
         with self.runner.family.asking:  # nodes in threads ask at once, and only one of them may have an answer
             index, self._questions = self._questions, self._questions + 1
-            if index < len(self.answers):
+            if index in self.answers:
                 return fitting(self.answers[index], schema)
             id = _digest(f"{self.namespace()}|{index}")
             waiting = self.runner.family.answers
-            meant = next((key for key in (id, self.top(), ANY) if key in waiting), None)
-            if meant is None or index > len(self.answers):  # answers are kept by order, so an open one holds up others
+            meant = self._meant(id, index, waiting)
+            if meant is None:
                 raise GraphInterrupt([Interrupt(value, id, described(schema))])
             answer = fitting(waiting[meant], schema)  # one that does not fit leaves the question open
-            self.answers.append(waiting.pop(meant))
-            self.runner.journal.keep(self.task, "answers", list(self.answers))
+            self.answers[index] = waiting.pop(meant)
+            self.runner.journal.keep(self.task, "answers", dict(self.answers))
             return answer
+
+    def _meant(self, id: str, index: int, waiting: Mapping[str, Any]) -> str | None:
+        """The key of the answer to question `index`. One that names no question is for the first that is open."""
+        if id in waiting or index > len(self.answers):
+            return id if id in waiting else None
+        return next((key for key in (self.top(), ANY) if key in waiting), None)
 
     def top(self) -> str:
         """The id of the task that this one belongs to in the graph which the run was started with."""
@@ -188,14 +195,14 @@ class Frame:
 
     def heartbeat(self) -> None:
         """The task is alive: its idle time begins anew."""
-        self.sign = clock()
+        self.sign = self.runner.family.now()
 
     def progress(self) -> None:
         """Something was seen of the task; unless only heartbeats are to count, its idle time begins anew."""
         node = self.runner.ledger.plan.nodes.get(self.task.node)  # an agent that a node called is no node
         timeout = self.task.timeout or (node.timeout if node else None)
         if timeout is None or timeout.refresh_on == "auto":
-            self.sign = clock()
+            self.sign = self.runner.family.now()
 
     def injected(self, asks: Mapping[str, str]) -> dict[str, Any]:
         """The values of the parameters that code asks for by name or type."""

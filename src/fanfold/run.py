@@ -130,6 +130,10 @@ class Family:
     watch: LoopWatch = field(default_factory=LoopWatch)
     asking: threading.Lock = field(default_factory=threading.Lock)
 
+    def now(self) -> float:
+        """Seconds of a clock that stops while the loop stands still for a consumer; time limits are measured by it."""
+        return clock() - (0.0 if self.streams is None else self.streams.stood_still)
+
 
 class Runner:
     """Drives one ledger until it is over or stands still. Used once, from one event loop.
@@ -224,12 +228,21 @@ class Runner:
 
     def _time(self, step: int) -> None:
         """Stop the run if the step that begins takes longer than it may."""
-        limit = self.family.step_timeout
         if self._timer is not None:
             self._timer.cancel()
+        limit = self.family.step_timeout
         if limit is not None:
-            late = StepTimeoutError(f"step {step} did not end within {limit:.3f} s")
-            self._timer = asyncio.get_running_loop().call_later(limit, self._stop, late)
+            self._await_end(step, limit, limit + self.family.now())
+
+    def _await_end(self, step: int, seconds: float, end: float) -> None:
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._late, step, end)
+
+    def _late(self, step: int, end: float) -> None:
+        left = end - self.family.now()
+        if left > 0:  # it was the consumer who took the time
+            self._await_end(step, left, end)
+        else:
+            self._stop(StepTimeoutError(f"step {step} did not end within {self.family.step_timeout:.3f} s"))
 
     def _ready(self) -> list[Task]:
         control = self.family.control
@@ -273,7 +286,7 @@ class Runner:
 
     async def _attempt(self, group: asyncio.TaskGroup, task: Task, node: Node) -> None:
         self._unbegun.discard(task.id)
-        frame = Frame(self, task, answers=list(self.journal.recall(task.id, "answers") or ()))
+        frame = Frame(self, task, answers=dict(self.journal.recall(task.id, "answers") or {}))
         enter(frame)
         try:
             told = await self._worked(frame, node)
@@ -288,6 +301,7 @@ class Runner:
             if self.family.streams is not None:
                 await self.family.streams.room()
         except GraphInterrupt as pause:
+            self.ledger.foresee(task, frame.written)
             self._pause(task, pause)
         except asyncio.CancelledError:
             self.emit(TaskCancelled(clock(), task.id))
@@ -599,6 +613,7 @@ class Runner:
     ) -> Result:
         """The result of a task that `returned` something. Its paths see that, too, where the state lacks the key."""
         goals = list(goto)
+        frame.written = writes
         for route in node.routes:
             state = self.ledger.preview(frame.task, writes, route)
             if isinstance(state, dict) and isinstance(returned, dict) and not route.path.declared:
@@ -687,7 +702,7 @@ class Runner:
             remembered: Mapping[str, Any] = known["answer"]
             return remembered
         parent.pause()
-        frame = Frame(self, child, answers=list(self.journal.recall(child.id, "answers") or ()), caller=parent)
+        frame = Frame(self, child, answers=dict(self.journal.recall(child.id, "answers") or {}), caller=parent)
         try:
             answer = await self._child(frame, work)
             ended = clock()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -208,6 +209,22 @@ def test_a_step_may_take_so_long_and_no_longer(run: Run) -> None:
     with pytest.raises(TimeoutError, match="step 1 did not end") as late:
         run(graph, NOTHING)
     assert isinstance(late.value, StepTimeoutError)
+
+
+@pytest.mark.parametrize("limit", ["of the step", "of the node"])
+def test_what_a_blocking_consumer_takes_for_a_chunk_is_not_the_time_of_the_step_or_the_node(limit: str) -> None:
+    async def says(_: State, writer: Any) -> dict[str, Any]:
+        writer("said")
+        await asyncio.sleep(0)
+        return {"log": ["x"]}
+
+    graph = one(says, timeout=0.3 if limit == "of the node" else None)
+    graph.step_timeout = 0.3 if limit == "of the step" else None
+    seen = []
+    for chunk in graph.stream(NOTHING, stream_mode=["custom", "updates"]):
+        seen.append(chunk)
+        time.sleep(0.4)
+    assert seen == [("custom", "said"), ("updates", {"f": {"log": ["x"]}})]
 
 
 # Error handlers
@@ -435,8 +452,8 @@ def test_a_question_in_a_task_group_pauses_the_run(run: Run) -> None:
     graph = one(node, checkpointer=InMemorySaver())
     one_asks, two_asks = run(graph, NOTHING, THREAD)["__interrupt__"]
     assert (one_asks.value, two_asks.value) == ("one?", "two?")
-    assert len(run(graph, Command(resume={two_asks.id: 2}), THREAD)["__interrupt__"]) == 2
-    assert run(graph, Command(resume={one_asks.id: 1, two_asks.id: 2}), THREAD)["log"] == [1, 2]
+    assert run(graph, Command(resume={two_asks.id: 2}), THREAD)["__interrupt__"] == [one_asks]
+    assert run(graph, Command(resume=1), THREAD)["log"] == [1, 2]
 
 
 def test_a_task_group_in_which_something_failed_besides_a_question_has_failed(run: Run) -> None:

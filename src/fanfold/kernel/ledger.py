@@ -123,6 +123,7 @@ class Ledger:
         self._fresh: list[Task] = []
         self._written: set[str] = set()
         self._results: dict[str, Result] = {}
+        self._unsettled: dict[str, Result] = {}
         self._lapsing = [key for key, channel in plan.channels.items() if channel.lapse(_PROBE) is not _PROBE]
 
     # What a driver asks
@@ -184,7 +185,7 @@ class Ledger:
 
     def provisional(self, keys: str | Collection[str]) -> Any:
         """The same, if the step ended with what has been returned so far; nothing is folded for good."""
-        return self._chosen(keys, self._so_far())
+        return self._chosen(keys, self._so_far({**self._unsettled, **self._results}))
 
     def waiting_joins(self) -> list[tuple[str, list[str]]]:
         """The joins of which some members have run and others have not: each one's target, and who is missing."""
@@ -261,6 +262,10 @@ class Ledger:
         """Remember a task's result without taking the step, for `provisional` and `clear`."""
         self._results[task.id] = result
 
+    def foresee(self, task: Task, writes: tuple[Write, ...]) -> None:
+        """Show in `provisional` what a task has written that is not at its end: a path after its node asks a person."""
+        self._unsettled[task.id] = Result(writes)
+
     def input_writes(self, value: Any) -> tuple[Write, ...]:
         """What START writes for an input: the keys of the input's schema that it sets."""
         return tuple((key, item) for key, item in updates_of(value, self.plan.input) if key in self.plan.input.channels)
@@ -327,7 +332,7 @@ class Ledger:
 
     def clear(self) -> None:
         """Drop every task that waits; the run is over, with what those that had ended have written."""
-        self._values = self._so_far()
+        self._values = self._so_far(self._results)
         self._deferred = {}
         self.step += 1
         self._open([])
@@ -409,6 +414,7 @@ class Ledger:
         self._tasks = {task.id: task for task in tasks}
         self._fresh = list(tasks)
         self._results = {}
+        self._unsettled = {}
 
     def _lapsed(self, written: Sequence[Write]) -> Mapping[str, Any]:
         """The values without those that are gone unless the step writes them."""
@@ -446,9 +452,9 @@ class Ledger:
         seen = ((key, channels[key].read(values[key])) for key in schema.channels)
         return {key: own(value) for key, value in seen if value is not MISSING}
 
-    def _so_far(self) -> dict[str, Any]:
-        """The values with all that the tasks of the present step have returned; the ledger's own stay as they are."""
-        done = sorted(((t, self._results[t.id]) for t in self._tasks.values() if t.id in self._results), key=_place)
+    def _so_far(self, results: Mapping[str, Result]) -> dict[str, Any]:
+        """The values with all that tasks of the present step have returned; the ledger's own stay as they are."""
+        done = sorted(((t, results[t.id]) for t in self._tasks.values() if t.id in results), key=_place)
         batches = [(task.node, result.writes) for task, result in done]
         touched = {key for _, writes in batches for key, _ in writes if key in self._values}
         return self._folded(batches, {**self._values, **{key: own(self._values[key]) for key in touched}})
