@@ -201,6 +201,16 @@ class Runner:
         if self.family.streams is not None:
             self.family.streams.put(self.namespace, mode, chunk)
 
+    def hears(self) -> bool:
+        """Whether somebody listens to the messages of this graph."""
+        return self._wanted("messages")
+
+    async def say(self, message: Any, metadata: Mapping[str, Any]) -> None:
+        """A message for whoever listens; it waits while too much is waiting for them."""
+        self.stream("messages", (message, metadata))
+        if self.family.streams is not None:
+            await self.family.streams.room()
+
     async def drive(self) -> None:
         """Run everything that there is to run. Raises the first error of a node, once all the others have ended."""
         self._stand_still()
