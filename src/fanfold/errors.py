@@ -239,6 +239,14 @@ class StepTimeoutError(FanfoldError, TimeoutError):
     """A step took longer than the graph's `step_timeout` allows."""
 
 
+class WorkerLostError(FanfoldError):
+    """The process that ran a node's code ended before the code did."""
+
+
+class NotPortableError(FanfoldError, TypeError):
+    """A function, its input or its result cannot go from one process to another."""
+
+
 class KeptError(FanfoldError):
     """An error of an earlier sitting, of which the text was kept: what an error handler is told when it runs again."""
 

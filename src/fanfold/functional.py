@@ -127,7 +127,7 @@ class TaskFunction:
 
     async def _once(self, frame: Frame, args: Any, kwargs: Any) -> Any:
         family = frame.runner.family
-        executor = family.inline if self._is_async else family.threads
+        executor = family.places.of(None, is_async=self._is_async)
         asks = {parameter: what for parameter, what in self._asks.items() if parameter not in self._bound(args)}
         given = {**frame.injected(asks), **kwargs}
         work = executor.call(functools.partial(self._function, **given), *args)

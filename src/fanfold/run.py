@@ -34,6 +34,7 @@ from fanfold.context import metadata_of
 from fanfold.errors import (
     GraphDrained,
     GraphInterrupt,
+    InvalidUpdateError,
     KeptError,
     NodeCancelledError,
     NodeError,
@@ -64,8 +65,7 @@ from fanfold.limits import Slots
 from fanfold.store.records import from_result, to_result
 from fanfold.stream import Streams, checkpoint_told, debugged, task_end, task_start, update_chunk
 from fanfold.types import INTERRUPT, START, Command, Interrupt, RunControl, Send
-from fanfold.work.base import Executor
-from fanfold.work.local import Inline, Threads
+from fanfold.work.places import Places, cores
 
 T = TypeVar("T")
 
@@ -124,8 +124,8 @@ class Family:
     recursion_limit: int = 10_007
     step_timeout: float | None = None
     loop: asyncio.AbstractEventLoop | None = None
-    inline: Executor = field(default_factory=Inline)
-    threads: Executor = field(default_factory=Threads)
+    places: Places = field(default_factory=Places)
+    processing: Slots = field(default_factory=lambda: Slots(cores()))
     warned: set[tuple[str, str]] = field(default_factory=set)
     watch: LoopWatch = field(default_factory=LoopWatch)
     asking: threading.Lock = field(default_factory=threading.Lock)
@@ -498,11 +498,21 @@ class Runner:
                         attempt.cancel()
 
     async def _worked(self, frame: Frame, node: Node) -> Result:
-        waited = await self.slots.take()
+        if node.action is None or node.action.executor != "process":
+            return await self._admitted(frame, node, waited=False)
+        # Who waits for a process holds no slot that others could use.
+        waited = await self.family.processing.take()
+        try:
+            return await self._admitted(frame, node, waited=waited)
+        finally:
+            self.family.processing.give()
+
+    async def _admitted(self, frame: Frame, node: Node, *, waited: bool) -> Result:
+        waited = await self.slots.take() or waited
         frame.holding = True
         try:
-            if node.action is not None and not node.action.is_async:
-                self._cancellable.discard(asyncio.current_task())  # a thread cannot be stopped: it is let finish
+            if node.action is not None and not node.action.stoppable:
+                self._cancellable.discard(asyncio.current_task())
             self.emit(TaskStarted(clock(), frame.task.id, waited_for=self._limit_name(waited)))
             with _asking():
                 return await self._result(frame, node)
@@ -566,6 +576,8 @@ class Runner:
             raise NodeCancelledError(node.name) from cancelled
         writes, goto = self._decided(frame.task, node, value)
         known = self._known(frame.task, writes, quiet=action.graph is not None)
+        if node.writes is not None:
+            known = _declared(node, known, quiet=action.graph is not None)
         return await self.routed(frame, node, known, goto, returned=value)
 
     async def _called(self, frame: Frame, action: Action) -> Any:
@@ -573,7 +585,7 @@ class Runner:
         try:
             if action.graph is not None:
                 return await action.graph.nested(frame, view)
-            executor = self.family.inline if action.is_async else self.family.threads
+            executor = self.family.places.of(action.executor, is_async=action.is_async)
             given = frame.injected(action.asks) if action.asks else {}
             code = functools.partial(action.function, **given) if given else action.function
             value = await self._timed(frame, action, executor.call(code, view))
@@ -587,7 +599,7 @@ class Runner:
 
     def _timed(self, frame: Frame, action: Action, work: Awaitable[T]) -> Awaitable[T]:
         """The work, with what it does on the event loop timed; a thread has no part in that."""
-        return self.family.watch.timed(self.emit, frame.task.id, work) if action.is_async else work
+        return self.family.watch.timed(self.emit, frame.task.id, work) if action.on_loop else work
 
     def _decided(self, task: Task, node: Node, value: Any) -> tuple[tuple[Write, ...], tuple[str | Send, ...]]:
         """What a node's return value writes, and where its Commands lead."""
@@ -635,13 +647,13 @@ class Runner:
         """What a path answers. A blocking one may call graphs and wait for tasks, which takes a thread, like a node."""
         given = frame.injected(path.asks) if path.asks else {}
         code = functools.partial(path.function, **given) if given else path.function
-        if path.is_async:
-            return await self._timed(frame, path, self.family.inline.call(code, state))
+        if path.on_loop:
+            return await self._timed(frame, path, self.family.places.loop.call(code, state))
         attempt = asyncio.current_task()
         cancellable = attempt is not None and attempt in self._cancellable
         self._cancellable.discard(attempt)
         try:
-            return await self.family.threads.call(code, state)
+            return await self.family.places.threads.call(code, state)
         finally:
             if attempt is not None and cancellable:  # the node itself may be tried again
                 self._cancellable.add(attempt)
@@ -793,6 +805,15 @@ def _ending(task_id: str, error: BaseException) -> Event:
     if isinstance(error, GraphInterrupt):
         return TaskInterrupted(clock(), task_id, len(error.interrupts))
     return TaskCancelled(clock(), task_id)
+
+
+def _declared(node: Node, writes: tuple[Write, ...], *, quiet: bool) -> tuple[Write, ...]:
+    """The writes that the node declares. Another one is an error; what a graph as a node has besides stays in there."""
+    for key, _ in writes:
+        if key not in (node.writes or ()) and not quiet:
+            listed = ", ".join(map(repr, node.writes or ())) or "none"
+            raise InvalidUpdateError(f"node {node.name!r} wrote key {key!r}, and its writes= declares {listed}")
+    return tuple(write for write in writes if write[0] in (node.writes or ()))
 
 
 def _brief(error: BaseException) -> str:

@@ -555,11 +555,11 @@ async def _driven(family: Family, runner: Runner) -> None:
     try:
         await runner.drive()
     except BaseException as error:
-        family.threads.close(wait=False)
+        family.places.close(wait=False)
         if not isinstance(error, ParentCommand):
             raise
         raise InvalidUpdateError(f"{error.command} is meant for a graph around this one, and there is none") from None
-    family.threads.close(wait=True)
+    family.places.close(wait=True)
 
 
 def _previous(position: Position | None) -> Any:

@@ -341,7 +341,7 @@ class _Thread:
         finally:
             await frame.rest()
             await frame.end()
-            family.threads.close(wait=False)
+            family.places.close(wait=False)
 
     def _as_node(self, ledger: Ledger, named: str | None) -> str:
         nodes = ledger.plan.nodes

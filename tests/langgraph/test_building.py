@@ -19,6 +19,7 @@ from fanfold import (
     Command,
     EphemeralValue,
     InMemoryStore,
+    InvalidUpdateError,
     IsLastStep,
     LastValue,
     NodeError,
@@ -393,3 +394,25 @@ def test_what_users_hand_over_is_written_as_they_wrote_it() -> None:
     assert repr(Command()) == "Command()"
     assert Overwrite(1).type == "__overwrite__"
     assert END == "__end__"
+
+
+# What a node declares
+
+
+def test_a_node_may_write_what_it_declares_and_nothing_else(run: Run) -> None:
+    graph = StateGraph(State).add_node("f", lambda _: {"log": ["x"], "number": 1}, writes=["log"]).add_edge(START, "f")
+    with pytest.raises(InvalidUpdateError, match="node 'f' wrote key 'number', and its writes= declares 'log'"):
+        run(graph.compile(), {"log": []})
+    graph = StateGraph(State).add_node("f", lambda _: Command(update={"log": ["x"]}), writes=["log"])
+    assert run(graph.add_edge(START, "f").compile(), {"log": []}) == {"log": ["x"]}
+
+
+def test_what_a_graph_returns_besides_what_it_is_declared_to_write_stays_inside(run: Run) -> None:
+    inner = StateGraph(State).add_node("f", lambda _: {"log": ["x"], "number": 1}).add_edge(START, "f").compile()
+    graph = StateGraph(State).add_node("inner", inner, writes=["number"]).add_edge(START, "inner")
+    assert run(graph.compile(), {"log": []}) == {"log": [], "number": 1}
+
+
+def test_a_node_that_reads_some_keys_is_handed_just_those(run: Run) -> None:
+    graph = StateGraph(State).add_node("f", lambda state: {"log": sorted(state)}, reads=["number"])
+    assert run(graph.add_edge(START, "f").compile(), {"log": [], "number": 1})["log"] == ["number"]

@@ -245,6 +245,11 @@ def single_schema(key: str, channel: Channel, declared: Any = Any) -> Schema:
     return Schema(declared, {key: channel}, {}, {key: declared}, _only(key), key)
 
 
+def mapping_schema(channels: Mapping[str, Channel], managed: Mapping[str, Managed]) -> Schema:
+    """The schema of a dictionary with these keys."""
+    return Schema(dict, channels, managed, {}, _mapping)
+
+
 def _only(key: str) -> Callable[[dict[str, Any]], Any]:
     def shape(values: dict[str, Any]) -> Any:
         value = values.get(key, MISSING)
