@@ -26,6 +26,7 @@ from fanfold.errors import (
     InvalidUpdateError,
     ParentCommand,
     StateError,
+    StrayCommandError,
     UsageError,
     did_you_mean,
 )
@@ -558,7 +559,7 @@ async def _driven(family: Family, runner: Runner) -> None:
         family.places.close(wait=False)
         if not isinstance(error, ParentCommand):
             raise
-        raise InvalidUpdateError(f"{error.command} is meant for a graph around this one, and there is none") from None
+        raise StrayCommandError(error.command) from None
     family.places.close(wait=True)
 
 

@@ -19,6 +19,7 @@ from fanfold import (
     InMemorySaver,
     InvalidUpdateError,
     Limits,
+    ParentCommand,
     Send,
     StateGraph,
     entrypoint,
@@ -250,6 +251,13 @@ def to_parent(**command: Any) -> Callable[[State], Command]:
     return lambda _: Command(graph=Command.PARENT, **command)
 
 
+@pytest.mark.parametrize("kind", [InvalidUpdateError, ParentCommand, Exception])
+def test_a_command_for_a_graph_around_needs_one(run: Run, kind: type[BaseException]) -> None:
+    with pytest.raises(kind, match="there is none") as stray:
+        run(line(("s", to_parent(goto="b"))), {"xs": []})
+    assert stray.value.command.goto == "b"
+
+
 @pytest.mark.parametrize("called", [False, True])
 def test_a_command_for_the_graph_around_ends_the_inner_one(run: Run, called: bool) -> None:
     inner = line(("s1", add("s1")), ("s2", to_parent(goto="b", update={"xs": ["up"]})), ("s3", add("s3")))
@@ -268,11 +276,6 @@ def test_a_command_for_the_graph_around_may_loop(run: Run) -> None:
     inner = line(("s", lambda s: to_parent(goto="sub" if len(s["xs"]) < 3 else END, update={"xs": ["s"]})(s)))
     graph = StateGraph(State).add_node("sub", inner).add_edge(START, "sub").compile(InMemorySaver())
     assert run(graph, {"xs": []}, thread()) == {"xs": ["s", "s", "s", "s"]}
-
-
-def test_a_command_for_a_graph_around_needs_one(run: Run) -> None:
-    with pytest.raises(InvalidUpdateError, match="there is none"):
-        run(line(("s", to_parent(goto="b"))), {"xs": []})
 
 
 def test_a_failed_inner_graph_goes_on_with_what_had_finished(run: Run) -> None:
