@@ -279,29 +279,30 @@ class _Thread:
         ledger = self._ledger(position, live=special == END)
         if position is None and special == INPUT:
             ledger.step -= 1  # the input that a thread begins with comes before its first step
-        source = self._apply(ledger, position, updates)
-        self._keep(ledger, position, source)
+        if special is None:
+            source = "update"
+            ran = [self._ran(ledger, update, alone=len(updates) == 1) for update in updates]
+            ledger.amend(ran)
+        else:
+            source, ran = self._special(ledger, position, updates[0]), []
+        self._keep(ledger, position, source, ran)
         self.checkpoint_id = None
         if special == COPY and isinstance(updates[0].values, list):  # what to change in the copy at once
             self.update([StateUpdate(*update[:2]) for update in updates[0].values])
 
-    def _apply(self, ledger: Ledger, position: Position | None, updates: Sequence[StateUpdate]) -> str:
-        first = updates[0]
-        if first.as_node == END:
-            if first.values is not None:
-                raise InvalidUpdateError(f"an update as END takes no values, and was given {first.values!r:.80}")
+    def _special(self, ledger: Ledger, position: Position | None, update: StateUpdate) -> str:
+        if update.as_node == END:
+            if update.values is not None:
+                raise InvalidUpdateError(f"an update as END takes no values, and was given {update.values!r:.80}")
             ledger.clear()
             return "update"
-        if first.as_node == COPY:
+        if update.as_node == COPY:
             if position is None:
                 raise InvalidUpdateError(f"thread {self.thread_id!r} holds nothing that could be copied")
             ledger.skip()
             return "fork"
-        if first.as_node == INPUT:
-            ledger.begin(first.values)
-            return "input"
-        ledger.amend([self._ran(ledger, update, alone=len(updates) == 1) for update in updates])
-        return "update"
+        ledger.begin(update.values)
+        return "input"
 
     def _ran(self, ledger: Ledger, update: StateUpdate, *, alone: bool) -> tuple[Task, Result]:
         if update.as_node is None and not alone:
@@ -358,7 +359,8 @@ class _Thread:
             )
         return ledger.ran[0]
 
-    def _keep(self, ledger: Ledger, position: Position | None, source: str) -> None:
+    def _keep(self, ledger: Ledger, position: Position | None, source: str, ran: Sequence[tuple[Task, Result]]) -> None:
+        """Store the new checkpoint; the one before shows what its tasks are said to have come to."""
         run = RunRecord(
             run_id=position.run_id if position else _run_id(self.thread_id),
             thread_id=self.thread_id,
@@ -369,6 +371,10 @@ class _Thread:
         )
         record = Record(self.store, run)
         journal = Kept(record, self.graph.codec, self.graph.plan, self.namespace, position)
+        open_tasks = () if position is None else position.snapshot.tasks
+        for task, result in ran:
+            if task in open_tasks and task.node != START:
+                journal.keep(task, "result", result)
         if source == "fork" and position is not None:  # a copy stands beside what it is a copy of
             journal.checkpoint_id = position.parent_id
         parents = position.metadata.get("parents", {}) if position else {}

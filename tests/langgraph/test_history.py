@@ -25,6 +25,8 @@ from fanfold import (
     StateUpdate,
     entrypoint,
     get_config,
+    interrupt,
+    task,
 )
 from fanfold.errors import UsageError
 from tests.langgraph.asking import State, add, ask, thread
@@ -139,6 +141,74 @@ def test_a_branch_asks_anew(run: Run) -> None:
     run(graph, Command(resume="first"), thread())
     assert "__interrupt__" in run(graph, None, before(graph, "f"))
     assert run(graph, Command(resume="second"), thread()) == {"xs": ["a", "second"]}
+
+
+def counting(ran: list[Any]) -> Any:
+    """Asks after a node that says each time it runs how often it has."""
+
+    def asks(_: State) -> State:
+        ran.append("f")
+        return {"xs": [f"{interrupt('?')}, at {len(ran)}"]}
+
+    return line(("a", add("a")), ("f", asks), ("z", add("z")))
+
+
+@pytest.mark.parametrize("by_id", [False, True])
+def test_an_answer_to_a_step_that_the_thread_has_left_runs_it_again(run: Run, by_id: bool) -> None:
+    graph = counting([])
+    run(graph, {"xs": []}, thread())
+    question = graph.get_state(thread())
+    assert run(graph, Command(resume="yes"), thread())["xs"] == ["a", "yes, at 2", "z"]
+    answer = {question.interrupts[0].id: "no"} if by_id else "no"
+    # It was answered, and the node is given what it was told then.
+    assert run(graph, Command(resume=answer), question.config)["xs"] == ["a", "yes, at 3", "z"]
+    assert [state.values.get("xs") for state in graph.get_state_history(thread())] == [
+        ["a", "yes, at 3", "z"],
+        ["a", "yes, at 3"],
+        ["a", "yes, at 2", "z"],
+        ["a", "yes, at 2"],
+        ["a"],
+        [],
+        [],
+    ]
+
+
+def test_an_answer_to_a_step_that_is_open_lets_its_finished_tasks_be(run: Run) -> None:
+    ran: list[str] = []
+    graph = StateGraph(State).add_node("f", ask("?")).add_node("p", lambda _: ran.append("p"))
+    app = graph.add_edge(START, "f").add_edge(START, "p").compile(InMemorySaver())
+    run(app, {"xs": []}, thread())
+    assert run(app, Command(resume="yes"), app.get_state(thread()).config) == {"xs": ["yes"]}
+    assert ran == ["p"]
+
+
+def test_an_answer_to_an_earlier_step_of_an_entrypoint_calls_its_tasks_again(run: Run) -> None:
+    ran: list[int] = []
+
+    @task
+    def double(number: int) -> int:
+        ran.append(number)
+        return 2 * number
+
+    @entrypoint(checkpointer=InMemorySaver())
+    def flow(number: int) -> int:
+        first = double(number).result()
+        return first + double(interrupt("?")).result()
+
+    run(flow, 1, thread())
+    question = flow.get_state(thread()).config
+    assert run(flow, Command(resume=5), thread()) == 12
+    assert run(flow, Command(resume=7), question) == 12
+    assert ran == [1, 5, 1, 5]
+
+
+def test_an_update_is_shown_as_what_its_task_came_to(run: Run) -> None:
+    graph = line(("a", add("a")), ("f", ask("?")), ("z", add("z")))
+    run(graph, {"xs": []}, thread())
+    graph.update_state(thread(), {"xs": ["u"]}, as_node="f")
+    (shown,) = next(state for state in graph.get_state_history(thread()) if state.next == ("f",)).tasks
+    assert (shown.name, shown.result, [i.value for i in shown.interrupts]) == ("f", {"xs": ["u"]}, ["?"])
+    assert run(graph, None, thread()) == {"xs": ["a", "u", "z"]}
 
 
 def test_a_change_of_an_earlier_step_is_a_branch_by_itself(run: Run) -> None:

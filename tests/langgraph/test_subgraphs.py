@@ -229,6 +229,17 @@ def test_a_run_may_begin_at_a_step_of_an_inner_graph(run: Run) -> None:
     assert run(graph, Command(resume="x"), thread())["xs"] == ["a", "a", "again", "x", "z"]
 
 
+@pytest.mark.parametrize("memory", [None, True])
+def test_a_change_of_an_inner_graph_that_has_ended_is_answered_there(run: Run, memory: Any) -> None:
+    graph = around(asking(checkpointer=memory))
+    run(graph, {"xs": []}, thread())
+    place = inner_state(graph).config
+    assert run(graph, Command(resume="x"), thread())["xs"] == ["a", "a", "s1", "x", "s3", "z"]
+    changed = graph.update_state(place, {"xs": ["U"]})
+    assert run(graph, None, changed)["__interrupt__"][0].value == "?"
+    assert run(graph, Command(resume="y"), changed)["xs"] == ["a", "a", "s1", "U", "y", "s3", "z"]
+
+
 def test_a_run_from_before_an_inner_graph_begins_it_anew(run: Run) -> None:
     ran: list[str] = []
     graph = around(line(("s1", lambda _: ran.append("s1")), ("s2", lambda _: ran.append("s2"))))
