@@ -74,6 +74,17 @@ class UnknownKeyWarning(UserWarning):
     """A node returned a key that the state does not have; it was ignored."""
 
 
+def namespace_in(above: tuple[str, ...], task: Task, number: int = 0, *, remembers: bool) -> tuple[str, ...]:
+    """The namespace of a task's graph, the `number`th that it calls, in one whose namespace is `above`.
+
+    One that `remembers` has the same at every call: that of its nodes' names alone.
+    """
+    if remembers:
+        above = tuple(part.partition(":")[0] for part in above)
+    last = task.node if remembers else f"{task.node}:{task.id}"
+    return (*above, f"{last}:{number}" if number else last)
+
+
 class Emitter:
     """Hands each event to every subscriber. One that raises is removed and named; the run goes on."""
 

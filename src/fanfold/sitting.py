@@ -36,7 +36,7 @@ from fanfold.kernel.ledger import Ledger, Result
 from fanfold.kernel.plan import Plan
 from fanfold.kernel.schema import updates_of
 from fanfold.limits import Limits, Slots
-from fanfold.run import Emitter, Family, Runner
+from fanfold.run import Emitter, Family, Runner, namespace_in
 from fanfold.store import owner as owners
 from fanfold.store.base import CANCELLED, DONE, FAILED, PAUSED, RUNNING, RunRecord, Store
 from fanfold.stream import Streams
@@ -304,16 +304,11 @@ class Inner:
         limit = self.outer.family.recursion_limit
         self.options = RunOptions.of({"recursion_limit": limit, **_said(config)}, options)
         self._refuse(options)
-        self.keeps = graph.checkpointer is not False and self.outer.family.record is not None
-        self.namespace = self._namespace(frame.next_graph())
-
-    def _namespace(self, number: int) -> tuple[str, ...]:
-        task = self.frame.task
-        if self.graph.checkpointer is True:  # the same place at every call, so that it remembers
-            last = task.node if not number else f"{task.node}:{number}"
-        else:
-            last = f"{task.node}:{task.id}" if not number else f"{task.node}:{task.id}:{number}"
-        return (*self.outer.namespace, last)
+        remembers = graph.checkpointer is True
+        # One that remembers does so in any graph of a run that is kept; another one keeps what that around it keeps.
+        kept = self.outer.family.record is not None if remembers else isinstance(self.outer.journal, Kept)
+        self.keeps = graph.checkpointer is not False and kept
+        self.namespace = namespace_in(self.outer.namespace, frame.task, frame.next_graph(), remembers=remembers)
 
     def _refuse(self, keywords: Mapping[str, Any]) -> None:
         """Raise `UsageError` for what only a whole run can be told."""

@@ -211,6 +211,41 @@ def test_an_update_is_shown_as_what_its_task_came_to(run: Run) -> None:
     assert run(graph, None, thread()) == {"xs": ["a", "u", "z"]}
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_updates_as_a_sent_node_are_shown_in_the_order_of_its_tasks(run: Run, count: int) -> None:
+    graph = StateGraph(State).add_node("a", add("a")).add_node("w", add("w")).add_edge(START, "a")
+    graph.add_conditional_edges("a", lambda _: [Send("w", {})] * 3)
+    app = graph.compile(InMemorySaver(), interrupt_before=["w"])
+    run(app, {"xs": []}, thread())
+    told = [{"xs": [number]} for number in range(count)]
+    app.bulk_update_state(thread(), [[StateUpdate(each, "w") for each in told]])
+    shown = next(state for state in app.get_state_history(thread()) if state.next == ("w",) * 3)
+    assert [task.result for task in shown.tasks] == [*told, *[None] * (3 - count)]
+
+
+def test_an_error_is_shown_after_the_task_has_gone_on(run: Run) -> None:
+    failures = [ValueError("once")]
+
+    def node(_: State) -> State:
+        if failures:
+            raise failures.pop()
+        return {"xs": ["done"]}
+
+    graph = line(("f", node))
+    with pytest.raises(ValueError, match="once"):
+        run(graph, {"xs": []}, thread())
+    run(graph, None, thread())
+    (shown,) = next(state for state in graph.get_state_history(thread()) if state.next == ("f",)).tasks
+    assert (shown.error, shown.result) == ("ValueError('once')", {"xs": ["done"]})
+
+
+def test_an_update_may_be_a_list_with_commands(run: Run) -> None:
+    graph = abc(interrupt_before=["b"])
+    run(graph, {"xs": []}, thread())
+    graph.update_state(thread(), [{"xs": ["u"]}, Command(goto="c", update={"xs": ["v"]})], as_node="a")
+    assert (graph.get_state(thread()).next, graph.get_state(thread()).values["xs"]) == (("b", "c"), ["a", "u", "v"])
+
+
 def test_a_change_of_an_earlier_step_is_a_branch_by_itself(run: Run) -> None:
     graph = abc()
     run(graph, {"xs": ["i"]}, thread())
