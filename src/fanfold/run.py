@@ -325,7 +325,7 @@ class Runner:
             self.stream("updates", dict(asked))
             values = self.ledger.chosen(self.keys)
             self.stream("values", {**values, **asked} if isinstance(values, dict) else asked)
-        self._show_end(task, interrupts=pause.interrupts)
+            self._show_end(task, interrupts=pause.interrupts)
 
     def _failed(self, task: Task, error: BaseException) -> None:
         if isinstance(error, ParentCommand):

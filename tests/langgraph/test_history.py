@@ -279,6 +279,21 @@ def test_an_update_is_of_the_node_that_ran_last(run: Run) -> None:
     assert run(graph, None, thread()) == {"xs": ["a", "u", "v", "c"]}
 
 
+def test_an_update_before_new_input_is_taken_is_of_the_node_that_ran_before_it(run: Run) -> None:
+    graph = abc(interrupt_before=["b"])
+    run(graph, {"xs": ["i"]}, thread())
+    run(graph, {"xs": ["j"]}, thread())
+    run(graph, None, thread())
+    run(graph, {"xs": ["k"]}, thread())
+    after_drop, after_all = (
+        state.config
+        for state in reversed(list(graph.get_state_history(thread(), filter={"source": "input"})))
+        if state.metadata["step"] > 0
+    )
+    assert graph.get_state(graph.update_state(after_drop, {"xs": []})).next == ("c",)
+    assert graph.get_state(graph.update_state(after_all, {"xs": []})).next == ()
+
+
 def test_an_update_takes_the_node_s_route(run: Run) -> None:
     graph = StateGraph(State).add_node("a", add("a")).add_node("y", add("y")).add_node("n", add("n"))
     graph.add_edge(START, "a").add_conditional_edges("a", lambda s: "y" if "yes" in s["xs"] else "n")

@@ -315,6 +315,10 @@ def test_an_inner_graph_stops_where_it_was_asked_to(run: Run, stream: Run) -> No
     assert (chunks[-1], chunks[1][1]) == (((), {"__interrupt__": ()}), {"s1": {"xs": ["s1"]}})
     assert inner_state(graph).next == ("s2",)
     assert run(graph, None, thread()) == {"xs": ["a", "a", "s1", "s2", "z"]}
+    told = [
+        chunk for chunk in stream(graph, {"xs": []}, thread("other"), stream_mode="tasks") if chunk["name"] == "sub"
+    ]
+    assert ["input" in chunk for chunk in told] == [True]  # it has begun, and has come to nothing
 
 
 def to_parent(**command: Any) -> Callable[[State], Command]:
