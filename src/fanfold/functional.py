@@ -244,7 +244,9 @@ class entrypoint:  # noqa: N801 - it is used as a decorator, like a function
         start = single_schema(START, EphemeralValue())
         end = single_schema(END_KEY, LastValue())
         waits = is_async(function)
-        action = Action(_async_body(function) if waits else _body(function), waits, start, asked_for(function))
+        body = _async_body(function) if waits else _body(function)
+        functools.update_wrapper(body, function, assigned=(), updated=())  # so that what it calls is found
+        action = Action(body, waits, start, asked_for(function))
         name = function.__name__
         node = Node(
             name,

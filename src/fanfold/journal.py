@@ -48,6 +48,9 @@ not ride with a result: somebody waits for that one, and nobody for them."""
 _CHANGES: Final = ("", "command")
 """Where a checkpoint keeps what Commands from outside have changed: it is of no task."""
 
+_DONE_ONCE: Final = frozenset({"result", "child", "error"})
+"""What a task has come to that is not so any more when it runs again."""
+
 _CHANGED: Final = "the graph has changed since; run it with the graph that began it, or in a new thread"
 
 
@@ -293,9 +296,22 @@ class Unkept:
 
 
 class Kept:
-    """The journal of a graph whose run has a store: its checkpoints in one namespace, and what hangs on the newest."""
+    """The journal of a graph whose run has a store: its checkpoints in one namespace, and what hangs on the newest.
 
-    def __init__(self, record: Record, codec: Codec, plan: Plan, namespace: str, position: Position | None) -> None:
+    With `again`, the thread has moved on from the position, and its tasks are to run once more: the answers that they
+    were given count, what they came to does not. That stays where it is, for those who look at it from further on.
+    """
+
+    def __init__(
+        self,
+        record: Record,
+        codec: Codec,
+        plan: Plan,
+        namespace: str,
+        position: Position | None,
+        *,
+        again: bool = False,
+    ) -> None:
         self._record = record
         self._codec = codec.learning(record.store.learned)
         self._plan = plan
@@ -306,6 +322,9 @@ class Kept:
         self._found: dict[tuple[str, str], Any] = dict(position.found) if position else {}
         self._size = position.size if position else 0
         self._since = position.since if position else 0
+        if again:
+            self._found = {key: value for key, value in self._found.items() if key[1] not in _DONE_ONCE}
+            self._since = self._size  # the next checkpoint does not follow from the results that stand here
 
     def recall(self, task_id: str, kind: str) -> Any:
         """What the task has come to on the present checkpoint, in this sitting or an earlier one; None for nothing."""

@@ -74,6 +74,17 @@ class UnknownKeyWarning(UserWarning):
     """A node returned a key that the state does not have; it was ignored."""
 
 
+def namespace_in(above: tuple[str, ...], task: Task, number: int = 0, *, remembers: bool) -> tuple[str, ...]:
+    """The namespace of a task's graph, the `number`th that it calls, in one whose namespace is `above`.
+
+    One that `remembers` has the same at every call: that of its nodes' names alone.
+    """
+    if remembers:
+        above = tuple(part.partition(":")[0] for part in above)
+    last = task.node if remembers else f"{task.node}:{task.id}"
+    return (*above, f"{last}:{number}" if number else last)
+
+
 class Emitter:
     """Hands each event to every subscriber. One that raises is removed and named; the run goes on."""
 
@@ -338,7 +349,7 @@ class Runner:
             self.stream("updates", dict(asked))
             values = self.ledger.chosen(self.keys)
             self.stream("values", {**values, **asked} if isinstance(values, dict) else asked)
-        self._show_end(task, interrupts=pause.interrupts)
+            self._show_end(task, interrupts=pause.interrupts)
 
     def _failed(self, task: Task, error: BaseException) -> None:
         if isinstance(error, ParentCommand):

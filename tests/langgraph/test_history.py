@@ -25,6 +25,8 @@ from fanfold import (
     StateUpdate,
     entrypoint,
     get_config,
+    interrupt,
+    task,
 )
 from fanfold.errors import UsageError
 from tests.langgraph.asking import State, add, ask, thread
@@ -141,6 +143,109 @@ def test_a_branch_asks_anew(run: Run) -> None:
     assert run(graph, Command(resume="second"), thread()) == {"xs": ["a", "second"]}
 
 
+def counting(ran: list[Any]) -> Any:
+    """Asks after a node that says each time it runs how often it has."""
+
+    def asks(_: State) -> State:
+        ran.append("f")
+        return {"xs": [f"{interrupt('?')}, at {len(ran)}"]}
+
+    return line(("a", add("a")), ("f", asks), ("z", add("z")))
+
+
+@pytest.mark.parametrize("by_id", [False, True])
+def test_an_answer_to_a_step_that_the_thread_has_left_runs_it_again(run: Run, by_id: bool) -> None:
+    graph = counting([])
+    run(graph, {"xs": []}, thread())
+    question = graph.get_state(thread())
+    assert run(graph, Command(resume="yes"), thread())["xs"] == ["a", "yes, at 2", "z"]
+    answer = {question.interrupts[0].id: "no"} if by_id else "no"
+    # It was answered, and the node is given what it was told then.
+    assert run(graph, Command(resume=answer), question.config)["xs"] == ["a", "yes, at 3", "z"]
+    assert [state.values.get("xs") for state in graph.get_state_history(thread())] == [
+        ["a", "yes, at 3", "z"],
+        ["a", "yes, at 3"],
+        ["a", "yes, at 2", "z"],
+        ["a", "yes, at 2"],
+        ["a"],
+        [],
+        [],
+    ]
+
+
+def test_an_answer_to_a_step_that_is_open_lets_its_finished_tasks_be(run: Run) -> None:
+    ran: list[str] = []
+    graph = StateGraph(State).add_node("f", ask("?")).add_node("p", lambda _: ran.append("p"))
+    app = graph.add_edge(START, "f").add_edge(START, "p").compile(InMemorySaver())
+    run(app, {"xs": []}, thread())
+    assert run(app, Command(resume="yes"), app.get_state(thread()).config) == {"xs": ["yes"]}
+    assert ran == ["p"]
+
+
+def test_an_answer_to_an_earlier_step_of_an_entrypoint_calls_its_tasks_again(run: Run) -> None:
+    ran: list[int] = []
+
+    @task
+    def double(number: int) -> int:
+        ran.append(number)
+        return 2 * number
+
+    @entrypoint(checkpointer=InMemorySaver())
+    def flow(number: int) -> int:
+        first = double(number).result()
+        return first + double(interrupt("?")).result()
+
+    run(flow, 1, thread())
+    question = flow.get_state(thread()).config
+    assert run(flow, Command(resume=5), thread()) == 12
+    assert run(flow, Command(resume=7), question) == 12
+    assert ran == [1, 5, 1, 5]
+
+
+def test_an_update_is_shown_as_what_its_task_came_to(run: Run) -> None:
+    graph = line(("a", add("a")), ("f", ask("?")), ("z", add("z")))
+    run(graph, {"xs": []}, thread())
+    graph.update_state(thread(), {"xs": ["u"]}, as_node="f")
+    (shown,) = next(state for state in graph.get_state_history(thread()) if state.next == ("f",)).tasks
+    assert (shown.name, shown.result, [i.value for i in shown.interrupts]) == ("f", {"xs": ["u"]}, ["?"])
+    assert run(graph, None, thread()) == {"xs": ["a", "u", "z"]}
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_updates_as_a_sent_node_are_shown_in_the_order_of_its_tasks(run: Run, count: int) -> None:
+    graph = StateGraph(State).add_node("a", add("a")).add_node("w", add("w")).add_edge(START, "a")
+    graph.add_conditional_edges("a", lambda _: [Send("w", {})] * 3)
+    app = graph.compile(InMemorySaver(), interrupt_before=["w"])
+    run(app, {"xs": []}, thread())
+    told = [{"xs": [number]} for number in range(count)]
+    app.bulk_update_state(thread(), [[StateUpdate(each, "w") for each in told]])
+    shown = next(state for state in app.get_state_history(thread()) if state.next == ("w",) * 3)
+    assert [task.result for task in shown.tasks] == [*told, *[None] * (3 - count)]
+
+
+def test_an_error_is_shown_after_the_task_has_gone_on(run: Run) -> None:
+    failures = [ValueError("once")]
+
+    def node(_: State) -> State:
+        if failures:
+            raise failures.pop()
+        return {"xs": ["done"]}
+
+    graph = line(("f", node))
+    with pytest.raises(ValueError, match="once"):
+        run(graph, {"xs": []}, thread())
+    run(graph, None, thread())
+    (shown,) = next(state for state in graph.get_state_history(thread()) if state.next == ("f",)).tasks
+    assert (shown.error, shown.result) == ("ValueError('once')", {"xs": ["done"]})
+
+
+def test_an_update_may_be_a_list_with_commands(run: Run) -> None:
+    graph = abc(interrupt_before=["b"])
+    run(graph, {"xs": []}, thread())
+    graph.update_state(thread(), [{"xs": ["u"]}, Command(goto="c", update={"xs": ["v"]})], as_node="a")
+    assert (graph.get_state(thread()).next, graph.get_state(thread()).values["xs"]) == (("b", "c"), ["a", "u", "v"])
+
+
 def test_a_change_of_an_earlier_step_is_a_branch_by_itself(run: Run) -> None:
     graph = abc()
     run(graph, {"xs": ["i"]}, thread())
@@ -172,6 +277,21 @@ def test_an_update_is_of_the_node_that_ran_last(run: Run) -> None:
     graph.update_state(thread(), {"xs": ["v"]}, as_node="b")
     assert graph.get_state(thread()).next == ("c",)
     assert run(graph, None, thread()) == {"xs": ["a", "u", "v", "c"]}
+
+
+def test_an_update_before_new_input_is_taken_is_of_the_node_that_ran_before_it(run: Run) -> None:
+    graph = abc(interrupt_before=["b"])
+    run(graph, {"xs": ["i"]}, thread())
+    run(graph, {"xs": ["j"]}, thread())
+    run(graph, None, thread())
+    run(graph, {"xs": ["k"]}, thread())
+    after_drop, after_all = (
+        state.config
+        for state in reversed(list(graph.get_state_history(thread(), filter={"source": "input"})))
+        if state.metadata["step"] > 0
+    )
+    assert graph.get_state(graph.update_state(after_drop, {"xs": []})).next == ("c",)
+    assert graph.get_state(graph.update_state(after_all, {"xs": []})).next == ()
 
 
 def test_an_update_takes_the_node_s_route(run: Run) -> None:

@@ -217,12 +217,13 @@ class Ledger:
                 f"the input {value!r:.100} sets no key of graph {self.plan.name!r}",
                 hint=f"its keys are: {listed}",
             )
-        self._empty_joins({task.node for task in self._tasks.values() if task.send is None})
+        dropped = tuple(dict.fromkeys(task.node for task in self._tasks.values() if task.send is None))
+        self._empty_joins(dropped)
+        self.ran = dropped or self.ran  # until START has run, these were the last whose turn it was
         self._written = set()
         self.step += 1
         self._first = self.step
         self._deferred = {}
-        self.ran = ()
         entry = START if START in self.plan.nodes else next(iter(self.plan.nodes))  # an entrypoint has no START
         self._open([Task(self._id(self.step, entry, None), entry, self.step, arg=self._taken(value))])
         self.paused = _hit([entry], self._pause_before) and entry != START
