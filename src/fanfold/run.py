@@ -59,7 +59,7 @@ from fanfold.held import LoopWatch
 from fanfold.journal import Kept, Record, Unkept, on_disk
 from fanfold.kernel.ledger import Ledger, Result, Task, Write
 from fanfold.kernel.plan import Action, Handler, Node
-from fanfold.kernel.schema import updates_of
+from fanfold.kernel.schema import has, updates_of
 from fanfold.limits import Slots
 from fanfold.store.records import from_result, to_result
 from fanfold.stream import Streams, checkpoint_told, debugged, task_end, task_start, update_chunk
@@ -553,7 +553,7 @@ class Runner:
             given = frame.injected(action.asks) if action.asks else {}
             code = functools.partial(action.function, **given) if given else action.function
             value = await self._timed(frame, action, executor.call(code, view))
-            while hasattr(value, "ainvoke"):  # a node may answer with a graph or the like, which then gets its input
+            while has(value, "ainvoke"):  # a node may answer with a graph or the like, which then gets its input
                 value = await value.ainvoke(view, frame.config())
             return value
         except ParentCommand as command:

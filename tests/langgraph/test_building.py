@@ -7,6 +7,7 @@ import functools
 import operator
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple, NotRequired, Optional, Required, TypedDict
+from unittest.mock import MagicMock, Mock
 
 import pydantic
 import pytest
@@ -393,3 +394,11 @@ def test_what_users_hand_over_is_written_as_they_wrote_it() -> None:
     assert repr(Command()) == "Command()"
     assert Overwrite(1).type == "__overwrite__"
     assert END == "__end__"
+
+
+@pytest.mark.parametrize("mocked", [Mock, MagicMock])
+def test_a_mock_is_called_like_the_function_that_it_stands_for(run: Run, mocked: type[Mock]) -> None:
+    node, path = mocked(return_value={"log": ["mocked"]}), mocked(return_value="node", __name__="path")
+    graph = StateGraph(State).add_node("node", node).add_conditional_edges(START, path, ["node"])
+    assert run(graph.compile(), {"log": []}) == {"log": ["mocked"]}
+    assert (node.call_count, path.call_count) == (1, 1)
