@@ -402,3 +402,14 @@ def test_a_mock_is_called_like_the_function_that_it_stands_for(run: Run, mocked:
     graph = StateGraph(State).add_node("node", node).add_conditional_edges(START, path, ["node"])
     assert run(graph.compile(), {"log": []}) == {"log": ["mocked"]}
     assert (node.call_count, path.call_count) == (1, 1)
+
+
+class Unset(pydantic.BaseModel):
+    number: int | None = None
+    word: str | None = None
+
+
+def test_a_model_of_which_nothing_is_set_is_an_input(run: Run) -> None:
+    assert run(alone(lambda state: Unset(word=f"{state.number}"), Unset), Unset()) == {"word": "None"}
+    with pytest.raises(ValueError, match="sets no key"):
+        run(alone(lambda _: None, Unset), {"other": 1})
