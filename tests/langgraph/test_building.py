@@ -413,3 +413,9 @@ def test_a_model_of_which_nothing_is_set_is_an_input(run: Run) -> None:
     assert run(alone(lambda state: Unset(word=f"{state.number}"), Unset), Unset()) == {"word": "None"}
     with pytest.raises(ValueError, match="sets no key"):
         run(alone(lambda _: None, Unset), {"other": 1})
+
+
+def test_a_graph_may_be_named_after_it_was_compiled() -> None:
+    graph = alone(say("x"))
+    graph.name = "renamed"
+    assert (graph.name, graph.get_name()) == ("renamed", "renamed")

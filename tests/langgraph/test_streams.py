@@ -171,6 +171,13 @@ def test_another_mode_makes_invoke_return_the_chunks(run: Run) -> None:
     assert run(chain(), NOTHING, stream_mode="updates") == [{"a": {"log": ["a"]}}, {"b": {"log": ["b"]}}]
 
 
+def test_chunks_that_invoke_returns_name_their_graph_where_asked_to(run: Run) -> None:
+    graph = StateGraph(State).add_node("sub", alone(say("x"))).add_edge(START, "sub").compile()
+    (inner, first), (outer, second) = run(graph, NOTHING, stream_mode="updates", subgraphs=True)
+    assert (len(inner), first, outer, second) == (1, {"node": {"log": ["x"]}}, (), {"sub": {"log": ["x"]}})
+    assert run(graph, NOTHING, subgraphs=True) == {"log": ["x"]}
+
+
 def test_print_mode_prints_chunks_and_changes_nothing_else(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(chain(), NOTHING, print_mode="updates") == {"log": ["a", "b"]}
     assert capsys.readouterr().out.splitlines() == [
