@@ -239,7 +239,8 @@ class Runner:
         return self.ledger.ready()
 
     def _between_steps(self) -> bool:
-        return len(self.ledger.pending()) == len(self.ledger.tasks)
+        """Whether a step is about to begin: a run that stands still, for a person or where it was told to, is not."""
+        return not self.interrupted and len(self.ledger.pending()) == len(self.ledger.tasks)
 
     def _begin(self, group: asyncio.TaskGroup, task: Task) -> None:
         node = self.ledger.plan.nodes[task.node]
