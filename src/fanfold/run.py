@@ -54,7 +54,7 @@ from fanfold.events import (
     TaskRemembered,
     TaskStarted,
 )
-from fanfold.frame import ANY, Frame, clock, current_frame, enter
+from fanfold.frame import ANY, Frame, clock, current_frame, enter, told_metadata
 from fanfold.held import LoopWatch
 from fanfold.journal import Kept, Record, Unkept, on_disk
 from fanfold.kernel.ledger import Ledger, Result, Task, Write
@@ -411,7 +411,7 @@ class Runner:
 
     def _metadata(self, node: Node) -> dict[str, Any]:
         config = self.family.config
-        told = {**(config.get("metadata") or {}), **node.metadata}
+        told = {**told_metadata(config), **node.metadata}
         return {**told, "tags": list(config["tags"])} if config.get("tags") else told
 
     def _show(self, task: Task, result: Result, *, cached: bool) -> None:

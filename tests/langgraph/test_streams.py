@@ -21,6 +21,7 @@ from fanfold import (
     Send,
     StateGraph,
     StreamWriter,
+    get_config,
     get_stream_writer,
     interrupt,
 )
@@ -101,6 +102,18 @@ def test_tasks_carry_the_metadata_of_their_node_and_the_tags_of_the_run(stream: 
     graph = StateGraph(State).add_node("a", say("a"), metadata={"team": "x"}).add_edge(START, "a").compile()
     begun = stream(graph, NOTHING, {"metadata": {"user": 1}, "tags": ["t"]}, stream_mode="tasks")[0]
     assert begun["metadata"] == {"user": 1, "team": "x", "tags": ["t"]}
+
+
+def test_tasks_and_nodes_are_told_the_ids_that_the_config_names(stream: Run) -> None:
+    seen: list[dict[str, Any]] = []
+    ids = {"run_id": "r", "assistant_id": "a", "graph_id": "g", "task_id": "t"}
+    config = {"configurable": {**ids, "user": "u"}, "metadata": {"run_id": "mine"}, "run_name": "whole"}
+    graph = alone(lambda _: seen.append(dict(get_config())))
+    begun = stream(graph, NOTHING, config, stream_mode="tasks")[0]
+    assert begun["metadata"] == {**ids, "run_id": "mine"}
+    assert begun["metadata"].items() <= seen[0]["metadata"].items()
+    assert "user" not in seen[0]["metadata"]
+    assert "run_name" not in seen[0], "it is the whole run's"
 
 
 def test_all_tasks_of_a_step_begin_before_one_of_them_ends(stream: Run) -> None:
