@@ -227,6 +227,11 @@ class Record:
         """Hold a checkpoint back until the end, in the place of all that was held of its graph; it is made then."""
         self._held[namespace] = [checkpoint]
 
+    def let_go(self, namespace: str) -> None:
+        """Store what is held back of a graph now: the next call of it, in this very run, begins there."""
+        for make in self._held.pop(namespace, ()):
+            self.submit(make())
+
     def submit(self, change: Change) -> Future[None]:
         """Queue a change at once."""
         ticket = self.store.submit(change)

@@ -359,6 +359,8 @@ class Inner:
         await runner.drive()
         if runner.interrupted:
             raise GraphInterrupt(runner.interrupts)
+        if record is not None and self.graph.checkpointer is True:
+            record.let_go(place)
         return ledger.chosen(runner.keys) if runner.moved else None
 
     def _family(self) -> Family:
