@@ -395,6 +395,7 @@ class Kept:
         if kind not in ("result", "command"):
             return self._codec.encode(value, _what(kind, name))
         tracked = tuple(write for write in value.writes if self._plan.channels[write[0]].tracked)
+        goto = tuple(replace(g, arg=self._plan.kept(g.arg)) if isinstance(g, Send) else g for g in value.goto)
         try:
             return self._codec.encode(from_result(replace(value, writes=tracked)), _what(kind, name))
         except NotStorableError:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import operator
 import sqlite3
+import threading
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 import pytest
 
@@ -23,8 +25,10 @@ from fanfold import (
     SqliteSaver,
     StateGraph,
     StateUpdate,
+    UntrackedValue,
     entrypoint,
     get_config,
+    interrupt,
 )
 from fanfold.errors import UsageError
 from tests.langgraph.asking import State, add, ask, thread
@@ -413,3 +417,33 @@ def test_threads_with_names_that_begin_alike_are_updated_each_by_itself(run: Run
     for name in names:
         graph.update_state(thread(name), {"xs": [name]}, as_node="b")
     assert [run(graph, None, thread(name)) for name in names] == [{"xs": [name, "c"]} for name in names]
+
+
+class Held(TypedDict, total=False):
+    xs: Annotated[list[Any], operator.add]
+    handle: Annotated[Any, UntrackedValue]
+
+
+@pytest.mark.parametrize("saver", [InMemorySaver, lambda: SqliteSaver(sqlite3.connect(":memory:"))])
+@pytest.mark.parametrize("by_command", [True, False])
+def test_what_a_send_gives_under_an_untracked_key_is_seen_and_not_stored(
+    run: Run, saver: Any, by_command: bool
+) -> None:
+    asked: list[Any] = []
+
+    def use(state: Held) -> Held:
+        asked.append("handle" in state)
+        return {"xs": [interrupt("?"), state["xs"]]}
+
+    def sends(_: Held) -> Send:
+        return Send("use", {"xs": [{"handle": 1}], "handle": threading.Lock()})
+
+    graph = StateGraph(Held).add_node("use", use)
+    if by_command:
+        graph.add_node("open", lambda state: Command(goto=sends(state)))
+    else:
+        graph.add_node("open", lambda _: None).add_conditional_edges("open", sends)
+    app = graph.add_edge(START, "open").compile(saver())
+    run(app, {"xs": []}, thread())
+    assert run(app, Command(resume="x"), thread()) == {"xs": ["x", [{"handle": 1}]]}
+    assert asked == [True, False]

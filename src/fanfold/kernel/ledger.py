@@ -201,7 +201,10 @@ class Ledger:
         values = {key: v for key, v in self._values.items() if v is not MISSING and channels[key].tracked}
         joins = tuple(dict(seen) for seen in self._joins)
         deferred = {name: tuple(by) for name, by in self._deferred.items()}
-        return Snapshot(self.step - 1, values, tuple(self._tasks.values()), joins, deferred, self.ran)
+        tasks = tuple(
+            task if task.send is None else replace(task, arg=self.plan.kept(task.arg)) for task in self._tasks.values()
+        )
+        return Snapshot(self.step - 1, values, tasks, joins, deferred, self.ran)
 
     # What a driver tells
 
