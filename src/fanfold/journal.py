@@ -48,6 +48,10 @@ not ride with a result: somebody waits for that one, and nobody for them."""
 _CHANGES: Final = ("", "command")
 """Where a checkpoint keeps what Commands from outside have changed: it is of no task."""
 
+_RESULTS: Final = ("result", "command", "update")
+"""What is written down as a task's result is: besides one, what Commands have changed, and what an update has said in
+the place of a task."""
+
 _CHANGED: Final = "the graph has changed since; run it with the graph that began it, or in a new thread"
 
 
@@ -81,6 +85,11 @@ class Position:
         """What the task decided, if it has ended."""
         result: Result | None = self.found.get((task.id, "result"))
         return result
+
+    def told(self, task: Task) -> Result | None:
+        """What the task decided, or what an update has said in its place."""
+        told: Result | None = self.result(task) or self.found.get((task.id, "update"))
+        return told
 
     def asked(self, task: Task) -> tuple[Interrupt, ...]:
         """The questions that the task stopped at last, answered since or not."""
@@ -178,7 +187,7 @@ class Reader:
     def _decoded(self, kept: ResultKept) -> Any:
         where = f"{_what(kept.kind, kept.name)}, step {kept.step}, thread {self._thread_id!r}"
         data = self._codec.decode(kept.data, where)
-        if kept.kind in ("result", "command"):
+        if kept.kind in _RESULTS:
             return to_result(data, where)
         if kept.kind == "interrupt":
             return tuple(Interrupt(*parts) for parts in data)
@@ -392,12 +401,12 @@ class Kept:
     def _encoded(self, kind: str, value: Any, name: str) -> bytes:
         if kind == "interrupt":
             value = [[interrupt.value, interrupt.id, interrupt.response_schema] for interrupt in value]
-        if kind not in ("result", "command"):
+        if kind not in _RESULTS:
             return self._codec.encode(value, _what(kind, name))
         tracked = tuple(write for write in value.writes if self._plan.channels[write[0]].tracked)
         goto = tuple(replace(g, arg=self._plan.kept(g.arg)) if isinstance(g, Send) else g for g in value.goto)
         try:
-            return self._codec.encode(from_result(replace(value, writes=tracked)), _what(kind, name))
+            return self._codec.encode(from_result(replace(value, writes=tracked, goto=goto)), _what(kind, name))
         except NotStorableError:
             for key, written in tracked:  # one of them raises as well, and its message names the key
                 self._codec.encode(written, f"key {key!r}, as node {name!r} wrote it")
@@ -415,6 +424,7 @@ _WHAT: Final = {
     "interrupt": "the question of {}",
     "answers": "the answers to the questions of {}",
     "command": "what a Command has changed",
+    "update": "the update as node {}",
 }
 
 

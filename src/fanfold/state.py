@@ -24,6 +24,7 @@ from fanfold.kernel.schema import updates_of
 from fanfold.limits import Slots
 from fanfold.run import Emitter, Family, Runner
 from fanfold.store.base import DONE, RunRecord, Store
+from fanfold.stream import written
 from fanfold.types import END, START, Command, PregelTask, StateSnapshot, StateUpdate
 
 if TYPE_CHECKING:
@@ -239,11 +240,9 @@ class _Thread:
         return ledger
 
     def _task(self, ledger: Ledger, position: Position, task: Task, subgraphs: bool, *, live: bool) -> PregelTask:
-        result = position.result(task)
-        if task.node == START:
-            shown: Any = None if live else dict(ledger.input_writes(task.arg))
-        else:
-            shown = None if result is None or result.handled else self._written(result)
+        result, told = position.result(task), position.told(task)
+        if told is None and task.node == START and not live:
+            told = Result(ledger.input_writes(task.arg))
         path = ("__pregel_pull", task.node) if task.send is None else ("__pregel_push", task.send, False)
         return PregelTask(
             id=task.id,
@@ -252,12 +251,12 @@ class _Thread:
             error=position.found.get((task.id, "error")) if result is None or result.handled else None,
             interrupts=position.interrupts(task) if live else position.asked(task),
             state=self._inner_state(task, subgraphs),
-            result=shown,
+            result=None if told is None or told.handled else self._written(told),
         )
 
     def _written(self, result: Result) -> Any:
         single = self.graph.plan.state.single
-        return dict(result.writes) if single is None else dict(result.writes).get(single)
+        return written(result.writes) if single is None else dict(result.writes).get(single)
 
     def _inner_state(self, task: Task, subgraphs: bool) -> Any:
         graph = _graph_of(self.graph.plan.nodes[task.node])
@@ -279,29 +278,33 @@ class _Thread:
         ledger = self._ledger(position, live=special == END)
         if position is None and special == INPUT:
             ledger.step -= 1  # the input that a thread begins with comes before its first step
-        source = self._apply(ledger, position, updates)
-        self._keep(ledger, position, source)
+        source, told = self._apply(ledger, position, updates)
+        self._keep(ledger, position, source, told)
         self.checkpoint_id = None
         if special == COPY and isinstance(updates[0].values, list):  # what to change in the copy at once
             self.update([StateUpdate(*update[:2]) for update in updates[0].values])
 
-    def _apply(self, ledger: Ledger, position: Position | None, updates: Sequence[StateUpdate]) -> str:
+    def _apply(
+        self, ledger: Ledger, position: Position | None, updates: Sequence[StateUpdate]
+    ) -> tuple[str, Sequence[tuple[Task, Result]]]:
+        """Change the ledger as the updates say: the source of what it comes to, and what they are the results of."""
         first = updates[0]
         if first.as_node == END:
             if first.values is not None:
                 raise InvalidUpdateError(f"an update as END takes no values, and was given {first.values!r:.80}")
             ledger.clear()
-            return "update"
+            return "update", ()
         if first.as_node == COPY:
             if position is None:
                 raise InvalidUpdateError(f"thread {self.thread_id!r} holds nothing that could be copied")
             ledger.skip()
-            return "fork"
+            return "fork", ()
         if first.as_node == INPUT:
             ledger.begin(first.values)
-            return "input"
-        ledger.amend([self._ran(ledger, update, alone=len(updates) == 1) for update in updates])
-        return "update"
+            return "input", ()
+        told = [self._ran(ledger, update, alone=len(updates) == 1) for update in updates]
+        ledger.amend(told)
+        return "update", told
 
     def _ran(self, ledger: Ledger, update: StateUpdate, *, alone: bool) -> tuple[Task, Result]:
         if update.as_node is None and not alone:
@@ -358,7 +361,9 @@ class _Thread:
             )
         return ledger.ran[0]
 
-    def _keep(self, ledger: Ledger, position: Position | None, source: str) -> None:
+    def _keep(
+        self, ledger: Ledger, position: Position | None, source: str, results: Sequence[tuple[Task, Result]]
+    ) -> None:
         run = RunRecord(
             run_id=position.run_id if position else _run_id(self.thread_id),
             thread_id=self.thread_id,
@@ -369,12 +374,25 @@ class _Thread:
         )
         record = Record(self.store, run)
         journal = Kept(record, self.graph.codec, self.graph.plan, self.namespace, position)
+        if position is not None:
+            _stand_in(journal, position, results)
         if source == "fork" and position is not None:  # a copy stands beside what it is a copy of
             journal.checkpoint_id = position.parent_id
         parents = position.metadata.get("parents", {}) if position else {}
         told = {"source": source, "step": ledger.step - 1, "parents": parents}
         journal.checkpoint(ledger, source, metadata_of(self.config, told), due=True)
         record.flush()
+
+
+def _stand_in(journal: Kept, position: Position, told: Sequence[tuple[Task, Result]]) -> None:
+    """Keep what an update has said in the place of tasks that waited, for those who look back. The first one stays."""
+    waiting = list(position.snapshot.tasks)
+    for task, result in told:
+        meant = next((one for one in waiting if one.node == task.node), None)
+        if meant is not None:
+            waiting.remove(meant)
+            if position.told(meant) is None:
+                journal.keep(meant, "update", result)
 
 
 def _read(ledger: Ledger) -> Any:

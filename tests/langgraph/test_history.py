@@ -419,6 +419,44 @@ def test_threads_with_names_that_begin_alike_are_updated_each_by_itself(run: Run
     assert [run(graph, None, thread(name)) for name in names] == [{"xs": [name, "c"]} for name in names]
 
 
+def results(graph: Any) -> list[list[tuple[str, Any]]]:
+    return [[(task.name, task.result) for task in state.tasks] for state in graph.get_state_history(thread())]
+
+
+def test_history_shows_all_that_a_task_wrote_to_one_key(run: Run) -> None:
+    graph = line(("a", lambda _: Command(update=[("xs", ["1"]), ("xs", ["2"])])))
+    run(graph, {"xs": []}, thread())
+    assert results(graph)[1] == [("a", {"xs": {"$writes": [["1"], ["2"]]}})]
+
+
+def test_history_shows_an_update_as_the_result_of_the_task_in_whose_place_it_came(run: Run) -> None:
+    graph = abc(interrupt_before=["b"])
+    run(graph, {"xs": []}, thread())
+    paused = graph.get_state(thread()).config
+    graph.update_state(paused, {"xs": ["u"]}, as_node="b")
+    graph.update_state(paused, {"xs": ["v"]}, as_node="b")
+    shown = [("b", {"xs": ["u"]})]  # the first one stays
+    assert results(graph)[2] == shown
+    assert graph.get_state(paused).next == ("b",)
+    assert run(graph, None, paused) == {"xs": ["a", "b", "c"]}, "and the node runs all the same"
+
+
+def test_updates_as_one_node_stand_for_its_tasks_one_by_one(run: Run) -> None:
+    sends = Command(goto=[Send("b", {}), Send("b", {})])
+    graph = StateGraph(State).add_node("a", lambda _: sends).add_node("b", add("b")).add_edge(START, "a")
+    app = graph.compile(InMemorySaver(), interrupt_before=["b"])
+    run(app, {"xs": []}, thread())
+    app.bulk_update_state(thread(), [[StateUpdate({"xs": [word]}, "b") for word in ("1", "2", "3")]])
+    assert results(app)[1] == [("b", {"xs": ["1"]}), ("b", {"xs": ["2"]})]
+
+
+def test_history_shows_what_an_update_put_in_the_place_of_the_input() -> None:
+    graph = abc()
+    steps = [[StateUpdate({}, "__input__")], [StateUpdate({"xs": ["i"]}, START)]]
+    graph.bulk_update_state(thread(), steps)
+    assert results(graph)[1] == [(START, {"xs": ["i"]})]
+
+
 class Held(TypedDict, total=False):
     xs: Annotated[list[Any], operator.add]
     handle: Annotated[Any, UntrackedValue]
