@@ -211,6 +211,7 @@ class Record:
     _held: dict[str, list[Callable[[], Change]]] = field(default_factory=dict)
     _events: list[Mapping[str, Any]] = field(default_factory=list)
     _timer: asyncio.TimerHandle | None = None
+    _last: Future[None] | None = None
 
     def open(self) -> None:
         """The sitting begins: from here on there is a run to be listed and resumed."""
@@ -243,9 +244,13 @@ class Record:
 
     def submit(self, change: Change) -> Future[None]:
         """Queue a change at once."""
-        ticket = self.store.submit(change)
+        ticket = self._last = self.store.submit(change)
         ticket.add_done_callback(self._judge)
         return ticket
+
+    async def written(self) -> None:
+        """Wait until what was queued can be read. Raises the `StoreError` that kept the last of it off."""
+        await on_disk(self._last)
 
     def flush(self) -> None:
         """Wait, blocking, until what was kept is on disk. Raises the `StoreError` that kept it off."""
