@@ -39,6 +39,15 @@ GRACE: Final = 1.0
 """Seconds that a task waits for attempts that it has cancelled; what ignores that is left to itself."""
 
 
+_IDS: Final = ("run_id", "task_id", "assistant_id", "graph_id")
+
+
+def told_metadata(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata that nodes and streams are told: the caller's, and the ids that the config names."""
+    place = config.get("configurable") or {}
+    return {**{key: place[key] for key in _IDS if key in place}, **(config.get("metadata") or {})}
+
+
 def current_frame() -> Frame | None:
     """The frame of the node or agent that is running this code, or None outside of any run."""
     return _frame.get()
@@ -127,7 +136,7 @@ class Frame:
         node = self.runner.ledger.plan.nodes.get(task.node)  # an agent that a node called is no node
         thread = {} if self.thread_id is None else {"thread_id": self.thread_id}
         told = {
-            **(family.config.get("metadata") or {}),
+            **told_metadata(family.config),
             **(node.metadata if node else {}),
             **thread,
             "langgraph_step": task.step,
@@ -146,7 +155,7 @@ class Frame:
         if family.streams is not None and self.listened():
             callbacks = chat.listening(callbacks, family.streams)
         return {
-            **family.config,
+            **{key: value for key, value in family.config.items() if key != "run_name"},  # it is the whole run's
             "callbacks": callbacks,
             "metadata": told,
             "configurable": configurable,

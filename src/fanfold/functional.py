@@ -170,10 +170,10 @@ def task(
 ) -> TaskFunction | Callable[[Callable[..., Any]], TaskFunction]:
     """Make a function a task: called inside of an entrypoint or node, it runs beside it and its result is kept."""
     policies = (retry_policy,) if isinstance(retry_policy, RetryPolicy) else tuple(retry_policy or ())
+    limit = TimeoutPolicy.coerce(timeout)
 
     def decorate(code: Callable[..., Any]) -> TaskFunction:
         label = name or name_of(code)
-        limit = TimeoutPolicy.coerce(timeout)
         _check_timeout(code, limit, f"task {label!r}")
         return TaskFunction(code, label, policies, cache_policy, limit)
 

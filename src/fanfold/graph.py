@@ -22,6 +22,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -161,6 +162,10 @@ class CompiledGraph(States):
         """What the graph calls itself in listings."""
         return self.plan.name
 
+    @name.setter
+    def name(self, name: str) -> None:
+        self.plan = replace(self.plan, name=name)
+
     def get_name(self) -> str:
         """The same as `name`."""
         return self.plan.name
@@ -199,6 +204,7 @@ class CompiledGraph(States):
         stream_mode: Any = None,
         print_mode: Any = (),
         output_keys: Any = None,
+        subgraphs: bool = False,
         version: str = "v1",
         debug: bool | None = None,
         **options: Any,
@@ -215,9 +221,8 @@ class CompiledGraph(States):
 
         Raises what a node raised, with a note that names it. What had finished by then is kept.
         """
-        form = Form.of(
-            stream_mode or "values", printed=self._printed(print_mode, debug), subgraphs=False, version=version
-        )
+        modes = stream_mode or "values"
+        form = Form.of(modes, printed=self._printed(print_mode, debug), subgraphs=subgraphs, version=version)
         keys = self.plan.answers if output_keys is None else self._checked(output_keys)
         if form.modes != ("values",) or form.several:
             chunks = self._chunks(input, config, form, keys, options)

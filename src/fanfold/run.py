@@ -55,12 +55,12 @@ from fanfold.events import (
     TaskRemembered,
     TaskStarted,
 )
-from fanfold.frame import ANY, Frame, clock, current_frame, enter
+from fanfold.frame import ANY, Frame, clock, current_frame, enter, told_metadata
 from fanfold.held import LoopWatch
 from fanfold.journal import Kept, Record, Unkept, on_disk
 from fanfold.kernel.ledger import Ledger, Result, Task, Write
 from fanfold.kernel.plan import Action, Handler, Node
-from fanfold.kernel.schema import updates_of
+from fanfold.kernel.schema import has, updates_of
 from fanfold.limits import Slots
 from fanfold.store.records import from_result, to_result
 from fanfold.stream import Streams, checkpoint_told, debugged, task_end, task_start, update_chunk
@@ -273,7 +273,8 @@ class Runner:
         return self.ledger.ready()
 
     def _between_steps(self) -> bool:
-        return len(self.ledger.pending()) == len(self.ledger.tasks)
+        """Whether a step is about to begin: a run that stands still, for a person or where it was told to, is not."""
+        return not self.interrupted and len(self.ledger.pending()) == len(self.ledger.tasks)
 
     def _begin(self, group: asyncio.TaskGroup, task: Task) -> None:
         node = self.ledger.plan.nodes[task.node]
@@ -445,7 +446,7 @@ class Runner:
 
     def _metadata(self, node: Node) -> dict[str, Any]:
         config = self.family.config
-        told = {**(config.get("metadata") or {}), **node.metadata}
+        told = {**told_metadata(config), **node.metadata}
         return {**told, "tags": list(config["tags"])} if config.get("tags") else told
 
     def _show(self, task: Task, result: Result, *, cached: bool) -> None:
@@ -600,7 +601,7 @@ class Runner:
             given = frame.injected(action.asks) if action.asks else {}
             code = functools.partial(action.function, **given) if given else action.function
             value = await self._timed(frame, action, executor.call(code, view))
-            while hasattr(value, "ainvoke"):  # a node may answer with a graph or the like, which then gets its input
+            while has(value, "ainvoke"):  # a node may answer with a graph or the like, which then gets its input
                 value = await value.ainvoke(view, frame.config())
             return value
         except ParentCommand as command:

@@ -335,11 +335,13 @@ class Inner:
     async def _driven(self, input: Any) -> Any:
         family, place = self.outer.family, "|".join(self.namespace)
         start = family.starts.pop(tuple(part.partition(":")[0] for part in self.namespace), None)
-        position = await asyncio.to_thread(self._position, place, start) if self.keeps else None
+        record = family.record if self.keeps else None
+        if record is not None and (self.graph.checkpointer is True or self.frame.attempt > 1):
+            await record.written()  # it may have been called in this very run, and what it wrote be on its way
+        position = await asyncio.to_thread(self._position, place, start) if record is not None else None
         parents = {**self.outer.parents, "|".join(self.outer.namespace): self.outer.journal.checkpoint_id or ""}
         ours = position is not None and position.metadata.get("parents") == parents
         ledger = self.graph.ledger(f"{family.thread_id}|{place}", self.options, limit=self.options.recursion_limit)
-        record = family.record if self.keeps else None
         journal = Unkept() if record is None else Kept(record, self.graph.codec, self.graph.plan, place, position)
         if self.streams is not None and self.streams is not family.streams:
             self.streams.root = self.namespace
@@ -359,6 +361,8 @@ class Inner:
         await runner.drive()
         if runner.interrupted:
             raise GraphInterrupt(runner.interrupts)
+        if record is not None and self.graph.checkpointer is True:
+            record.let_go(place)
         return ledger.chosen(runner.keys) if runner.moved else None
 
     def _family(self) -> Family:

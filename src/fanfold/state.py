@@ -25,6 +25,7 @@ from fanfold.kernel.schema import updates_of
 from fanfold.limits import Slots
 from fanfold.run import Emitter, Family, Runner, namespace_in
 from fanfold.store.base import DONE, RunRecord, Store
+from fanfold.stream import written
 from fanfold.types import END, START, Command, PregelTask, StateSnapshot, StateUpdate
 
 if TYPE_CHECKING:
@@ -240,11 +241,9 @@ class _Thread:
         return ledger
 
     def _task(self, ledger: Ledger, position: Position, task: Task, subgraphs: bool, *, live: bool) -> PregelTask:
-        result = position.result(task)
-        if task.node == START and (live or result is None):
-            shown: Any = None if live else dict(ledger.input_writes(task.arg))
-        else:
-            shown = None if result is None or result.handled else self._written(result)
+        told = position.told(task)
+        if told is None and task.node == START and not live:
+            told = Result(ledger.input_writes(task.arg))
         path = ("__pregel_pull", task.node) if task.send is None else ("__pregel_push", task.send, False)
         return PregelTask(
             id=task.id,
@@ -253,12 +252,12 @@ class _Thread:
             error=position.found.get((task.id, "error")),
             interrupts=position.interrupts(task) if live else position.asked(task),
             state=self._inner_state(task, subgraphs),
-            result=shown,
+            result=None if told is None or told.handled else self._written(told),
         )
 
     def _written(self, result: Result) -> Any:
         single = self.graph.plan.state.single
-        return dict(result.writes) if single is None else dict(result.writes).get(single)
+        return written(result.writes) if single is None else dict(result.writes).get(single)
 
     def _inner_state(self, task: Task, subgraphs: bool) -> Any:
         graph = _graph_of(self.graph.plan.nodes[task.node])
@@ -355,7 +354,9 @@ class _Thread:
             )
         return ledger.ran[0]
 
-    def _keep(self, ledger: Ledger, position: Position | None, source: str, ran: Sequence[tuple[Task, Result]]) -> None:
+    def _keep(
+        self, ledger: Ledger, position: Position | None, source: str, results: Sequence[tuple[Task, Result]]
+    ) -> None:
         """Store the new checkpoint; the one before shows what its tasks are said to have come to."""
         run = RunRecord(
             run_id=position.run_id if position else _run_id(self.thread_id),
@@ -367,11 +368,8 @@ class _Thread:
         )
         record = Record(self.store, run)
         journal = Kept(record, self.graph.codec, self.graph.plan, self.namespace, position)
-        open_tasks = [] if position is None else list(position.snapshot.tasks)
-        for named, result in ran:
-            if (task := next((task for task in open_tasks if task.node == named.node), None)) is not None:
-                open_tasks.remove(task)
-                journal.keep(task, "result", result)
+        if position is not None:
+            _stand_in(journal, position, results)
         if source == "fork" and position is not None:  # a copy stands beside what it is a copy of
             journal.checkpoint_id = position.parent_id
         parents = position.metadata.get("parents", {}) if position else {}
@@ -390,6 +388,17 @@ def _told(ledger: Ledger, values: Any, whose: str) -> Result:
             goto += ledger.plan.goals(item.goto, whose)
         writes += updates_of(item.update if isinstance(item, Command) else item, ledger.plan.state)
     return Result(tuple(write for write in writes if write[0] in ledger.plan.channels), tuple(goto))
+
+
+def _stand_in(journal: Kept, position: Position, told: Sequence[tuple[Task, Result]]) -> None:
+    """Keep what an update has said in the place of tasks that waited, for those who look back. The first one stays."""
+    waiting = list(position.snapshot.tasks)
+    for task, result in told:
+        meant = next((one for one in waiting if one.node == task.node), None)
+        if meant is not None:
+            waiting.remove(meant)
+            if position.told(meant) is None:
+                journal.keep(meant, "update", result)
 
 
 def _read(ledger: Ledger) -> Any:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import operator
 import sqlite3
+import threading
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 import pytest
 
@@ -23,6 +25,7 @@ from fanfold import (
     SqliteSaver,
     StateGraph,
     StateUpdate,
+    UntrackedValue,
     entrypoint,
     get_config,
     interrupt,
@@ -533,3 +536,71 @@ def test_threads_with_names_that_begin_alike_are_updated_each_by_itself(run: Run
     for name in names:
         graph.update_state(thread(name), {"xs": [name]}, as_node="b")
     assert [run(graph, None, thread(name)) for name in names] == [{"xs": [name, "c"]} for name in names]
+
+
+def results(graph: Any) -> list[list[tuple[str, Any]]]:
+    return [[(task.name, task.result) for task in state.tasks] for state in graph.get_state_history(thread())]
+
+
+def test_history_shows_all_that_a_task_wrote_to_one_key(run: Run) -> None:
+    graph = line(("a", lambda _: Command(update=[("xs", ["1"]), ("xs", ["2"])])))
+    run(graph, {"xs": []}, thread())
+    assert results(graph)[1] == [("a", {"xs": {"$writes": [["1"], ["2"]]}})]
+
+
+def test_history_shows_an_update_as_the_result_of_the_task_in_whose_place_it_came(run: Run) -> None:
+    graph = abc(interrupt_before=["b"])
+    run(graph, {"xs": []}, thread())
+    paused = graph.get_state(thread()).config
+    graph.update_state(paused, {"xs": ["u"]}, as_node="b")
+    graph.update_state(paused, {"xs": ["v"]}, as_node="b")
+    shown = [("b", {"xs": ["u"]})]  # the first one stays
+    assert results(graph)[2] == shown
+    assert graph.get_state(paused).next == ("b",)
+    assert run(graph, None, paused) == {"xs": ["a", "b", "c"]}, "and the node runs all the same"
+
+
+def test_updates_as_one_node_stand_for_its_tasks_one_by_one(run: Run) -> None:
+    sends = Command(goto=[Send("b", {}), Send("b", {})])
+    graph = StateGraph(State).add_node("a", lambda _: sends).add_node("b", add("b")).add_edge(START, "a")
+    app = graph.compile(InMemorySaver(), interrupt_before=["b"])
+    run(app, {"xs": []}, thread())
+    app.bulk_update_state(thread(), [[StateUpdate({"xs": [word]}, "b") for word in ("1", "2", "3")]])
+    assert results(app)[1] == [("b", {"xs": ["1"]}), ("b", {"xs": ["2"]})]
+
+
+def test_history_shows_what_an_update_put_in_the_place_of_the_input() -> None:
+    graph = abc()
+    steps = [[StateUpdate({}, "__input__")], [StateUpdate({"xs": ["i"]}, START)]]
+    graph.bulk_update_state(thread(), steps)
+    assert results(graph)[1] == [(START, {"xs": ["i"]})]
+
+
+class Held(TypedDict, total=False):
+    xs: Annotated[list[Any], operator.add]
+    handle: Annotated[Any, UntrackedValue]
+
+
+@pytest.mark.parametrize("saver", [InMemorySaver, lambda: SqliteSaver(sqlite3.connect(":memory:"))])
+@pytest.mark.parametrize("by_command", [True, False])
+def test_what_a_send_gives_under_an_untracked_key_is_seen_and_not_stored(
+    run: Run, saver: Any, by_command: bool
+) -> None:
+    asked: list[Any] = []
+
+    def use(state: Held) -> Held:
+        asked.append("handle" in state)
+        return {"xs": [interrupt("?"), state["xs"]]}
+
+    def sends(_: Held) -> Send:
+        return Send("use", {"xs": [{"handle": 1}], "handle": threading.Lock()})
+
+    graph = StateGraph(Held).add_node("use", use)
+    if by_command:
+        graph.add_node("open", lambda state: Command(goto=sends(state)))
+    else:
+        graph.add_node("open", lambda _: None).add_conditional_edges("open", sends)
+    app = graph.add_edge(START, "open").compile(saver())
+    run(app, {"xs": []}, thread())
+    assert run(app, Command(resume="x"), thread()) == {"xs": ["x", [{"handle": 1}]]}
+    assert asked == [True, False]

@@ -380,6 +380,21 @@ def test_a_node_can_ask_for_the_drain_itself(run: Run) -> None:
         run(graph.compile(), NOTHING)
 
 
+@pytest.mark.parametrize("stop", [{"interrupt_before": ["b"]}, {"interrupt_after": ["a"]}])
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_run_that_stands_still_anyway_is_not_drained(run: Run, stop: Any, inside: bool) -> None:
+    control = RunControl()
+    graph = StateGraph(State).add_node("a", lambda _: control.request_drain()).add_node("b", say("b"))
+    graph.add_edge(START, "a").add_edge("a", "b")
+    saver = InMemorySaver()
+    app = graph.compile(**stop) if inside else graph.compile(saver, **stop)
+    if inside:
+        app = StateGraph(State).add_node("sub", app).add_edge(START, "sub").compile(saver)
+    assert run(app, NOTHING, THREAD, control=control) == NOTHING
+    assert app.get_state(THREAD).next == ("sub" if inside else "b",)
+    assert run(app, None, THREAD) == {"log": ["b"]}
+
+
 def test_a_run_that_is_over_anyway_is_not_drained(run: Run) -> None:
     control = RunControl()
     graph = StateGraph(State).add_node("a", lambda _: control.request_drain()).add_edge(START, "a").add_edge("a", END)

@@ -586,3 +586,11 @@ def test_who_gives_up_waiting_for_the_run_s_slot_gives_its_own_back() -> None:
         assert own.take_nowait()
 
     asyncio.run(go())
+
+
+@pytest.mark.parametrize("durability", ["sync", "async", "exit"])
+def test_a_graph_that_remembers_does_so_within_a_run_however_that_is_stored(run: Run, durability: str) -> None:
+    inner = line(("s", lambda s: {"xs": [len(s["xs"])]}), checkpointer=True)
+    graph = StateGraph(State).add_node("call", lambda _: {"n": inner.invoke({"xs": ["q"]})["xs"][-1]})
+    graph.add_edge(START, "call").add_conditional_edges("call", lambda s: END if s["n"] > 4 else "call")
+    assert run(graph.compile(InMemorySaver()), {"xs": []}, thread(), durability=durability) == {"xs": [], "n": 5}

@@ -18,7 +18,7 @@ from typing import Any, Literal, get_args, get_origin
 from fanfold.errors import GraphError, did_you_mean
 from fanfold.kernel.channels import Channel, LastValue, alike
 from fanfold.kernel.plan import Action, Handler, Join, Node, Plan, Route
-from fanfold.kernel.schema import Schema, asked_for, hints_of, input_schema, mapping_schema, read_schema
+from fanfold.kernel.schema import Schema, asked_for, has, hints_of, input_schema, mapping_schema, read_schema
 from fanfold.types import END, START, CachePolicy, Command, RetryPolicy, TimeoutPolicy
 
 Code: typing.TypeAlias = Callable[..., Any]
@@ -288,7 +288,7 @@ class Builder:
 
     def _action(self, code: Any, what: str, schema: Schema | None) -> Action:
         """How `code` is called. Raises `TypeError` when it cannot be."""
-        graph = code if hasattr(code, "plan") and hasattr(code, "ainvoke") else None
+        graph = code if has(code, "ainvoke") and hasattr(code, "plan") else None
         function, is_async = (code.ainvoke, True) if graph is not None else _called(code, what)
         declared = schema or (None if graph is not None else input_schema(function))
         if declared is not None:
@@ -424,8 +424,8 @@ def _is_plain(channel: Channel) -> bool:
 
 def name_of(code: Any) -> str:
     """What a function, a graph or another callable is called."""
-    inner = code.func if isinstance(code, functools.partial) else code
-    if hasattr(inner, "get_name") and hasattr(inner, "invoke"):
+    inner: Any = code.func if isinstance(code, functools.partial) else code
+    if has(inner, "get_name") and has(inner, "invoke"):
         return str(inner.get_name())
     name = getattr(inner, "__name__", None) or getattr(inner, "name", None) or type(inner).__name__
     return str(name)
@@ -437,7 +437,7 @@ def _called(code: Any, what: str) -> tuple[Code, bool]:
         return _drained(code)
     if inspect.isroutine(code) or isinstance(code, functools.partial):
         return code, is_async(code)
-    if hasattr(code, "ainvoke") or hasattr(code, "invoke"):
+    if has(code, "ainvoke") or has(code, "invoke"):
         return _runnable(code)
     if not callable(code):
         raise TypeError(
@@ -448,7 +448,7 @@ def _called(code: Any, what: str) -> tuple[Code, bool]:
 
 def _runnable(code: Any) -> tuple[Code, bool]:
     """The call of something with `ainvoke` or `invoke`, which takes the input and a config."""
-    if not hasattr(code, "ainvoke"):
+    if not has(code, "ainvoke"):
 
         def invoke(state: Any, config: Any) -> Any:
             return code.invoke(state, config)

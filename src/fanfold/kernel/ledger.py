@@ -202,16 +202,20 @@ class Ledger:
         values = {key: v for key, v in self._values.items() if v is not MISSING and channels[key].tracked}
         joins = tuple(dict(seen) for seen in self._joins)
         deferred = {name: tuple(by) for name, by in self._deferred.items()}
-        return Snapshot(self.step - 1, values, tuple(self._tasks.values()), joins, deferred, self.ran)
+        tasks = tuple(
+            task if task.send is None else replace(task, arg=self.plan.kept(task.arg)) for task in self._tasks.values()
+        )
+        return Snapshot(self.step - 1, values, tasks, joins, deferred, self.ran)
 
     # What a driver tells
 
     def begin(self, value: Any) -> None:
         """Take an input: START will write it, in the step that is next. Tasks that had not finished are dropped.
 
-        An empty input is an input, too. Raises `EmptyInputError` for one that sets none of the graph's keys.
+        An empty input is an input, too, be it a dictionary or a model that sets nothing. Raises `EmptyInputError` for
+        None, and for one that only sets what the graph has no keys for.
         """
-        if value != {} and not self.input_writes(value):
+        if value is None or (updates_of(value, self.plan.input) and not self.input_writes(value)):
             listed = ", ".join(sorted(self.plan.input.channels))
             raise EmptyInputError(
                 f"the input {value!r:.100} sets no key of graph {self.plan.name!r}",

@@ -121,6 +121,13 @@ class Plan:
         """What the output of a run is made of, in the same form."""
         return self.output.single or tuple(self.output.channels)
 
+    def kept(self, arg: Any) -> Any:
+        """What is stored of what a Send gives its node: nothing that it holds under a key that is never stored."""
+        untracked = {key for key, channel in self.channels.items() if not channel.tracked}
+        if not isinstance(arg, dict) or untracked.isdisjoint(arg):
+            return arg
+        return {key: value for key, value in arg.items() if key not in untracked}
+
     def digest(self) -> str:
         """Identifies the graph's shape: names, edges, joins and keys, but not the code of its nodes."""
         shape = {
