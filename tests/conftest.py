@@ -11,13 +11,19 @@ import ipaddress
 import os
 import socket
 import sys
+import tempfile
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
+import psycopg
 import pytest
+
+from fanfold.store.cluster import Cluster
 
 FOREIGN = ("ANTHROPIC_", "CLAUDE", "OPENAI_", "FANFOLD_")
 FOREIGN_ENDS = ("_API_KEY", "_PROXY")
+OURS = ("FANFOLD_TEST_POSTGRES", "FANFOLD_POSTGRES_BIN")  # where the tests' database is: meant for them
 
 _left: list[str] = []
 
@@ -27,7 +33,7 @@ class LeftTheMachineError(OSError):
 
 
 def _is_foreign(name: str) -> bool:
-    return name.upper().startswith(FOREIGN) or name.upper().endswith(FOREIGN_ENDS)
+    return name not in OURS and (name.upper().startswith(FOREIGN) or name.upper().endswith(FOREIGN_ENDS))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -44,6 +50,33 @@ def _stays_on_this_machine() -> Iterator[None]:
     _left.clear()
     yield
     assert not _left, f"the test tried to leave this machine: {', '.join(_left)}"
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """A real PostgreSQL: the one that FANFOLD_TEST_POSTGRES names, or one of our own that ends with the tests.
+
+    Not below pytest's folder, which is closed to the user that the server runs as when we are root.
+    """
+    named = os.environ.get("FANFOLD_TEST_POSTGRES")
+    if named:
+        yield named
+        return
+    with tempfile.TemporaryDirectory(prefix="fanfold-tests-") as folder, Cluster(folder) as cluster:
+        yield cluster.url()
+
+
+@pytest.fixture
+def postgres(postgres_url: str) -> Iterator[str]:
+    """The URL of an empty schema in it, which is where everything goes that names none. It is dropped afterwards."""
+    schema = f"test_{uuid.uuid4().hex}"
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(f"create schema {schema}")
+    yield f"{postgres_url}{'&' if '?' in postgres_url else '?'}options=-csearch_path%3D{schema}"
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute("set lock_timeout = '10s'")  # a test that left a transaction open fails, and says so
+        connection.execute("set client_min_messages = warning")
+        connection.execute(f"drop schema {schema} cascade")
 
 
 def _guard(event: str, arguments: tuple[Any, ...]) -> None:
