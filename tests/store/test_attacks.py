@@ -402,7 +402,7 @@ def test_a_bomb_is_refused_by_the_limit_of_its_codec(tripwire: Tripwire) -> None
     assert len(bomb) < 1000
     assert CODEC.decode(bomb) == bytes(2**20)
     message = refused(bomb, Codec(max_bytes=2**16), tripwire)
-    assert "it would be 1,048,5" in message
+    assert "it would take 1,048,5" in message
 
 
 # -- encrypted records ------------------------------------------------------------------------------------------------

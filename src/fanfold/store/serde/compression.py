@@ -31,8 +31,10 @@ def decompressed(frame: bytes, limit: int, where: str) -> bytes:
     library = zstd(f"to read {where}")
     try:
         size = library.get_frame_info(frame).decompressed_size
-        if size is None or size > limit:
-            raise ValueError(f"it would be {'some' if size is None else f'{size:,}'} bytes, of {limit:,} at most")
+        if size is None:
+            raise ValueError("its zstd frame does not say how large it is")
+        if size > limit:
+            raise ValueError(f"opened, it would take {size:,} bytes, and a record holds at most {limit:,}")
         opener = library.ZstdDecompressor(options={library.DecompressionParameter.window_log_max: _WINDOW_LOG})
         body: bytes = opener.decompress(frame, size + 1)
     except library.ZstdError as error:
