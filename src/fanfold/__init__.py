@@ -63,6 +63,9 @@ if TYPE_CHECKING:
     from fanfold.store.savers import InMemorySaver as InMemorySaver
     from fanfold.store.savers import MemorySaver as MemorySaver
     from fanfold.store.savers import SqliteSaver as SqliteSaver
+    from fanfold.store.serde import Encryption as Encryption
+    from fanfold.store.serde import Keys as Keys
+    from fanfold.store.serde import register_type as register_type
     from fanfold.types import END as END
     from fanfold.types import START as START
     from fanfold.types import CachePolicy as CachePolicy
@@ -96,6 +99,7 @@ _HOMES = {
     "END": "fanfold.types",
     "EmptyChannelError": "fanfold.errors",
     "EmptyInputError": "fanfold.errors",
+    "Encryption": "fanfold.store.serde",
     "EphemeralValue": "fanfold.kernel.channels",
     "FanfoldError": "fanfold.errors",
     "GraphBubbleUp": "fanfold.errors",
@@ -110,6 +114,7 @@ _HOMES = {
     "Interrupt": "fanfold.types",
     "InvalidUpdateError": "fanfold.errors",
     "IsLastStep": "fanfold.kernel.schema",
+    "Keys": "fanfold.store.serde",
     "LastValue": "fanfold.kernel.channels",
     "Limits": "fanfold.limits",
     "MemorySaver": "fanfold.store.savers",
@@ -152,6 +157,7 @@ _HOMES = {
     "get_stream_writer": "fanfold.context",
     "interrupt": "fanfold.context",
     "python_agent": "fanfold.agents.backends.python",
+    "register_type": "fanfold.store.serde",
     "task": "fanfold.functional",
 }
 

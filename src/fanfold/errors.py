@@ -23,6 +23,7 @@
     ├── StoreError                 the store could not do what was asked
     │   ├── NotStorableError       a value that has no stored form
     │   ├── CorruptRecordError     stored bytes that cannot be read back
+    │   ├── StoreKeyError          a record whose key is missing or another one
     │   ├── RunNotFoundError       no such run or thread
     │   └── ThreadBusyError        somebody else runs the thread
     └── AgentError
@@ -122,6 +123,10 @@ class NotStorableError(StoreError, TypeError):
 
 class CorruptRecordError(StoreError):
     """Stored bytes cannot be read back; the message names the record."""
+
+
+class StoreKeyError(StoreError):
+    """A record is encrypted with a key that is not there, or does not open with it, or is not encrypted at all."""
 
 
 class RunNotFoundError(StoreError, LookupError):

@@ -125,7 +125,7 @@ class Reader:
 
     def __init__(self, plan: Plan, codec: Codec, store: Store, thread_id: str, seed: str) -> None:
         self._plan = plan
-        self._codec = codec.learning(store.learned)
+        self._codec = codec.bound(store)
         self._thread_id = thread_id
         self._seed = seed
 
@@ -332,7 +332,7 @@ class Kept:
         again: bool = False,
     ) -> None:
         self._record = record
-        self._codec = codec.learning(record.store.learned)
+        self._codec = codec.bound(record.store)
         self._plan = plan
         self._namespace = namespace
         self.checkpoint_id: str | None = position.checkpoint_id if position else None
