@@ -12,12 +12,13 @@ import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from fanfold import chat
+from fanfold import chat, interop
 from fanfold.errors import GraphInterrupt, MissingExtraError, UsageError
 from fanfold.events import TaskContinued, TaskPaused
+from fanfold.kernel.channels import MISSING
 from fanfold.kernel.ledger import Task
 from fanfold.types import ExecutionInfo, Interrupt, Runtime, StreamWriter
 
@@ -134,6 +135,7 @@ class Frame:
             **thread,
             "checkpoint_ns": self.namespace(),
             "checkpoint_id": self.runner.journal.checkpoint_id,
+            **interop.told(self.runtime(), self._unsent() if task.send is not None and node else None),
         }
         callbacks = family.config.get("callbacks")
         if family.streams is not None and self.listened():
@@ -145,6 +147,10 @@ class Frame:
             "configurable": configurable,
             "recursion_limit": family.recursion_limit,
         }
+
+    def _unsent(self) -> Callable[[], Any]:
+        """What the node would see had an edge led to it, for code that looks beyond what a Send gave it."""
+        return lambda: self.runner.ledger.view(replace(self.task, arg=MISSING))
 
     def listened(self) -> bool:
         """Whether what chat models say inside of the task is for a stream."""

@@ -24,6 +24,7 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from fanfold import interop
 from fanfold.context import configurable
 from fanfold.errors import (
     SyncInLoopError,
@@ -182,6 +183,18 @@ class CompiledGraph(States):
         return bound
 
     # Running
+
+    def __call__(self, input: Any, config: Mapping[str, Any] | None = None) -> Any:
+        """The same as `invoke`, for what takes a function: LangChain makes any function a part of a chain."""
+        return self.invoke(input, config)
+
+    def __or__(self, other: Any) -> Any:
+        """A chain of LangChain's that gives this graph's output to `other`."""
+        return interop.chained(self) | other
+
+    def __ror__(self, other: Any) -> Any:
+        """A chain of LangChain's that gives the output of `other` to this graph."""
+        return other | interop.chained(self)
 
     def invoke(self, input: Any, config: Mapping[str, Any] | None = None, **options: Any) -> Any:
         """The last values of a run from `input` to its end; see `ainvoke`.

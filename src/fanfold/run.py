@@ -28,7 +28,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from fanfold import chat
+from fanfold import chat, interop
 from fanfold.attempt import attempts, limited
 from fanfold.context import metadata_of
 from fanfold.errors import (
@@ -555,7 +555,7 @@ class Runner:
             value = await self._timed(frame, action, executor.call(code, view))
             while hasattr(value, "ainvoke"):  # a node may answer with a graph or the like, which then gets its input
                 value = await value.ainvoke(view, frame.config())
-            return value
+            return interop.ours(value)
         except ParentCommand as command:
             if command.command.graph != Command.PARENT:
                 raise
@@ -603,7 +603,8 @@ class Runner:
             state = self.ledger.preview(frame.task, writes, route)
             if isinstance(state, dict) and isinstance(returned, dict) and not route.path.declared:
                 state = {**returned, **state}
-            goals += self.ledger.plan.destinations(route, await self._answered(frame, route.path, state))
+            answer = interop.ours(await self._answered(frame, route.path, state))
+            goals += self.ledger.plan.destinations(route, answer)
         return Result(writes, tuple(goals))
 
     async def _answered(self, frame: Frame, path: Action, state: Any) -> Any:
