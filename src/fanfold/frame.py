@@ -137,16 +137,20 @@ class Frame:
             "checkpoint_id": self.runner.journal.checkpoint_id,
             **interop.told(self.runtime(), self._unsent() if task.send is not None and node else None),
         }
-        callbacks = family.config.get("callbacks")
-        if family.streams is not None and self.listened():
-            callbacks = chat.listening(callbacks, family.streams)
-        return {
+        config = {
             **family.config,
-            "callbacks": callbacks,
+            "callbacks": family.config.get("callbacks"),
             "metadata": told,
             "configurable": configurable,
             "recursion_limit": family.recursion_limit,
         }
+        if family.streams is not None and self.listened():
+            config["callbacks"] = chat.listening(config, family.streams)
+        return config
+
+    def _unsent(self) -> Callable[[], Any]:
+        """What the node would see had an edge led to it, for code that looks beyond what a Send gave it."""
+        return lambda: self.runner.ledger.view(replace(self.task, arg=MISSING))
 
     def _unsent(self) -> Callable[[], Any]:
         """What the node would see had an edge led to it, for code that looks beyond what a Send gave it."""

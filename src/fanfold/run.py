@@ -61,6 +61,7 @@ from fanfold.kernel.ledger import Ledger, Result, Task, Write
 from fanfold.kernel.plan import Action, Handler, Node
 from fanfold.kernel.schema import updates_of
 from fanfold.limits import Slots
+from fanfold.messages import holds_messages
 from fanfold.store.records import from_result, to_result
 from fanfold.stream import Streams, checkpoint_told, debugged, task_end, task_start, update_chunk
 from fanfold.types import INTERRUPT, START, Command, Interrupt, RunControl, Send
@@ -276,12 +277,14 @@ class Runner:
         frame = Frame(self, task, answers=list(self.journal.recall(task.id, "answers") or ()))
         enter(frame)
         try:
-            told = await self._worked(frame, node)
+            told = self._identified(await self._worked(frame, node))
             ended = clock()
             result = self.ledger.settled(told)
             ticket = self.journal.keep(task, "result", result)
             self.emit(TaskFinished(ended, task.id, tuple(dict.fromkeys(key for key, _ in result.writes))))
             self._show(task, told, cached=frame.cached)
+            if node.action is not None and not frame.cached:
+                self._show_messages(frame, told.writes)
             await frame.rest()
             if self.family.wait_for_disk:
                 await on_disk(ticket)
@@ -425,7 +428,6 @@ class Runner:
             return
         self.stream("updates", chunk)
         self._show_end(task, result.writes)
-        self._show_messages(result.writes)
 
     def _show_call(self, child: Task) -> None:
         told = task_start(child, child.arg, {})
@@ -437,10 +439,22 @@ class Runner:
         self.stream("tasks", told)
         self.stream("debug", debugged("task_result", child.step, told))
 
-    def _show_messages(self, writes: Sequence[Write]) -> None:
+    def _identified(self, told: Result) -> Result:
+        """What streams are shown of a result, with the ids by which the state is going to know its messages."""
+        streams, channels = self.family.streams, self.ledger.plan.channels
+        if streams is None or not chat.in_use():
+            return told
+        every, named = streams.wants("messages", self.namespace), dict[int, Any]()
+        writes = (
+            (key, chat.identified(value, named) if every or holds_messages(channels[key]) else value)
+            for key, value in told.writes
+        )
+        return replace(told, writes=tuple(writes))
+
+    def _show_messages(self, frame: Frame, writes: Sequence[Write]) -> None:
         """Messages that the task wrote and nobody has seen yet: no model told them, and they were not there before."""
-        frame, streams = current_frame(), self.family.streams
-        if frame is None or streams is None or not streams.wants("messages", self.namespace):
+        streams = self.family.streams
+        if streams is None or not streams.wants("messages", self.namespace):
             return
         state = self.ledger.chosen(self.ledger.plan.keys)
         for value in state.values() if isinstance(state, dict) else [state]:
@@ -706,6 +720,7 @@ class Runner:
             self.stream("updates", {**told, "__metadata__": {"cached": True}} if frame.cached else told)
             if not frame.cached:
                 self._show_called(child, (("__return__", answer["value"]),))
+                self._show_messages(frame, (("__return__", answer["value"]),))
         await parent.proceed()
         return answer
 
