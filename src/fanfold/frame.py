@@ -152,10 +152,6 @@ class Frame:
         """What the node would see had an edge led to it, for code that looks beyond what a Send gave it."""
         return lambda: self.runner.ledger.view(replace(self.task, arg=MISSING))
 
-    def _unsent(self) -> Callable[[], Any]:
-        """What the node would see had an edge led to it, for code that looks beyond what a Send gave it."""
-        return lambda: self.runner.ledger.view(replace(self.task, arg=MISSING))
-
     def listened(self) -> bool:
         """Whether what chat models say inside of the task is for a stream."""
         streams = self.runner.family.streams
