@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fanfold.agents.task import Task as Task
     from fanfold.agents.task import TaskResult as TaskResult
     from fanfold.agents.workspace import Workspace as Workspace
+    from fanfold.chat import MessageChunk as MessageChunk
     from fanfold.context import get_config as get_config
     from fanfold.context import get_runtime as get_runtime
     from fanfold.context import get_store as get_store
@@ -112,6 +113,7 @@ _HOMES = {
     "LastValue": "fanfold.kernel.channels",
     "Limits": "fanfold.limits",
     "MemorySaver": "fanfold.store.savers",
+    "MessageChunk": "fanfold.chat",
     "MessagesState": "fanfold.messages",
     "NamedBarrierValue": "fanfold.kernel.channels",
     "NodeCancelledError": "fanfold.errors",

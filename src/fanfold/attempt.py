@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from fanfold.errors import NodeCancelledError, NodeTimeoutError
-from fanfold.frame import Frame, clock
+from fanfold.frame import Frame
 from fanfold.types import RetryPolicy, TimeoutPolicy
 
 T = TypeVar("T")
@@ -43,7 +43,7 @@ async def limited(frame: Frame, timeout: TimeoutPolicy | None, work: Awaitable[T
 
     What it returns afterwards reaches nobody. If it is the caller that is cancelled, the work ends before this does.
     """
-    frame.sign = began = clock()
+    frame.sign = began = frame.runner.family.now()
     task = asyncio.ensure_future(work)
     try:
         while not task.done():
@@ -65,12 +65,12 @@ def _remaining(frame: Frame, timeout: TimeoutPolicy, began: float) -> float:
     run, idle = timeout.run_timeout, timeout.idle_timeout
     ends = [began + run] if isinstance(run, float) else []
     ends += [frame.sign + idle] if isinstance(idle, float) else []
-    return max(0.0, min(ends) - clock())
+    return max(0.0, min(ends) - frame.runner.family.now())
 
 
 def _late(frame: Frame, timeout: TimeoutPolicy, began: float) -> NodeTimeoutError:
     run, idle = timeout.run_timeout, timeout.idle_timeout
-    now = clock()
+    now = frame.runner.family.now()
     over = isinstance(run, float) and now >= began + run
     return NodeTimeoutError(
         frame.task.node,

@@ -11,13 +11,24 @@ import copy
 import sys
 import uuid
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 QUIET: Final = "nostream"
 """A model or a call with this tag is not listened to."""
+
+
+@dataclass(frozen=True, slots=True)
+class MessageChunk:
+    """A piece of what an agent says, for programs without LangChain; pieces of one message have one `id`."""
+
+    content: str
+    id: str
+    name: str | None = None
+    type: ClassVar[str] = "AIMessageChunk"
 
 
 class Listener(Protocol):
@@ -75,6 +86,13 @@ def identified(value: Any, named: dict[int, Any]) -> Any:
         named[id(value)] = copy.copy(value)
         named[id(value)].id = str(uuid.uuid4())
     return named[id(value)]
+
+
+def piece(content: str, id: str, name: str) -> Any:
+    """A piece of an agent's message: LangChain's `AIMessageChunk` in a program that uses it, else a `MessageChunk`."""
+    if not in_use():
+        return MessageChunk(content, id, name)
+    return import_module("langchain_core.messages").AIMessageChunk(content, id=id, name=name)
 
 
 def news(value: Any, seen: set[Any]) -> Iterator[Any]:

@@ -12,10 +12,13 @@
     ├── GraphError                 a graph that cannot be compiled; lists every problem
     ├── EmptyInputError            input that sets none of the graph's keys
     ├── InvalidUpdateError         what a node returned cannot be written
-    │   └── UnmappedAnswerError    a conditional edge's answer that its path map lacks
+    │   ├── UnmappedAnswerError    a conditional edge's answer that its path map lacks
+    │   └── StrayCommandError      a Command for the graph around one that has none around it
     ├── EmptyChannelError          a channel without a value was asked for it
     ├── GraphRecursionError        more steps than the run may take
     ├── StepTimeoutError           a step took too long
+    ├── WorkerLostError            the process of a node's code ended before the code did
+    ├── NotPortableError           a function, input or result that cannot go to another process
     ├── KeptError                  the text of an error, for the handler that runs again
     ├── StoreError                 the store could not do what was asked
     │   ├── NotStorableError       a value that has no stored form
@@ -194,6 +197,14 @@ class ParentCommand(GraphBubbleUp):
         super().__init__(command)
 
 
+class StrayCommandError(InvalidUpdateError, ParentCommand):
+    """A Command is meant for the graph around, and there is none. It is a `ParentCommand` that nobody takes."""
+
+    def __init__(self, command: Any) -> None:
+        FanfoldError.__init__(self, f"{command} is meant for a graph around this one, and there is none")
+        self.command = command
+
+
 class GraphDrained(GraphBubbleUp):
     """The run was asked to stop and did, between two steps. It can go on from there."""
 
@@ -237,6 +248,14 @@ class NodeTimeoutError(FanfoldError):
 
 class StepTimeoutError(FanfoldError, TimeoutError):
     """A step took longer than the graph's `step_timeout` allows."""
+
+
+class WorkerLostError(FanfoldError):
+    """The process that ran a node's code ended before the code did."""
+
+
+class NotPortableError(FanfoldError, TypeError):
+    """A function, its input or its result cannot go from one process to another."""
 
 
 class KeptError(FanfoldError):

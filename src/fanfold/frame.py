@@ -19,7 +19,7 @@ from fanfold import chat, interop
 from fanfold.errors import GraphInterrupt, MissingExtraError, UsageError
 from fanfold.events import TaskContinued, TaskPaused
 from fanfold.kernel.channels import MISSING
-from fanfold.kernel.ledger import Task
+from fanfold.kernel.ledger import Task, Write
 from fanfold.types import ExecutionInfo, Interrupt, Runtime, StreamWriter
 
 if TYPE_CHECKING:
@@ -38,6 +38,15 @@ ANY: Final = ""
 
 GRACE: Final = 1.0
 """Seconds that a task waits for attempts that it has cancelled; what ignores that is left to itself."""
+
+
+_IDS: Final = ("run_id", "task_id", "assistant_id", "graph_id")
+
+
+def told_metadata(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata that nodes and streams are told: the caller's, and the ids that the config names."""
+    place = config.get("configurable") or {}
+    return {**{key: place[key] for key in _IDS if key in place}, **(config.get("metadata") or {})}
 
 
 def current_frame() -> Frame | None:
@@ -66,7 +75,8 @@ class Frame:
     sign: float = 0.0
     error: Any = None
     cached: bool = False
-    answers: list[Any] = field(default_factory=list)
+    written: tuple[Write, ...] = ()
+    answers: dict[int, Any] = field(default_factory=dict)
     _questions: int = 0
     _graphs: int = 0
     _asked: Counter[str] = field(default_factory=Counter)
@@ -90,17 +100,23 @@ class Frame:
         """The answer to the task's next question, or `GraphInterrupt` when nobody has given it yet."""
         with self.runner.family.asking:  # nodes in threads ask at once, and only one of them may have an answer
             index, self._questions = self._questions, self._questions + 1
-            if index < len(self.answers):
+            if index in self.answers:
                 return fitting(self.answers[index], schema)
             id = _digest(f"{self.namespace()}|{index}")
             waiting = self.runner.family.answers
-            meant = next((key for key in (id, self.top(), ANY) if key in waiting), None)
-            if meant is None or index > len(self.answers):  # answers are kept by order, so an open one holds up others
+            meant = self._meant(id, index, waiting)
+            if meant is None:
                 raise GraphInterrupt([Interrupt(value, id, described(schema))])
             answer = fitting(waiting[meant], schema)  # one that does not fit leaves the question open
-            self.answers.append(waiting.pop(meant))
-            self.runner.journal.keep(self.task, "answers", list(self.answers))
+            self.answers[index] = waiting.pop(meant)
+            self.runner.journal.keep(self.task, "answers", dict(self.answers))
             return answer
+
+    def _meant(self, id: str, index: int, waiting: Mapping[str, Any]) -> str | None:
+        """The key of the answer to question `index`. One that names no question is for the first that is open."""
+        if id in waiting or index > len(self.answers):
+            return id if id in waiting else None
+        return next((key for key in (self.top(), ANY) if key in waiting), None)
 
     def top(self) -> str:
         """The id of the task that this one belongs to in the graph which the run was started with."""
@@ -121,7 +137,7 @@ class Frame:
         node = self.runner.ledger.plan.nodes.get(task.node)  # an agent that a node called is no node
         thread = {} if self.thread_id is None else {"thread_id": self.thread_id}
         told = {
-            **(family.config.get("metadata") or {}),
+            **told_metadata(family.config),
             **(node.metadata if node else {}),
             **thread,
             "langgraph_step": task.step,
@@ -138,7 +154,7 @@ class Frame:
             **interop.told(self.runtime(), self._unsent() if task.send is not None and node else None),
         }
         config = {
-            **family.config,
+            **{key: value for key, value in family.config.items() if key != "run_name"},  # it is the whole run's
             "callbacks": family.config.get("callbacks"),
             "metadata": told,
             "configurable": configurable,
@@ -194,14 +210,14 @@ class Frame:
 
     def heartbeat(self) -> None:
         """The task is alive: its idle time begins anew."""
-        self.sign = clock()
+        self.sign = self.runner.family.now()
 
     def progress(self) -> None:
         """Something was seen of the task; unless only heartbeats are to count, its idle time begins anew."""
         node = self.runner.ledger.plan.nodes.get(self.task.node)  # an agent that a node called is no node
         timeout = self.task.timeout or (node.timeout if node else None)
         if timeout is None or timeout.refresh_on == "auto":
-            self.sign = clock()
+            self.sign = self.runner.family.now()
 
     def injected(self, asks: Mapping[str, str]) -> dict[str, Any]:
         """The values of the parameters that code asks for by name or type."""

@@ -127,7 +127,7 @@ class TaskFunction:
 
     async def _once(self, frame: Frame, args: Any, kwargs: Any) -> Any:
         family = frame.runner.family
-        executor = family.inline if self._is_async else family.threads
+        executor = family.places.of(None, is_async=self._is_async)
         asks = {parameter: what for parameter, what in self._asks.items() if parameter not in self._bound(args)}
         given = {**frame.injected(asks), **kwargs}
         work = executor.call(functools.partial(self._function, **given), *args)
@@ -170,10 +170,10 @@ def task(
 ) -> TaskFunction | Callable[[Callable[..., Any]], TaskFunction]:
     """Make a function a task: called inside of an entrypoint or node, it runs beside it and its result is kept."""
     policies = (retry_policy,) if isinstance(retry_policy, RetryPolicy) else tuple(retry_policy or ())
+    limit = TimeoutPolicy.coerce(timeout)
 
     def decorate(code: Callable[..., Any]) -> TaskFunction:
         label = name or name_of(code)
-        limit = TimeoutPolicy.coerce(timeout)
         _check_timeout(code, limit, f"task {label!r}")
         return TaskFunction(code, label, policies, cache_policy, limit)
 
@@ -245,7 +245,9 @@ class entrypoint:  # noqa: N801 - it is used as a decorator, like a function
         start = replace(single_schema(START, EphemeralValue()), type=takes)
         end = replace(single_schema(END_KEY, LastValue()), type=gives)
         waits = is_async(function)
-        action = Action(_async_body(function) if waits else _body(function), waits, start, asked_for(function))
+        body = _async_body(function) if waits else _body(function)
+        functools.update_wrapper(body, function, assigned=(), updated=())  # so that what it calls is found
+        action = Action(body, waits, start, asked_for(function))
         name = function.__name__
         node = Node(
             name,

@@ -8,7 +8,6 @@ event loop of their own. A graph that is called inside a node of another one joi
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import sys
 from collections.abc import (
     AsyncGenerator,
@@ -17,11 +16,13 @@ from collections.abc import (
     Callable,
     Collection,
     Coroutine,
+    Generator,
     Iterator,
     Mapping,
     Sequence,
 )
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
@@ -45,7 +46,7 @@ from fanfold.state import States
 from fanfold.store.base import Store
 from fanfold.store.opening import open_store
 from fanfold.store.serde import Codec
-from fanfold.stream import Chunk, Form, Shapes, Streams
+from fanfold.stream import Chunk, Consumer, Form, Shapes, Streams
 from fanfold.types import END, INTERRUPT, GraphOutput
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ class CompiledGraph(States, Described):
 
     @name.setter
     def name(self, name: str) -> None:
-        self.plan = dataclasses.replace(self.plan, name=name)
+        self.plan = replace(self.plan, name=name)
 
     def get_name(self) -> str:
         """The same as `name`."""
@@ -226,6 +227,7 @@ class CompiledGraph(States, Described):
         stream_mode: Any = None,
         print_mode: Any = (),
         output_keys: Any = None,
+        subgraphs: bool = False,
         version: str = "v1",
         debug: bool | None = None,
         **options: Any,
@@ -242,9 +244,8 @@ class CompiledGraph(States, Described):
 
         Raises what a node raised, with a note that names it. What had finished by then is kept.
         """
-        form = Form.of(
-            stream_mode or "values", printed=self._printed(print_mode, debug), subgraphs=False, version=version
-        )
+        modes = stream_mode or "values"
+        form = Form.of(modes, printed=self._printed(print_mode, debug), subgraphs=subgraphs, version=version)
         keys = self.plan.answers if output_keys is None else self._checked(output_keys)
         if form.modes != ("values",) or form.several:
             chunks = self._chunks(input, config, form, keys, options)
@@ -290,13 +291,14 @@ class CompiledGraph(States, Described):
     def stream(self, input: Any, config: Mapping[str, Any] | None = None, **options: Any) -> Iterator[Any]:
         """The chunks of a run as they come; see `astream`. Leaving the loop early stops the run."""
         _no_loop("async for chunk in graph.astream(...)")
-        chunks = self.astream(input, config, **options)
         frame = current_frame()
         if frame is not None and not frame.ended:
-            yield from _drained(chunks, frame.runner.from_thread)
+            yield from _drained(self.astream(input, config, **options), frame.runner.from_thread)
             return
+        consumer = Consumer()
         with asyncio.Runner() as runner:
-            yield from _drained(chunks, lambda call: runner.run(_awaited(call)))
+            chunks = self._streamed_to(consumer, input, config, **options)
+            yield from consumer.timed(_drained(chunks, lambda call: runner.run(_awaited(call))))
 
     async def astream(
         self,
@@ -318,22 +320,49 @@ class CompiledGraph(States, Described):
         `version="v2"` each chunk is a dictionary of its type, namespace and data. Chunks of `print_mode` are printed.
         Leaving the loop early stops the run.
         """
+        asked = {"stream_mode": stream_mode, "print_mode": print_mode, "output_keys": output_keys, "debug": debug}
+        chunks = self._streamed_to(None, input, config, **asked, subgraphs=subgraphs, version=version, **options)
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield chunk
+
+    async def _streamed_to(
+        self,
+        consumer: Consumer | None,
+        input: Any,
+        config: Mapping[str, Any] | None,
+        *,
+        stream_mode: Any = None,
+        print_mode: Any = (),
+        output_keys: Any = None,
+        subgraphs: bool = False,
+        version: str = "v1",
+        debug: bool | None = None,
+        **options: Any,
+    ) -> AsyncGenerator[Any, None]:
+        """The chunks of a run for a consumer, who may be one that keeps the loop from going on while it works."""
         inside = "checkpoint_ns" in configurable(config) and self._around(config, options) is not None
         default = "values" if inside else self.stream_mode
         modes = default if stream_mode is None else stream_mode
         form = Form.of(modes, printed=self._printed(print_mode, debug), subgraphs=subgraphs, version=version)
         keys = None if output_keys is None else self._checked(output_keys)
-        async with aclosing(self._chunks(input, config, form, keys, options)) as chunks:
+        async with aclosing(self._chunks(input, config, form, keys, options, consumer)) as chunks:
             async for chunk in chunks:
                 yield chunk
 
     async def _chunks(
-        self, input: Any, config: Any, form: Form, keys: Any, options: Mapping[str, Any]
+        self,
+        input: Any,
+        config: Any,
+        form: Form,
+        keys: Any,
+        options: Mapping[str, Any],
+        consumer: Consumer | None = None,
     ) -> AsyncGenerator[Any, None]:
         """The chunks of a run, or of a part of the run that this is called in."""
         shapes = self._shapes()
         frame = self._around(config, options)
-        streams = Streams(form, outer=frame.runner.family.streams if frame is not None else None)
+        streams = Streams(form, outer=frame.runner.family.streams if frame is not None else None, consumer=consumer)
         sitting: Sitting | Inner
         if frame is not None:
             sitting = Inner(self, frame, self._bound(config), options, streams, keys=keys)
@@ -469,7 +498,7 @@ async def _taken(running: asyncio.Future[Any], streams: Streams) -> AsyncGenerat
             await asyncio.wait([running])
 
 
-def _drained(chunks: AsyncIterator[T], wait: Callable[[Callable[[], Awaitable[Any]]], Any]) -> Iterator[T]:
+def _drained(chunks: AsyncIterator[T], wait: Callable[[Callable[[], Awaitable[Any]]], Any]) -> Generator[T]:
     """The chunks of an async generator for blocking code, which waits for each with `wait`."""
     try:
         while True:

@@ -48,6 +48,13 @@ not ride with a result: somebody waits for that one, and nobody for them."""
 _CHANGES: Final = ("", "command")
 """Where a checkpoint keeps what Commands from outside have changed: it is of no task."""
 
+_DONE_ONCE: Final = frozenset({"result", "child", "error"})
+"""What a task has come to that is not so any more when it runs again."""
+
+_RESULTS: Final = ("result", "command", "update")
+"""What is written down as a task's result is: besides one, what Commands have changed, and what an update has said in
+the place of a task."""
+
 _CHANGED: Final = "the graph has changed since; run it with the graph that began it, or in a new thread"
 
 
@@ -81,6 +88,11 @@ class Position:
         """What the task decided, if it has ended."""
         result: Result | None = self.found.get((task.id, "result"))
         return result
+
+    def told(self, task: Task) -> Result | None:
+        """What the task decided, or what an update has said in its place."""
+        told: Result | None = self.result(task) or self.found.get((task.id, "update"))
+        return told
 
     def asked(self, task: Task) -> tuple[Interrupt, ...]:
         """The questions that the task stopped at last, answered since or not."""
@@ -178,7 +190,7 @@ class Reader:
     def _decoded(self, kept: ResultKept) -> Any:
         where = f"{_what(kept.kind, kept.name)}, step {kept.step}, thread {self._thread_id!r}"
         data = self._codec.decode(kept.data, where)
-        if kept.kind in ("result", "command"):
+        if kept.kind in _RESULTS:
             return to_result(data, where)
         if kept.kind == "interrupt":
             return tuple(Interrupt(*parts) for parts in data)
@@ -202,6 +214,7 @@ class Record:
     _held: dict[str, list[Callable[[], Change]]] = field(default_factory=dict)
     _events: list[Mapping[str, Any]] = field(default_factory=list)
     _timer: asyncio.TimerHandle | None = None
+    _last: Future[None] | None = None
 
     def open(self) -> None:
         """The sitting begins: from here on there is a run to be listed and resumed."""
@@ -227,11 +240,20 @@ class Record:
         """Hold a checkpoint back until the end, in the place of all that was held of its graph; it is made then."""
         self._held[namespace] = [checkpoint]
 
+    def let_go(self, namespace: str) -> None:
+        """Store what is held back of a graph now: the next call of it, in this very run, begins there."""
+        for make in self._held.pop(namespace, ()):
+            self.submit(make())
+
     def submit(self, change: Change) -> Future[None]:
         """Queue a change at once."""
-        ticket = self.store.submit(change)
+        ticket = self._last = self.store.submit(change)
         ticket.add_done_callback(self._judge)
         return ticket
+
+    async def written(self) -> None:
+        """Wait until what was queued can be read. Raises the `StoreError` that kept the last of it off."""
+        await on_disk(self._last)
 
     def flush(self) -> None:
         """Wait, blocking, until what was kept is on disk. Raises the `StoreError` that kept it off."""
@@ -293,9 +315,22 @@ class Unkept:
 
 
 class Kept:
-    """The journal of a graph whose run has a store: its checkpoints in one namespace, and what hangs on the newest."""
+    """The journal of a graph whose run has a store: its checkpoints in one namespace, and what hangs on the newest.
 
-    def __init__(self, record: Record, codec: Codec, plan: Plan, namespace: str, position: Position | None) -> None:
+    With `again`, the thread has moved on from the position, and its tasks are to run once more: the answers that they
+    were given count, what they came to does not. That stays where it is, for those who look at it from further on.
+    """
+
+    def __init__(
+        self,
+        record: Record,
+        codec: Codec,
+        plan: Plan,
+        namespace: str,
+        position: Position | None,
+        *,
+        again: bool = False,
+    ) -> None:
         self._record = record
         self._codec = codec.learning(record.store.learned)
         self._plan = plan
@@ -306,6 +341,9 @@ class Kept:
         self._found: dict[tuple[str, str], Any] = dict(position.found) if position else {}
         self._size = position.size if position else 0
         self._since = position.since if position else 0
+        if again:
+            self._found = {key: value for key, value in self._found.items() if key[1] not in _DONE_ONCE}
+            self._since = self._size  # the next checkpoint does not follow from the results that stand here
 
     def recall(self, task_id: str, kind: str) -> Any:
         """What the task has come to on the present checkpoint, in this sitting or an earlier one; None for nothing."""
@@ -387,11 +425,12 @@ class Kept:
     def _encoded(self, kind: str, value: Any, name: str) -> bytes:
         if kind == "interrupt":
             value = [[interrupt.value, interrupt.id, interrupt.response_schema] for interrupt in value]
-        if kind not in ("result", "command"):
+        if kind not in _RESULTS:
             return self._codec.encode(value, _what(kind, name))
         tracked = tuple(write for write in value.writes if self._plan.channels[write[0]].tracked)
+        goto = tuple(replace(g, arg=self._plan.kept(g.arg)) if isinstance(g, Send) else g for g in value.goto)
         try:
-            return self._codec.encode(from_result(replace(value, writes=tracked)), _what(kind, name))
+            return self._codec.encode(from_result(replace(value, writes=tracked, goto=goto)), _what(kind, name))
         except NotStorableError:
             for key, written in tracked:  # one of them raises as well, and its message names the key
                 self._codec.encode(written, f"key {key!r}, as node {name!r} wrote it")
@@ -409,6 +448,7 @@ _WHAT: Final = {
     "interrupt": "the question of {}",
     "answers": "the answers to the questions of {}",
     "command": "what a Command has changed",
+    "update": "the update as node {}",
 }
 
 

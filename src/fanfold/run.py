@@ -34,6 +34,7 @@ from fanfold.context import metadata_of
 from fanfold.errors import (
     GraphDrained,
     GraphInterrupt,
+    InvalidUpdateError,
     KeptError,
     NodeCancelledError,
     NodeError,
@@ -54,25 +55,35 @@ from fanfold.events import (
     TaskRemembered,
     TaskStarted,
 )
-from fanfold.frame import ANY, Frame, clock, current_frame, enter
+from fanfold.frame import ANY, Frame, clock, current_frame, enter, told_metadata
 from fanfold.held import LoopWatch
 from fanfold.journal import Kept, Record, Unkept, on_disk
 from fanfold.kernel.ledger import Ledger, Result, Task, Write
 from fanfold.kernel.plan import Action, Handler, Node
-from fanfold.kernel.schema import updates_of
+from fanfold.kernel.schema import has, updates_of
 from fanfold.limits import Slots
 from fanfold.messages import holds_messages
 from fanfold.store.records import from_result, to_result
 from fanfold.stream import Streams, checkpoint_told, debugged, task_end, task_start, update_chunk
 from fanfold.types import INTERRUPT, START, Command, Interrupt, RunControl, Send
-from fanfold.work.base import Executor
-from fanfold.work.local import Inline, Threads
+from fanfold.work.places import Places, cores
 
 T = TypeVar("T")
 
 
 class UnknownKeyWarning(UserWarning):
     """A node returned a key that the state does not have; it was ignored."""
+
+
+def namespace_in(above: tuple[str, ...], task: Task, number: int = 0, *, remembers: bool) -> tuple[str, ...]:
+    """The namespace of a task's graph, the `number`th that it calls, in one whose namespace is `above`.
+
+    One that `remembers` has the same at every call: that of its nodes' names alone.
+    """
+    if remembers:
+        above = tuple(part.partition(":")[0] for part in above)
+    last = task.node if remembers else f"{task.node}:{task.id}"
+    return (*above, f"{last}:{number}" if number else last)
 
 
 class Emitter:
@@ -125,11 +136,15 @@ class Family:
     recursion_limit: int = 10_007
     step_timeout: float | None = None
     loop: asyncio.AbstractEventLoop | None = None
-    inline: Executor = field(default_factory=Inline)
-    threads: Executor = field(default_factory=Threads)
+    places: Places = field(default_factory=Places)
+    processing: Slots = field(default_factory=lambda: Slots(cores()))
     warned: set[tuple[str, str]] = field(default_factory=set)
     watch: LoopWatch = field(default_factory=LoopWatch)
     asking: threading.Lock = field(default_factory=threading.Lock)
+
+    def now(self) -> float:
+        """Seconds of a clock that stops while the loop stands still for a consumer; time limits are measured by it."""
+        return clock() - (0.0 if self.streams is None else self.streams.stood_still)
 
 
 class Runner:
@@ -198,6 +213,16 @@ class Runner:
         if self.family.streams is not None:
             self.family.streams.put(self.namespace, mode, chunk)
 
+    def hears(self) -> bool:
+        """Whether somebody listens to the messages of this graph."""
+        return self._wanted("messages")
+
+    async def say(self, message: Any, metadata: Mapping[str, Any]) -> None:
+        """A message for whoever listens; it waits while too much is waiting for them."""
+        self.stream("messages", (message, metadata))
+        if self.family.streams is not None:
+            await self.family.streams.room()
+
     async def drive(self) -> None:
         """Run everything that there is to run. Raises the first error of a node, once all the others have ended."""
         self._stand_still()
@@ -225,12 +250,21 @@ class Runner:
 
     def _time(self, step: int) -> None:
         """Stop the run if the step that begins takes longer than it may."""
-        limit = self.family.step_timeout
         if self._timer is not None:
             self._timer.cancel()
+        limit = self.family.step_timeout
         if limit is not None:
-            late = StepTimeoutError(f"step {step} did not end within {limit:.3f} s")
-            self._timer = asyncio.get_running_loop().call_later(limit, self._stop, late)
+            self._await_end(step, limit, limit + self.family.now())
+
+    def _await_end(self, step: int, seconds: float, end: float) -> None:
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._late, step, end)
+
+    def _late(self, step: int, end: float) -> None:
+        left = end - self.family.now()
+        if left > 0:  # it was the consumer who took the time
+            self._await_end(step, left, end)
+        else:
+            self._stop(StepTimeoutError(f"step {step} did not end within {self.family.step_timeout:.3f} s"))
 
     def _ready(self) -> list[Task]:
         control = self.family.control
@@ -240,7 +274,8 @@ class Runner:
         return self.ledger.ready()
 
     def _between_steps(self) -> bool:
-        return len(self.ledger.pending()) == len(self.ledger.tasks)
+        """Whether a step is about to begin: a run that stands still, for a person or where it was told to, is not."""
+        return not self.interrupted and len(self.ledger.pending()) == len(self.ledger.tasks)
 
     def _begin(self, group: asyncio.TaskGroup, task: Task) -> None:
         node = self.ledger.plan.nodes[task.node]
@@ -274,7 +309,7 @@ class Runner:
 
     async def _attempt(self, group: asyncio.TaskGroup, task: Task, node: Node) -> None:
         self._unbegun.discard(task.id)
-        frame = Frame(self, task, answers=list(self.journal.recall(task.id, "answers") or ()))
+        frame = Frame(self, task, answers=dict(self.journal.recall(task.id, "answers") or {}))
         enter(frame)
         try:
             told = self._identified(await self._worked(frame, node))
@@ -291,6 +326,7 @@ class Runner:
             if self.family.streams is not None:
                 await self.family.streams.room()
         except GraphInterrupt as pause:
+            self.ledger.foresee(task, frame.written)
             self._pause(task, pause)
         except asyncio.CancelledError:
             self.emit(TaskCancelled(clock(), task.id))
@@ -317,7 +353,7 @@ class Runner:
             self.stream("updates", dict(asked))
             values = self.ledger.chosen(self.keys)
             self.stream("values", {**values, **asked} if isinstance(values, dict) else asked)
-        self._show_end(task, interrupts=pause.interrupts)
+            self._show_end(task, interrupts=pause.interrupts)
 
     def _failed(self, task: Task, error: BaseException) -> None:
         if isinstance(error, ParentCommand):
@@ -413,7 +449,7 @@ class Runner:
 
     def _metadata(self, node: Node) -> dict[str, Any]:
         config = self.family.config
-        told = {**(config.get("metadata") or {}), **node.metadata}
+        told = {**told_metadata(config), **node.metadata}
         return {**told, "tags": list(config["tags"])} if config.get("tags") else told
 
     def _show(self, task: Task, result: Result, *, cached: bool) -> None:
@@ -488,11 +524,21 @@ class Runner:
                         attempt.cancel()
 
     async def _worked(self, frame: Frame, node: Node) -> Result:
-        waited = await self.slots.take()
+        if node.action is None or node.action.executor != "process":
+            return await self._admitted(frame, node, waited=False)
+        # Who waits for a process holds no slot that others could use.
+        waited = await self.family.processing.take()
+        try:
+            return await self._admitted(frame, node, waited=waited)
+        finally:
+            self.family.processing.give()
+
+    async def _admitted(self, frame: Frame, node: Node, *, waited: bool) -> Result:
+        waited = await self.slots.take() or waited
         frame.holding = True
         try:
-            if node.action is not None and not node.action.is_async:
-                self._cancellable.discard(asyncio.current_task())  # a thread cannot be stopped: it is let finish
+            if node.action is not None and not node.action.stoppable:
+                self._cancellable.discard(asyncio.current_task())
             self.emit(TaskStarted(clock(), frame.task.id, waited_for=self._limit_name(waited)))
             with _asking():
                 return await self._result(frame, node)
@@ -556,6 +602,8 @@ class Runner:
             raise NodeCancelledError(node.name) from cancelled
         writes, goto = self._decided(frame.task, node, value)
         known = self._known(frame.task, writes, quiet=action.graph is not None)
+        if node.writes is not None:
+            known = _declared(node, known, quiet=action.graph is not None)
         return await self.routed(frame, node, known, goto, returned=value)
 
     async def _called(self, frame: Frame, action: Action) -> Any:
@@ -563,11 +611,11 @@ class Runner:
         try:
             if action.graph is not None:
                 return await action.graph.nested(frame, view)
-            executor = self.family.inline if action.is_async else self.family.threads
+            executor = self.family.places.of(action.executor, is_async=action.is_async)
             given = frame.injected(action.asks) if action.asks else {}
             code = functools.partial(action.function, **given) if given else action.function
             value = await self._timed(frame, action, executor.call(code, view))
-            while hasattr(value, "ainvoke"):  # a node may answer with a graph or the like, which then gets its input
+            while has(value, "ainvoke"):  # a node may answer with a graph or the like, which then gets its input
                 value = await value.ainvoke(view, frame.config())
             return interop.ours(value)
         except ParentCommand as command:
@@ -577,7 +625,7 @@ class Runner:
 
     def _timed(self, frame: Frame, action: Action, work: Awaitable[T]) -> Awaitable[T]:
         """The work, with what it does on the event loop timed; a thread has no part in that."""
-        return self.family.watch.timed(self.emit, frame.task.id, work) if action.is_async else work
+        return self.family.watch.timed(self.emit, frame.task.id, work) if action.on_loop else work
 
     def _decided(self, task: Task, node: Node, value: Any) -> tuple[tuple[Write, ...], tuple[str | Send, ...]]:
         """What a node's return value writes, and where its Commands lead."""
@@ -613,6 +661,7 @@ class Runner:
     ) -> Result:
         """The result of a task that `returned` something. Its paths see that, too, where the state lacks the key."""
         goals = list(goto)
+        frame.written = writes
         for route in node.routes:
             state = self.ledger.preview(frame.task, writes, route)
             if isinstance(state, dict) and isinstance(returned, dict) and not route.path.declared:
@@ -625,13 +674,13 @@ class Runner:
         """What a path answers. A blocking one may call graphs and wait for tasks, which takes a thread, like a node."""
         given = frame.injected(path.asks) if path.asks else {}
         code = functools.partial(path.function, **given) if given else path.function
-        if path.is_async:
-            return await self._timed(frame, path, self.family.inline.call(code, state))
+        if path.on_loop:
+            return await self._timed(frame, path, self.family.places.loop.call(code, state))
         attempt = asyncio.current_task()
         cancellable = attempt is not None and attempt in self._cancellable
         self._cancellable.discard(attempt)
         try:
-            return await self.family.threads.call(code, state)
+            return await self.family.places.threads.call(code, state)
         finally:
             if attempt is not None and cancellable:  # the node itself may be tried again
                 self._cancellable.add(attempt)
@@ -702,7 +751,7 @@ class Runner:
             remembered: Mapping[str, Any] = known["answer"]
             return remembered
         parent.pause()
-        frame = Frame(self, child, answers=list(self.journal.recall(child.id, "answers") or ()), caller=parent)
+        frame = Frame(self, child, answers=dict(self.journal.recall(child.id, "answers") or {}), caller=parent)
         try:
             answer = await self._child(frame, work)
             ended = clock()
@@ -784,6 +833,15 @@ def _ending(task_id: str, error: BaseException) -> Event:
     if isinstance(error, GraphInterrupt):
         return TaskInterrupted(clock(), task_id, len(error.interrupts))
     return TaskCancelled(clock(), task_id)
+
+
+def _declared(node: Node, writes: tuple[Write, ...], *, quiet: bool) -> tuple[Write, ...]:
+    """The writes that the node declares. Another one is an error; what a graph as a node has besides stays in there."""
+    for key, _ in writes:
+        if key not in (node.writes or ()) and not quiet:
+            listed = ", ".join(map(repr, node.writes or ())) or "none"
+            raise InvalidUpdateError(f"node {node.name!r} wrote key {key!r}, and its writes= declares {listed}")
+    return tuple(write for write in writes if write[0] in (node.writes or ()))
 
 
 def _brief(error: BaseException) -> str:

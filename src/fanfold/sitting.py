@@ -26,6 +26,7 @@ from fanfold.errors import (
     InvalidUpdateError,
     ParentCommand,
     StateError,
+    StrayCommandError,
     UsageError,
     did_you_mean,
 )
@@ -36,9 +37,9 @@ from fanfold.kernel.ledger import Ledger, Result
 from fanfold.kernel.plan import Plan
 from fanfold.kernel.schema import updates_of
 from fanfold.limits import Limits, Slots
-from fanfold.run import Emitter, Family, Runner
+from fanfold.run import Emitter, Family, Runner, namespace_in
 from fanfold.store import owner as owners
-from fanfold.store.base import CANCELLED, DONE, FAILED, PAUSED, RUNNING, RunRecord, Store, ThreadRecord
+from fanfold.store.base import CANCELLED, DONE, FAILED, PAUSED, RUNNING, RunRecord, Store
 from fanfold.stream import Streams
 from fanfold.types import INTERRUPT, Command, Durability, RunControl
 
@@ -126,6 +127,7 @@ class Sitting:
         self.run_id = options.run_id or uuid.uuid4().hex[:12]
         self.events: list[Event] = []
         self.forked = False
+        self.left = False
         self._starts: dict[tuple[str, ...], tuple[str, str]] = {}
         limits = Limits(options.max_concurrency) if options.max_concurrency is not None else graph.limits
         self.slots = Slots(limits.max_concurrency)
@@ -159,7 +161,11 @@ class Sitting:
             if checkpoint_id is not None:
                 raise UsageError(f"thread {self.thread_id!r} has no checkpoint {checkpoint_id!r}")
             return None
-        self.forked = checkpoint_id is not None and self._branches(store, found)
+        if checkpoint_id is not None:
+            newest = store.thread(self.thread_id)
+            self.left = newest is None or newest.head.checkpoint_id != found.head.checkpoint_id
+            # A run from a checkpoint that was named begins a branch, unless a change of state just has.
+            self.forked = self.left or found.head.source not in ("update", "fork")
         return Reader(self.graph.plan, self.graph.codec, store, self.thread_id, self.thread_id).position(found)
 
     def _outermost(self) -> str | None:
@@ -176,12 +182,6 @@ class Sitting:
             for inner, checkpoint_id in around.items()
         }
         return outermost
-
-    def _branches(self, store: Store, found: ThreadRecord) -> bool:
-        """Whether running from a checkpoint that was named begins a branch: unless a change of state just has."""
-        newest = store.thread(self.thread_id)
-        moved_on = newest is None or newest.head.checkpoint_id != found.head.checkpoint_id
-        return moved_on or found.head.source not in ("update", "fork")
 
     def _record(self, store: Store, position: Position | None, input: Any) -> Record:
         if position is not None and _goes_on(input) and self.options.run_id is None:
@@ -226,9 +226,14 @@ class Sitting:
             loop=asyncio.get_running_loop(),
         )
 
+    def _journal(self, record: Record | None, position: Position | None) -> Kept | Unkept:
+        if record is None:
+            return Unkept()
+        return Kept(record, self.graph.codec, self.graph.plan, "", position, again=self.left)
+
     async def _recorded(self, input: Any, record: Record | None, position: Position | None) -> Any:
         family = self._family(record, position is not None and _goes_on(input))
-        journal = Unkept() if record is None else Kept(record, self.graph.codec, self.graph.plan, "", position)
+        journal = self._journal(record, position)
         runner = Runner(family, self.ledger, journal, previous=_previous(position), keys=self.keys)
         if position is not None and (self.forked or self.options.checkpoint_id is not None) and _replays(input):
             changed = position.source in ("update", "fork")
@@ -300,16 +305,11 @@ class Inner:
         limit = self.outer.family.recursion_limit
         self.options = RunOptions.of({"recursion_limit": limit, **_said(config)}, options)
         self._refuse(options)
-        self.keeps = graph.checkpointer is not False and self.outer.family.record is not None
-        self.namespace = self._namespace(frame.next_graph())
-
-    def _namespace(self, number: int) -> tuple[str, ...]:
-        task = self.frame.task
-        if self.graph.checkpointer is True:  # the same place at every call, so that it remembers
-            last = task.node if not number else f"{task.node}:{number}"
-        else:
-            last = f"{task.node}:{task.id}" if not number else f"{task.node}:{task.id}:{number}"
-        return (*self.outer.namespace, last)
+        remembers = graph.checkpointer is True
+        # One that remembers does so in any graph of a run that is kept; another one keeps what that around it keeps.
+        kept = self.outer.family.record is not None if remembers else isinstance(self.outer.journal, Kept)
+        self.keeps = graph.checkpointer is not False and kept
+        self.namespace = namespace_in(self.outer.namespace, frame.task, frame.next_graph(), remembers=remembers)
 
     def _refuse(self, keywords: Mapping[str, Any]) -> None:
         """Raise `UsageError` for what only a whole run can be told."""
@@ -335,11 +335,13 @@ class Inner:
     async def _driven(self, input: Any) -> Any:
         family, place = self.outer.family, "|".join(self.namespace)
         start = family.starts.pop(tuple(part.partition(":")[0] for part in self.namespace), None)
-        position = await asyncio.to_thread(self._position, place, start) if self.keeps else None
+        record = family.record if self.keeps else None
+        if record is not None and (self.graph.checkpointer is True or self.frame.attempt > 1):
+            await record.written()  # it may have been called in this very run, and what it wrote be on its way
+        position = await asyncio.to_thread(self._position, place, start) if record is not None else None
         parents = {**self.outer.parents, "|".join(self.outer.namespace): self.outer.journal.checkpoint_id or ""}
         ours = position is not None and position.metadata.get("parents") == parents
         ledger = self.graph.ledger(f"{family.thread_id}|{place}", self.options, limit=self.options.recursion_limit)
-        record = family.record if self.keeps else None
         journal = Unkept() if record is None else Kept(record, self.graph.codec, self.graph.plan, place, position)
         if self.streams is not None and self.streams is not family.streams:
             self.streams.root = self.namespace
@@ -359,6 +361,8 @@ class Inner:
         await runner.drive()
         if runner.interrupted:
             raise GraphInterrupt(runner.interrupts)
+        if record is not None and self.graph.checkpointer is True:
+            record.let_go(place)
         return ledger.chosen(runner.keys) if runner.moved else None
 
     def _family(self) -> Family:
@@ -476,7 +480,7 @@ def _stand(runner: Runner, input: Any, position: Position | None, *, forked: boo
         raise EmptyInputError("the Command says nothing", hint="give it resume=, update= or goto=; None goes on")
     change = Result(_writes(ledger, command), ledger.plan.goals(command.goto, "the Command"))
     if command.resume is not None:
-        runner.family.answers.update(_answers(command.resume, position))
+        runner.family.answers.update(_answers(command.resume, position, earlier=forked))
     if forked and (command.resume is None or change != Result()):
         ledger.skip()
         ledger.change(change)
@@ -510,13 +514,17 @@ def _writes(ledger: Ledger, command: Command) -> tuple[tuple[str, Any], ...]:
     return updates_of(update, ledger.plan.state)
 
 
-def _answers(resume: Any, position: Position) -> dict[str, Any]:
-    """The answers, each by what it is meant for. Raises `StateError` when that is not clear."""
+def _answers(resume: Any, position: Position, *, earlier: bool) -> dict[str, Any]:
+    """The answers, each by what it is meant for. Raises `StateError` when that is not clear.
+
+    At an `earlier` checkpoint, a question that was answered since may be answered again: its task runs once more.
+    """
     if isinstance(resume, Mapping) and not resume:  # a map of no answers
         return {}
     asked = {i.id: task for task in position.snapshot.tasks for i in position.interrupts(task)}
     if isinstance(resume, Mapping) and resume and all(_is_id(key) for key in resume):
-        if not resume.keys() & asked.keys():  # one that was answered meanwhile may be among others
+        known = {i.id for task in position.snapshot.tasks for i in position.asked(task)} if earlier else asked.keys()
+        if not resume.keys() & known:  # one that was answered meanwhile may be among others
             unknown = next(iter(resume))
             raise StateError(f"no interrupt {unknown!r} is open", hint=f"open are: {', '.join(asked) or 'none'}")
         return dict(resume)
@@ -555,11 +563,11 @@ async def _driven(family: Family, runner: Runner) -> None:
     try:
         await runner.drive()
     except BaseException as error:
-        family.threads.close(wait=False)
+        family.places.close(wait=False)
         if not isinstance(error, ParentCommand):
             raise
-        raise InvalidUpdateError(f"{error.command} is meant for a graph around this one, and there is none") from None
-    family.threads.close(wait=True)
+        raise StrayCommandError(error.command) from None
+    family.places.close(wait=True)
 
 
 def _previous(position: Position | None) -> Any:

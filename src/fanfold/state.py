@@ -13,6 +13,7 @@ import inspect
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from fanfold.context import configurable, metadata_of
@@ -22,8 +23,9 @@ from fanfold.journal import Kept, Position, Reader, Record, Unkept, iso
 from fanfold.kernel.ledger import Ledger, Result, Task
 from fanfold.kernel.schema import updates_of
 from fanfold.limits import Slots
-from fanfold.run import Emitter, Family, Runner
+from fanfold.run import Emitter, Family, Runner, namespace_in
 from fanfold.store.base import DONE, RunRecord, Store
+from fanfold.stream import written
 from fanfold.types import END, START, Command, PregelTask, StateSnapshot, StateUpdate
 
 if TYPE_CHECKING:
@@ -117,7 +119,7 @@ class States:
             rest = None if namespace is None or "|" not in namespace else namespace.split("|", 1)[1]
             if rest is None:
                 yield node.name, graph
-            if recurse or rest is not None:
+            if recurse:
                 inner = graph.get_subgraphs(namespace=rest, recurse=recurse)
                 yield from ((f"{node.name}|{name}", found) for name, found in inner)
 
@@ -239,32 +241,30 @@ class _Thread:
         return ledger
 
     def _task(self, ledger: Ledger, position: Position, task: Task, subgraphs: bool, *, live: bool) -> PregelTask:
-        result = position.result(task)
-        if task.node == START:
-            shown: Any = None if live else dict(ledger.input_writes(task.arg))
-        else:
-            shown = None if result is None or result.handled else self._written(result)
+        told = position.told(task)
+        if told is None and task.node == START and not live:
+            told = Result(ledger.input_writes(task.arg))
         path = ("__pregel_pull", task.node) if task.send is None else ("__pregel_push", task.send, False)
         return PregelTask(
             id=task.id,
             name=task.node,
             path=path,
-            error=position.found.get((task.id, "error")) if result is None or result.handled else None,
+            error=position.found.get((task.id, "error")),
             interrupts=position.interrupts(task) if live else position.asked(task),
             state=self._inner_state(task, subgraphs),
-            result=shown,
+            result=None if told is None or told.handled else self._written(told),
         )
 
     def _written(self, result: Result) -> Any:
         single = self.graph.plan.state.single
-        return dict(result.writes) if single is None else dict(result.writes).get(single)
+        return written(result.writes) if single is None else dict(result.writes).get(single)
 
     def _inner_state(self, task: Task, subgraphs: bool) -> Any:
         graph = _graph_of(self.graph.plan.nodes[task.node])
         if graph is None:
             return None
-        last = task.node if graph.checkpointer is True else f"{task.node}:{task.id}"
-        namespace = f"{self.namespace}|{last}" if self.namespace else last
+        above = tuple(self.namespace.split("|")) if self.namespace else ()
+        namespace = "|".join(namespace_in(above, task, remembers=graph.checkpointer is True))
         config = {"configurable": {"thread_id": self.thread_id, "checkpoint_ns": namespace}}
         return _Thread(_Rooted(graph, self.store, namespace), config).state(True) if subgraphs else config
 
@@ -279,29 +279,30 @@ class _Thread:
         ledger = self._ledger(position, live=special == END)
         if position is None and special == INPUT:
             ledger.step -= 1  # the input that a thread begins with comes before its first step
-        source = self._apply(ledger, position, updates)
-        self._keep(ledger, position, source)
+        if special is None:
+            source = "update"
+            ran = [self._ran(ledger, update, alone=len(updates) == 1) for update in updates]
+            ledger.amend(ran)
+        else:
+            source, ran = self._special(ledger, position, updates[0]), []
+        self._keep(ledger, position, source, ran)
         self.checkpoint_id = None
         if special == COPY and isinstance(updates[0].values, list):  # what to change in the copy at once
             self.update([StateUpdate(*update[:2]) for update in updates[0].values])
 
-    def _apply(self, ledger: Ledger, position: Position | None, updates: Sequence[StateUpdate]) -> str:
-        first = updates[0]
-        if first.as_node == END:
-            if first.values is not None:
-                raise InvalidUpdateError(f"an update as END takes no values, and was given {first.values!r:.80}")
+    def _special(self, ledger: Ledger, position: Position | None, update: StateUpdate) -> str:
+        if update.as_node == END:
+            if update.values is not None:
+                raise InvalidUpdateError(f"an update as END takes no values, and was given {update.values!r:.80}")
             ledger.clear()
             return "update"
-        if first.as_node == COPY:
+        if update.as_node == COPY:
             if position is None:
                 raise InvalidUpdateError(f"thread {self.thread_id!r} holds nothing that could be copied")
             ledger.skip()
             return "fork"
-        if first.as_node == INPUT:
-            ledger.begin(first.values)
-            return "input"
-        ledger.amend([self._ran(ledger, update, alone=len(updates) == 1) for update in updates])
-        return "update"
+        ledger.begin(update.values)
+        return "input"
 
     def _ran(self, ledger: Ledger, update: StateUpdate, *, alone: bool) -> tuple[Task, Result]:
         if update.as_node is None and not alone:
@@ -309,14 +310,9 @@ class _Thread:
         node = self._as_node(ledger, update.as_node)
         task = next((t for t in ledger.tasks if t.node == node and t.send is None), None) or ledger.named(node)
         values = update.values
-        goto: tuple[Any, ...] = ()
-        if isinstance(values, Command):
-            goto = ledger.plan.goals(values.goto, f"the update as {node!r}")
-            values = values.update
-        writes = tuple(w for w in updates_of(values, ledger.plan.state) if w[0] in ledger.plan.channels)
+        told = _told(ledger, values, f"the update as {node!r}")
         if PREVIOUS in ledger.plan.channels:  # an entrypoint remembers what it is said to have returned
-            writes = (*writes, (PREVIOUS, values))
-        told = Result(writes, goto)
+            told = replace(told, writes=(*told.writes, (PREVIOUS, values)))
         if not ledger.plan.nodes[node].routes:
             return task, told
         return task, _on_a_loop(lambda: self._routed(ledger, task, told, update.values))
@@ -341,7 +337,7 @@ class _Thread:
         finally:
             await frame.rest()
             await frame.end()
-            family.threads.close(wait=False)
+            family.places.close(wait=False)
 
     def _as_node(self, ledger: Ledger, named: str | None) -> str:
         nodes = ledger.plan.nodes
@@ -358,7 +354,10 @@ class _Thread:
             )
         return ledger.ran[0]
 
-    def _keep(self, ledger: Ledger, position: Position | None, source: str) -> None:
+    def _keep(
+        self, ledger: Ledger, position: Position | None, source: str, results: Sequence[tuple[Task, Result]]
+    ) -> None:
+        """Store the new checkpoint; the one before shows what its tasks are said to have come to."""
         run = RunRecord(
             run_id=position.run_id if position else _run_id(self.thread_id),
             thread_id=self.thread_id,
@@ -369,12 +368,37 @@ class _Thread:
         )
         record = Record(self.store, run)
         journal = Kept(record, self.graph.codec, self.graph.plan, self.namespace, position)
+        if position is not None:
+            _stand_in(journal, position, results)
         if source == "fork" and position is not None:  # a copy stands beside what it is a copy of
             journal.checkpoint_id = position.parent_id
         parents = position.metadata.get("parents", {}) if position else {}
         told = {"source": source, "step": ledger.step - 1, "parents": parents}
         journal.checkpoint(ledger, source, metadata_of(self.config, told), due=True)
         record.flush()
+
+
+def _told(ledger: Ledger, values: Any, whose: str) -> Result:
+    """What an update writes, and where its Commands lead."""
+    many = isinstance(values, list | tuple) and any(isinstance(item, Command) for item in values)
+    writes: list[Any] = []
+    goto: list[Any] = []
+    for item in values if many else [values]:
+        if isinstance(item, Command):
+            goto += ledger.plan.goals(item.goto, whose)
+        writes += updates_of(item.update if isinstance(item, Command) else item, ledger.plan.state)
+    return Result(tuple(write for write in writes if write[0] in ledger.plan.channels), tuple(goto))
+
+
+def _stand_in(journal: Kept, position: Position, told: Sequence[tuple[Task, Result]]) -> None:
+    """Keep what an update has said in the place of tasks that waited, for those who look back. The first one stays."""
+    waiting = list(position.snapshot.tasks)
+    for task, result in told:
+        meant = next((one for one in waiting if one.node == task.node), None)
+        if meant is not None:
+            waiting.remove(meant)
+            if position.told(meant) is None:
+                journal.keep(meant, "update", result)
 
 
 def _read(ledger: Ledger) -> Any:

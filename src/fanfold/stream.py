@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, get_args
 
 from fanfold.errors import UsageError, did_you_mean
 from fanfold.kernel.ledger import Task, turn
@@ -26,6 +28,8 @@ MOST_WAITING: Final = 1024
 """Chunks that wait for the consumer before the run waits, too."""
 LONGEST_WAIT: Final = 0.1
 """Seconds after which a thread that waits looks whether anybody is there to wait for."""
+
+T = TypeVar("T")
 
 Namespace: TypeAlias = tuple[str, ...]
 Chunk: TypeAlias = tuple[Namespace, str, Any]
@@ -99,6 +103,24 @@ def _shaped_values(told: Mapping[str, Any], shapes: Shapes) -> Mapping[str, Any]
     return told if START in told["next"] else {**told, "values": shapes.state(told["values"])}
 
 
+@dataclass(slots=True)
+class Consumer:
+    """Blocking code that takes chunks. The event loop stands still while it works on one: `away` counts the seconds.
+
+    Time limits must not count those: nobody could have kept them.
+    """
+
+    away: float = 0.0
+
+    def timed(self, chunks: Generator[T]) -> Generator[T]:
+        """The same chunks, with the time between them counted."""
+        with closing(chunks):
+            for chunk in chunks:
+                handed = time.monotonic()
+                yield chunk
+                self.away += time.monotonic() - handed
+
+
 class Streams:
     """The chunks of one consumer, of the modes it asked for; those of sub-graphs if it wants them.
 
@@ -106,10 +128,11 @@ class Streams:
     `outer` are the streams of the run around it, which see the same chunks.
     """
 
-    def __init__(self, form: Form, *, outer: Streams | None = None) -> None:
+    def __init__(self, form: Form, *, outer: Streams | None = None, consumer: Consumer | None = None) -> None:
         self.root: Namespace = ()
         self.seen: set[Any] = set() if outer is None else outer.seen
         self._outer = outer
+        self._consumer = consumer
         self._modes = frozenset((*form.modes, *form.printed))
         self._subgraphs = form.subgraphs
         self._chunks: asyncio.Queue[Chunk | None] = asyncio.Queue()
@@ -121,6 +144,12 @@ class Streams:
         self._waiting = 0  # also those that the loop has not been told of yet: it may stand still meanwhile
         self._left = False
         self._loop = asyncio.get_running_loop()
+
+    @property
+    def stood_still(self) -> float:
+        """Seconds for which the loop stood still, because a consumer in blocking code was at work."""
+        outside = 0.0 if self._outer is None else self._outer.stood_still
+        return outside + (0.0 if self._consumer is None else self._consumer.away)
 
     def wants(self, mode: str, namespace: Namespace) -> bool:
         """Whether a chunk of this mode would be seen; if not, nobody needs to make it."""

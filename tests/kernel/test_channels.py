@@ -274,7 +274,8 @@ def test_a_copy_and_what_a_checkpoint_held_are_channels_of_their_own() -> None:
     channel.update([2])
     assert (channel.get(), twin.get(), again.get()) == ([1, 2], [1], [1])
     assert not again.from_checkpoint().is_available()
-    assert (channel.ValueType, channel.UpdateType) == (Sequence[int], int | list[int])
+    for one in (channel, twin, again):
+        assert (one.ValueType, one.UpdateType) == (Sequence[int], int | list[int])
 
 
 def test_a_checkpoint_holds_nothing_of_a_value_that_is_not_tracked() -> None:

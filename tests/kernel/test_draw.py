@@ -105,6 +105,12 @@ def test_the_targets_of_a_conditional_edge_may_come_from_its_annotation() -> Non
     assert edges(graph.plan())[1:3] == [("a", "b", "conditional", ""), ("a", END, "conditional", "")]
 
 
+def test_where_the_commands_of_a_node_lead_is_drawn_with_what_is_said_of_it() -> None:
+    graph = Builder(State).add_node("b", lambda _: None).add_edge(START, "a")
+    graph.add_node("a", lambda _: None, destinations={"b": "on success"})
+    assert edges(graph.plan())[1:] == [("a", "b", "conditional", "on success"), ("b", END, "plain", "")]
+
+
 def test_a_conditional_edge_that_may_answer_anything_leads_to_every_node_and_the_end_once() -> None:
     graph = built("a", "b").add_conditional_edges("a", lambda _: "b")
 

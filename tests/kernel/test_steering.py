@@ -166,6 +166,14 @@ def test_what_has_been_returned_so_far_can_be_seen_and_is_not_folded() -> None:
     assert ledger.values() == {"log": ["x", "a", "b"]}
 
 
+def test_what_is_foreseen_of_a_task_is_seen_beside_what_has_been_returned_and_counts_for_nothing() -> None:
+    ledger, _, b = half_done()
+    ledger.foresee(b, (("log", ["perhaps"]),))
+    assert (ledger.provisional("log"), ledger.pending()) == (["x", "a", "perhaps"], [b])
+    ledger.finish(b, act(ledger, b))
+    assert ledger.provisional("log") == ["x", "a", "b"]
+
+
 def test_what_a_state_that_is_one_value_would_be_is_that_value() -> None:
     graph = Builder(Annotated[list, operator.add]).add_node("a", lambda _: ["a"]).add_edge(START, "a")
     ledger = begun(graph.plan(), ["x"])

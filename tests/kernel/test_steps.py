@@ -402,6 +402,20 @@ def test_a_snapshot_holds_no_key_that_is_not_tracked() -> None:
     assert ledger.values() == {"log": ["h"], "handle": "h"}
 
 
+def test_a_snapshot_holds_nothing_that_a_send_gives_under_such_a_key() -> None:
+    class Handles(State):
+        handle: Annotated[Any, UntrackedValue]
+
+    graph = Builder(Handles).add_node("a", lambda _: {}).add_node("b", lambda _: {}).add_edge(START, "a")
+    ledger = begun(graph.plan(), {"log": []})
+    for arg in ({"handle": 1, "log": [{"handle": 1}]}, {"log": []}, "handle"):
+        ledger.add([Send("b", arg)])
+    seen = [ledger.view(task) for task in ledger.tasks if task.send is not None]
+    kept = [task.arg for task in ledger.snapshot().tasks if task.send is not None]
+    assert seen == [{"handle": 1, "log": [{"handle": 1}]}, {"log": []}, "handle"]
+    assert kept == [{"log": [{"handle": 1}]}, {"log": []}, "handle"]
+
+
 def test_keys_and_tasks_that_the_plan_no_longer_has_are_left_out() -> None:
     plan = lettered("^a ab").plan()
     tasks = (Task("1", "gone", 1), Task("2", "b", 1))

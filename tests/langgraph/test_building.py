@@ -7,6 +7,7 @@ import functools
 import operator
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple, NotRequired, Optional, Required, TypedDict
+from unittest.mock import MagicMock, Mock
 
 import pydantic
 import pytest
@@ -19,6 +20,7 @@ from fanfold import (
     Command,
     EphemeralValue,
     InMemoryStore,
+    InvalidUpdateError,
     IsLastStep,
     LastValue,
     NodeError,
@@ -393,3 +395,50 @@ def test_what_users_hand_over_is_written_as_they_wrote_it() -> None:
     assert repr(Command()) == "Command()"
     assert Overwrite(1).type == "__overwrite__"
     assert END == "__end__"
+
+
+@pytest.mark.parametrize("mocked", [Mock, MagicMock])
+def test_a_mock_is_called_like_the_function_that_it_stands_for(run: Run, mocked: type[Mock]) -> None:
+    node, path = mocked(return_value={"log": ["mocked"]}), mocked(return_value="node", __name__="path")
+    graph = StateGraph(State).add_node("node", node).add_conditional_edges(START, path, ["node"])
+    assert run(graph.compile(), {"log": []}) == {"log": ["mocked"]}
+    assert (node.call_count, path.call_count) == (1, 1)
+
+
+class Unset(pydantic.BaseModel):
+    number: int | None = None
+    word: str | None = None
+
+
+def test_a_model_of_which_nothing_is_set_is_an_input(run: Run) -> None:
+    assert run(alone(lambda state: Unset(word=f"{state.number}"), Unset), Unset()) == {"word": "None"}
+    with pytest.raises(ValueError, match="sets no key"):
+        run(alone(lambda _: None, Unset), {"other": 1})
+
+
+def test_a_graph_may_be_named_after_it_was_compiled() -> None:
+    graph = alone(say("x"))
+    graph.name = "renamed"
+    assert (graph.name, graph.get_name()) == ("renamed", "renamed")
+
+
+# What a node declares
+
+
+def test_a_node_may_write_what_it_declares_and_nothing_else(run: Run) -> None:
+    graph = StateGraph(State).add_node("f", lambda _: {"log": ["x"], "number": 1}, writes=["log"]).add_edge(START, "f")
+    with pytest.raises(InvalidUpdateError, match="node 'f' wrote key 'number', and its writes= declares 'log'"):
+        run(graph.compile(), {"log": []})
+    graph = StateGraph(State).add_node("f", lambda _: Command(update={"log": ["x"]}), writes=["log"])
+    assert run(graph.add_edge(START, "f").compile(), {"log": []}) == {"log": ["x"]}
+
+
+def test_what_a_graph_returns_besides_what_it_is_declared_to_write_stays_inside(run: Run) -> None:
+    inner = StateGraph(State).add_node("f", lambda _: {"log": ["x"], "number": 1}).add_edge(START, "f").compile()
+    graph = StateGraph(State).add_node("inner", inner, writes=["number"]).add_edge(START, "inner")
+    assert run(graph.compile(), {"log": []}) == {"log": [], "number": 1}
+
+
+def test_a_node_that_reads_some_keys_is_handed_just_those(run: Run) -> None:
+    graph = StateGraph(State).add_node("f", lambda state: {"log": sorted(state)}, reads=["number"])
+    assert run(graph.add_edge(START, "f").compile(), {"log": [], "number": 1})["log"] == ["number"]

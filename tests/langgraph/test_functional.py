@@ -362,6 +362,12 @@ def test_a_time_limit_for_blocking_code_is_refused() -> None:
         entrypoint(timeout=1)(lambda x: x)
 
 
+@pytest.mark.parametrize("declared", [task, entrypoint])
+def test_a_time_limit_that_is_none_is_refused_where_it_is_given(declared: Any) -> None:
+    with pytest.raises(ValueError, match="greater than 0"):
+        declared(timeout=0)
+
+
 # What cannot be an entrypoint; what it can be part of
 
 

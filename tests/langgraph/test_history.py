@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import operator
 import sqlite3
+import threading
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 import pytest
 
@@ -23,8 +25,11 @@ from fanfold import (
     SqliteSaver,
     StateGraph,
     StateUpdate,
+    UntrackedValue,
     entrypoint,
     get_config,
+    interrupt,
+    task,
 )
 from fanfold.errors import UsageError
 from tests.langgraph.asking import State, add, ask, thread
@@ -141,6 +146,109 @@ def test_a_branch_asks_anew(run: Run) -> None:
     assert run(graph, Command(resume="second"), thread()) == {"xs": ["a", "second"]}
 
 
+def counting(ran: list[Any]) -> Any:
+    """Asks after a node that says each time it runs how often it has."""
+
+    def asks(_: State) -> State:
+        ran.append("f")
+        return {"xs": [f"{interrupt('?')}, at {len(ran)}"]}
+
+    return line(("a", add("a")), ("f", asks), ("z", add("z")))
+
+
+@pytest.mark.parametrize("by_id", [False, True])
+def test_an_answer_to_a_step_that_the_thread_has_left_runs_it_again(run: Run, by_id: bool) -> None:
+    graph = counting([])
+    run(graph, {"xs": []}, thread())
+    question = graph.get_state(thread())
+    assert run(graph, Command(resume="yes"), thread())["xs"] == ["a", "yes, at 2", "z"]
+    answer = {question.interrupts[0].id: "no"} if by_id else "no"
+    # It was answered, and the node is given what it was told then.
+    assert run(graph, Command(resume=answer), question.config)["xs"] == ["a", "yes, at 3", "z"]
+    assert [state.values.get("xs") for state in graph.get_state_history(thread())] == [
+        ["a", "yes, at 3", "z"],
+        ["a", "yes, at 3"],
+        ["a", "yes, at 2", "z"],
+        ["a", "yes, at 2"],
+        ["a"],
+        [],
+        [],
+    ]
+
+
+def test_an_answer_to_a_step_that_is_open_lets_its_finished_tasks_be(run: Run) -> None:
+    ran: list[str] = []
+    graph = StateGraph(State).add_node("f", ask("?")).add_node("p", lambda _: ran.append("p"))
+    app = graph.add_edge(START, "f").add_edge(START, "p").compile(InMemorySaver())
+    run(app, {"xs": []}, thread())
+    assert run(app, Command(resume="yes"), app.get_state(thread()).config) == {"xs": ["yes"]}
+    assert ran == ["p"]
+
+
+def test_an_answer_to_an_earlier_step_of_an_entrypoint_calls_its_tasks_again(run: Run) -> None:
+    ran: list[int] = []
+
+    @task
+    def double(number: int) -> int:
+        ran.append(number)
+        return 2 * number
+
+    @entrypoint(checkpointer=InMemorySaver())
+    def flow(number: int) -> int:
+        first = double(number).result()
+        return first + double(interrupt("?")).result()
+
+    run(flow, 1, thread())
+    question = flow.get_state(thread()).config
+    assert run(flow, Command(resume=5), thread()) == 12
+    assert run(flow, Command(resume=7), question) == 12
+    assert ran == [1, 5, 1, 5]
+
+
+def test_an_update_is_shown_as_what_its_task_came_to(run: Run) -> None:
+    graph = line(("a", add("a")), ("f", ask("?")), ("z", add("z")))
+    run(graph, {"xs": []}, thread())
+    graph.update_state(thread(), {"xs": ["u"]}, as_node="f")
+    (shown,) = next(state for state in graph.get_state_history(thread()) if state.next == ("f",)).tasks
+    assert (shown.name, shown.result, [i.value for i in shown.interrupts]) == ("f", {"xs": ["u"]}, ["?"])
+    assert run(graph, None, thread()) == {"xs": ["a", "u", "z"]}
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_updates_as_a_sent_node_are_shown_in_the_order_of_its_tasks(run: Run, count: int) -> None:
+    graph = StateGraph(State).add_node("a", add("a")).add_node("w", add("w")).add_edge(START, "a")
+    graph.add_conditional_edges("a", lambda _: [Send("w", {})] * 3)
+    app = graph.compile(InMemorySaver(), interrupt_before=["w"])
+    run(app, {"xs": []}, thread())
+    told = [{"xs": [number]} for number in range(count)]
+    app.bulk_update_state(thread(), [[StateUpdate(each, "w") for each in told]])
+    shown = next(state for state in app.get_state_history(thread()) if state.next == ("w",) * 3)
+    assert [task.result for task in shown.tasks] == [*told, *[None] * (3 - count)]
+
+
+def test_an_error_is_shown_after_the_task_has_gone_on(run: Run) -> None:
+    failures = [ValueError("once")]
+
+    def node(_: State) -> State:
+        if failures:
+            raise failures.pop()
+        return {"xs": ["done"]}
+
+    graph = line(("f", node))
+    with pytest.raises(ValueError, match="once"):
+        run(graph, {"xs": []}, thread())
+    run(graph, None, thread())
+    (shown,) = next(state for state in graph.get_state_history(thread()) if state.next == ("f",)).tasks
+    assert (shown.error, shown.result) == ("ValueError('once')", {"xs": ["done"]})
+
+
+def test_an_update_may_be_a_list_with_commands(run: Run) -> None:
+    graph = abc(interrupt_before=["b"])
+    run(graph, {"xs": []}, thread())
+    graph.update_state(thread(), [{"xs": ["u"]}, Command(goto="c", update={"xs": ["v"]})], as_node="a")
+    assert (graph.get_state(thread()).next, graph.get_state(thread()).values["xs"]) == (("b", "c"), ["a", "u", "v"])
+
+
 def test_a_change_of_an_earlier_step_is_a_branch_by_itself(run: Run) -> None:
     graph = abc()
     run(graph, {"xs": ["i"]}, thread())
@@ -172,6 +280,21 @@ def test_an_update_is_of_the_node_that_ran_last(run: Run) -> None:
     graph.update_state(thread(), {"xs": ["v"]}, as_node="b")
     assert graph.get_state(thread()).next == ("c",)
     assert run(graph, None, thread()) == {"xs": ["a", "u", "v", "c"]}
+
+
+def test_an_update_before_new_input_is_taken_is_of_the_node_that_ran_before_it(run: Run) -> None:
+    graph = abc(interrupt_before=["b"])
+    run(graph, {"xs": ["i"]}, thread())
+    run(graph, {"xs": ["j"]}, thread())
+    run(graph, None, thread())
+    run(graph, {"xs": ["k"]}, thread())
+    after_drop, after_all = (
+        state.config
+        for state in reversed(list(graph.get_state_history(thread(), filter={"source": "input"})))
+        if state.metadata["step"] > 0
+    )
+    assert graph.get_state(graph.update_state(after_drop, {"xs": []})).next == ("c",)
+    assert graph.get_state(graph.update_state(after_all, {"xs": []})).next == ()
 
 
 def test_an_update_takes_the_node_s_route(run: Run) -> None:
@@ -413,3 +536,71 @@ def test_threads_with_names_that_begin_alike_are_updated_each_by_itself(run: Run
     for name in names:
         graph.update_state(thread(name), {"xs": [name]}, as_node="b")
     assert [run(graph, None, thread(name)) for name in names] == [{"xs": [name, "c"]} for name in names]
+
+
+def results(graph: Any) -> list[list[tuple[str, Any]]]:
+    return [[(task.name, task.result) for task in state.tasks] for state in graph.get_state_history(thread())]
+
+
+def test_history_shows_all_that_a_task_wrote_to_one_key(run: Run) -> None:
+    graph = line(("a", lambda _: Command(update=[("xs", ["1"]), ("xs", ["2"])])))
+    run(graph, {"xs": []}, thread())
+    assert results(graph)[1] == [("a", {"xs": {"$writes": [["1"], ["2"]]}})]
+
+
+def test_history_shows_an_update_as_the_result_of_the_task_in_whose_place_it_came(run: Run) -> None:
+    graph = abc(interrupt_before=["b"])
+    run(graph, {"xs": []}, thread())
+    paused = graph.get_state(thread()).config
+    graph.update_state(paused, {"xs": ["u"]}, as_node="b")
+    graph.update_state(paused, {"xs": ["v"]}, as_node="b")
+    shown = [("b", {"xs": ["u"]})]  # the first one stays
+    assert results(graph)[2] == shown
+    assert graph.get_state(paused).next == ("b",)
+    assert run(graph, None, paused) == {"xs": ["a", "b", "c"]}, "and the node runs all the same"
+
+
+def test_updates_as_one_node_stand_for_its_tasks_one_by_one(run: Run) -> None:
+    sends = Command(goto=[Send("b", {}), Send("b", {})])
+    graph = StateGraph(State).add_node("a", lambda _: sends).add_node("b", add("b")).add_edge(START, "a")
+    app = graph.compile(InMemorySaver(), interrupt_before=["b"])
+    run(app, {"xs": []}, thread())
+    app.bulk_update_state(thread(), [[StateUpdate({"xs": [word]}, "b") for word in ("1", "2", "3")]])
+    assert results(app)[1] == [("b", {"xs": ["1"]}), ("b", {"xs": ["2"]})]
+
+
+def test_history_shows_what_an_update_put_in_the_place_of_the_input() -> None:
+    graph = abc()
+    steps = [[StateUpdate({}, "__input__")], [StateUpdate({"xs": ["i"]}, START)]]
+    graph.bulk_update_state(thread(), steps)
+    assert results(graph)[1] == [(START, {"xs": ["i"]})]
+
+
+class Held(TypedDict, total=False):
+    xs: Annotated[list[Any], operator.add]
+    handle: Annotated[Any, UntrackedValue]
+
+
+@pytest.mark.parametrize("saver", [InMemorySaver, lambda: SqliteSaver(sqlite3.connect(":memory:"))])
+@pytest.mark.parametrize("by_command", [True, False])
+def test_what_a_send_gives_under_an_untracked_key_is_seen_and_not_stored(
+    run: Run, saver: Any, by_command: bool
+) -> None:
+    asked: list[Any] = []
+
+    def use(state: Held) -> Held:
+        asked.append("handle" in state)
+        return {"xs": [interrupt("?"), state["xs"]]}
+
+    def sends(_: Held) -> Send:
+        return Send("use", {"xs": [{"handle": 1}], "handle": threading.Lock()})
+
+    graph = StateGraph(Held).add_node("use", use)
+    if by_command:
+        graph.add_node("open", lambda state: Command(goto=sends(state)))
+    else:
+        graph.add_node("open", lambda _: None).add_conditional_edges("open", sends)
+    app = graph.add_edge(START, "open").compile(saver())
+    run(app, {"xs": []}, thread())
+    assert run(app, Command(resume="x"), thread()) == {"xs": ["x", [{"handle": 1}]]}
+    assert asked == [True, False]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,6 +80,36 @@ def test_a_part_of_the_answers_shows_what_they_came_to_and_keeps_the_step_open(r
     state = graph.get_state(thread())
     assert (state.values, state.next) == ({"xs": [1]}, ("b",))
     assert run(graph, Command(resume=2), thread()) == {"xs": [1, 2]}
+
+
+def test_an_answer_to_the_later_of_two_open_questions_of_one_node_is_remembered(run: Run) -> None:
+    async def both(_: State) -> State:
+        answers: dict[str, Any] = {}
+
+        async def one(question: str) -> None:
+            answers[question] = interrupt(question)
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(one("first"))
+            group.create_task(one("second"))
+        return {"xs": [answers["first"], answers["second"]]}
+
+    graph = line(("both", both))
+    run(graph, {"xs": []}, thread())
+    ids = questions(graph)
+    left = run(graph, Command(resume={ids["second"]: 2}), thread())["__interrupt__"]
+    assert [each.value for each in left] == ["first"]
+    assert run(graph, Command(resume={ids["first"]: 1}), thread())["xs"] == [1, 2]
+
+
+def test_a_question_on_the_way_out_of_a_node_shows_what_the_node_wrote(run: Run) -> None:
+    graph = StateGraph(State).add_node("draft", add("draft")).add_node("send", add("sent")).add_edge(START, "draft")
+    graph.add_conditional_edges("draft", lambda _: interrupt("send it?"), {"yes": "send", "no": END})
+    app = graph.compile(InMemorySaver())
+    asked = run(app, {"xs": []}, thread())
+    assert (asked["xs"], asked["__interrupt__"][0].value) == (["draft"], "send it?")
+    assert app.get_state(thread()).values == {"xs": []}
+    assert run(app, Command(resume="yes"), thread()) == {"xs": ["draft", "sent"]}
 
 
 def test_an_answer_that_was_given_before_may_come_again_among_others(run: Run) -> None:

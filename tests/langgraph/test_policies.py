@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -210,6 +211,22 @@ def test_a_step_may_take_so_long_and_no_longer(run: Run) -> None:
     assert isinstance(late.value, StepTimeoutError)
 
 
+@pytest.mark.parametrize("limit", ["of the step", "of the node"])
+def test_what_a_blocking_consumer_takes_for_a_chunk_is_not_the_time_of_the_step_or_the_node(limit: str) -> None:
+    async def says(_: State, writer: Any) -> dict[str, Any]:
+        writer("said")
+        await asyncio.sleep(0)
+        return {"log": ["x"]}
+
+    graph = one(says, timeout=0.3 if limit == "of the node" else None)
+    graph.step_timeout = 0.3 if limit == "of the step" else None
+    seen = []
+    for chunk in graph.stream(NOTHING, stream_mode=["custom", "updates"]):
+        seen.append(chunk)
+        time.sleep(0.4)
+    assert seen == [("custom", "said"), ("updates", {"f": {"log": ["x"]}})]
+
+
 # Error handlers
 
 
@@ -363,6 +380,21 @@ def test_a_node_can_ask_for_the_drain_itself(run: Run) -> None:
         run(graph.compile(), NOTHING)
 
 
+@pytest.mark.parametrize("stop", [{"interrupt_before": ["b"]}, {"interrupt_after": ["a"]}])
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_run_that_stands_still_anyway_is_not_drained(run: Run, stop: Any, inside: bool) -> None:
+    control = RunControl()
+    graph = StateGraph(State).add_node("a", lambda _: control.request_drain()).add_node("b", say("b"))
+    graph.add_edge(START, "a").add_edge("a", "b")
+    saver = InMemorySaver()
+    app = graph.compile(**stop) if inside else graph.compile(saver, **stop)
+    if inside:
+        app = StateGraph(State).add_node("sub", app).add_edge(START, "sub").compile(saver)
+    assert run(app, NOTHING, THREAD, control=control) == NOTHING
+    assert app.get_state(THREAD).next == ("sub" if inside else "b",)
+    assert run(app, None, THREAD) == {"log": ["b"]}
+
+
 def test_a_run_that_is_over_anyway_is_not_drained(run: Run) -> None:
     control = RunControl()
     graph = StateGraph(State).add_node("a", lambda _: control.request_drain()).add_edge(START, "a").add_edge("a", END)
@@ -435,8 +467,8 @@ def test_a_question_in_a_task_group_pauses_the_run(run: Run) -> None:
     graph = one(node, checkpointer=InMemorySaver())
     one_asks, two_asks = run(graph, NOTHING, THREAD)["__interrupt__"]
     assert (one_asks.value, two_asks.value) == ("one?", "two?")
-    assert len(run(graph, Command(resume={two_asks.id: 2}), THREAD)["__interrupt__"]) == 2
-    assert run(graph, Command(resume={one_asks.id: 1, two_asks.id: 2}), THREAD)["log"] == [1, 2]
+    assert run(graph, Command(resume={two_asks.id: 2}), THREAD)["__interrupt__"] == [one_asks]
+    assert run(graph, Command(resume=1), THREAD)["log"] == [1, 2]
 
 
 def test_a_task_group_in_which_something_failed_besides_a_question_has_failed(run: Run) -> None:

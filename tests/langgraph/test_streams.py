@@ -21,6 +21,7 @@ from fanfold import (
     Send,
     StateGraph,
     StreamWriter,
+    get_config,
     get_stream_writer,
     interrupt,
 )
@@ -103,6 +104,18 @@ def test_tasks_carry_the_metadata_of_their_node_and_the_tags_of_the_run(stream: 
     assert begun["metadata"] == {"user": 1, "team": "x", "tags": ["t"]}
 
 
+def test_tasks_and_nodes_are_told_the_ids_that_the_config_names(stream: Run) -> None:
+    seen: list[dict[str, Any]] = []
+    ids = {"run_id": "r", "assistant_id": "a", "graph_id": "g", "task_id": "t"}
+    config = {"configurable": {**ids, "user": "u"}, "metadata": {"run_id": "mine"}, "run_name": "whole"}
+    graph = alone(lambda _: seen.append(dict(get_config())))
+    begun = stream(graph, NOTHING, config, stream_mode="tasks")[0]
+    assert begun["metadata"] == {**ids, "run_id": "mine"}
+    assert begun["metadata"].items() <= seen[0]["metadata"].items()
+    assert "user" not in seen[0]["metadata"]
+    assert "run_name" not in seen[0], "it is the whole run's"
+
+
 def test_all_tasks_of_a_step_begin_before_one_of_them_ends(stream: Run) -> None:
     graph = lettered("ab", [(START, "b"), (START, "a")]).compile()
     names = [(chunk["name"], "result" in chunk) for chunk in stream(graph, NOTHING, stream_mode="tasks")]
@@ -169,6 +182,13 @@ def test_an_output_key_that_the_state_lacks_is_refused(run: Run) -> None:
 
 def test_another_mode_makes_invoke_return_the_chunks(run: Run) -> None:
     assert run(chain(), NOTHING, stream_mode="updates") == [{"a": {"log": ["a"]}}, {"b": {"log": ["b"]}}]
+
+
+def test_chunks_that_invoke_returns_name_their_graph_where_asked_to(run: Run) -> None:
+    graph = StateGraph(State).add_node("sub", alone(say("x"))).add_edge(START, "sub").compile()
+    (inner, first), (outer, second) = run(graph, NOTHING, stream_mode="updates", subgraphs=True)
+    assert (len(inner), first, outer, second) == (1, {"node": {"log": ["x"]}}, (), {"sub": {"log": ["x"]}})
+    assert run(graph, NOTHING, subgraphs=True) == {"log": ["x"]}
 
 
 def test_print_mode_prints_chunks_and_changes_nothing_else(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

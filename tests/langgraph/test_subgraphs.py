@@ -19,6 +19,7 @@ from fanfold import (
     InMemorySaver,
     InvalidUpdateError,
     Limits,
+    ParentCommand,
     Send,
     StateGraph,
     entrypoint,
@@ -47,6 +48,10 @@ def inner_state(graph: Any, *path: int) -> Any:
     for task in path or (0,):
         state = state.tasks[task].state
     return state
+
+
+class Deep(TypedDict, total=False):
+    own: Annotated[list[Any], operator.add]
 
 
 class Memo(TypedDict, total=False):
@@ -167,6 +172,61 @@ def test_an_inner_graph_forgets_unless_it_was_given_a_memory(run: Run) -> None:
     assert run(graph, {"xs": []}, thread()) == {"xs": [["c", 1], ["c", 1]]}
 
 
+@pytest.mark.parametrize(
+    ("outer", "inner", "seen"),
+    [
+        (None, None, [0, 0]),
+        (None, True, [0, 1]),
+        (True, True, [0, 1]),
+        (False, True, [0, 1]),
+        (False, None, [0, 0]),
+        (True, False, [0, 0]),
+    ],
+)
+def test_a_graph_that_remembers_does_so_at_any_depth(run: Run, outer: Any, inner: Any, seen: list[int]) -> None:
+    found: list[int] = []
+
+    def node(state: Deep) -> Deep:
+        found.append(len(state.get("own", [])))
+        return {"own": ["x"]}
+
+    deep = line(("s", node), schema=Deep, checkpointer=inner)
+    graph = around(line(("deep", deep), checkpointer=outer))
+    run(graph, {"xs": []}, thread())
+    run(graph, {"xs": []}, thread())
+    assert found == seen
+
+
+def test_the_place_of_a_graph_that_remembers_is_its_nodes_names(run: Run, stream: Run) -> None:
+    graph = around(line(("deep", asking(checkpointer=True))))
+    spaces = [space for space, _ in stream(graph, {"xs": []}, thread(), subgraphs=True)]
+    assert ("sub", "deep") in spaces
+    assert inner_state(graph, 0, 0).config["configurable"]["checkpoint_ns"] == "sub|deep"
+    assert inner_state(graph, 0, 0).next == ("s2",)
+    assert run(graph, Command(resume="x"), thread())["xs"][-2:] == ["s3", "z"]
+
+
+def test_a_graph_inside_of_one_that_keeps_nothing_begins_anew(run: Run) -> None:
+    ran: list[str] = []
+    deep = line(("s1", lambda _: ran.append("s1")), ("s2", ask("?")))
+    graph = around(line(("deep", deep), checkpointer=False))
+    run(graph, {"xs": []}, thread())
+    assert run(graph, Command(resume="x"), thread()) == {"xs": ["a", "a", "a", "x", "z"]}
+    assert ran == ["s1", "s1"]
+
+
+def test_a_graph_that_an_entrypoint_calls_is_found_by_it(run: Run) -> None:
+    inner = asking()
+
+    @entrypoint(checkpointer=InMemorySaver())
+    def flow(value: str) -> Any:
+        return inner.invoke({"xs": [value]})["xs"]
+
+    run(flow, "i", thread())
+    assert inner_state(flow).next == ("s2",)
+    assert run(flow, Command(resume="x"), thread()) == ["i", "s1", "x", "s3"]
+
+
 def test_a_branch_of_an_earlier_time_remembers_what_was_known_then(run: Run) -> None:
     graph = remembering()
     for q in (1, 2, 3):
@@ -188,7 +248,8 @@ def test_a_graph_without_a_checkpointer_of_its_own_is_found_by_its_node() -> Non
     graph = around(line(("inner", inner), ("other", line(("s", add("s")), checkpointer=False))))
     assert [name for name, _ in called.get_subgraphs()] == ["call"]
     assert [name for name, _ in graph.get_subgraphs(recurse=True)] == ["sub", "sub|inner"]
-    assert [name for name, _ in graph.get_subgraphs(namespace="sub|inner")] == ["sub|inner"]
+    assert [name for name, _ in graph.get_subgraphs(namespace="sub|inner", recurse=True)] == ["sub|inner"]
+    assert list(graph.get_subgraphs(namespace="sub|inner")) == []
 
     async def names() -> list[str]:
         return [name async for name, _ in graph.aget_subgraphs()]
@@ -229,6 +290,17 @@ def test_a_run_may_begin_at_a_step_of_an_inner_graph(run: Run) -> None:
     assert run(graph, Command(resume="x"), thread())["xs"] == ["a", "a", "again", "x", "z"]
 
 
+@pytest.mark.parametrize("memory", [None, True])
+def test_a_change_of_an_inner_graph_that_has_ended_is_answered_there(run: Run, memory: Any) -> None:
+    graph = around(asking(checkpointer=memory))
+    run(graph, {"xs": []}, thread())
+    place = inner_state(graph).config
+    assert run(graph, Command(resume="x"), thread())["xs"] == ["a", "a", "s1", "x", "s3", "z"]
+    changed = graph.update_state(place, {"xs": ["U"]})
+    assert run(graph, None, changed)["__interrupt__"][0].value == "?"
+    assert run(graph, Command(resume="y"), changed)["xs"] == ["a", "a", "s1", "U", "y", "s3", "z"]
+
+
 def test_a_run_from_before_an_inner_graph_begins_it_anew(run: Run) -> None:
     ran: list[str] = []
     graph = around(line(("s1", lambda _: ran.append("s1")), ("s2", lambda _: ran.append("s2"))))
@@ -244,10 +316,21 @@ def test_an_inner_graph_stops_where_it_was_asked_to(run: Run, stream: Run) -> No
     assert (chunks[-1], chunks[1][1]) == (((), {"__interrupt__": ()}), {"s1": {"xs": ["s1"]}})
     assert inner_state(graph).next == ("s2",)
     assert run(graph, None, thread()) == {"xs": ["a", "a", "s1", "s2", "z"]}
+    told = [
+        chunk for chunk in stream(graph, {"xs": []}, thread("other"), stream_mode="tasks") if chunk["name"] == "sub"
+    ]
+    assert ["input" in chunk for chunk in told] == [True]  # it has begun, and has come to nothing
 
 
 def to_parent(**command: Any) -> Callable[[State], Command]:
     return lambda _: Command(graph=Command.PARENT, **command)
+
+
+@pytest.mark.parametrize("kind", [InvalidUpdateError, ParentCommand, Exception])
+def test_a_command_for_a_graph_around_needs_one(run: Run, kind: type[BaseException]) -> None:
+    with pytest.raises(kind, match="there is none") as stray:
+        run(line(("s", to_parent(goto="b"))), {"xs": []})
+    assert stray.value.command.goto == "b"
 
 
 @pytest.mark.parametrize("called", [False, True])
@@ -268,11 +351,6 @@ def test_a_command_for_the_graph_around_may_loop(run: Run) -> None:
     inner = line(("s", lambda s: to_parent(goto="sub" if len(s["xs"]) < 3 else END, update={"xs": ["s"]})(s)))
     graph = StateGraph(State).add_node("sub", inner).add_edge(START, "sub").compile(InMemorySaver())
     assert run(graph, {"xs": []}, thread()) == {"xs": ["s", "s", "s", "s"]}
-
-
-def test_a_command_for_a_graph_around_needs_one(run: Run) -> None:
-    with pytest.raises(InvalidUpdateError, match="there is none"):
-        run(line(("s", to_parent(goto="b"))), {"xs": []})
 
 
 def test_a_failed_inner_graph_goes_on_with_what_had_finished(run: Run) -> None:
@@ -508,3 +586,11 @@ def test_who_gives_up_waiting_for_the_run_s_slot_gives_its_own_back() -> None:
         assert own.take_nowait()
 
     asyncio.run(go())
+
+
+@pytest.mark.parametrize("durability", ["sync", "async", "exit"])
+def test_a_graph_that_remembers_does_so_within_a_run_however_that_is_stored(run: Run, durability: str) -> None:
+    inner = line(("s", lambda s: {"xs": [len(s["xs"])]}), checkpointer=True)
+    graph = StateGraph(State).add_node("call", lambda _: {"n": inner.invoke({"xs": ["q"]})["xs"][-1]})
+    graph.add_edge(START, "call").add_conditional_edges("call", lambda s: END if s["n"] > 4 else "call")
+    assert run(graph.compile(InMemorySaver()), {"xs": []}, thread(), durability=durability) == {"xs": [], "n": 5}

@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fanfold.agents.backends.base import Answer, Call
+from fanfold import chat
+from fanfold.agents.backends.base import Answer, Call, Progress, Said
 from fanfold.agents.scope import Scope, scope_of
 from fanfold.errors import AgentError, UsageError
 from fanfold.events import Noticed
@@ -120,6 +121,7 @@ class Task:
             prompt=self.prompt,
             model=scope.model_for(definition, self.model) if definition.backend == "model" else None,
             workspace=scope.folder(self.workspace),
+            heard=frame is not None and frame.runner.hears(),
         )
         ignored = scope.ignored(definition, call.model)
         if ignored is not None and frame is not None:
@@ -142,12 +144,15 @@ class Task:
         }
 
     async def _answered(self, scope: Scope, call: Call, frame: Frame | None) -> Answer:
+        said = False
         async with aclosing(scope.backend(call.definition).run(call)) as events:
             async for event in events:
                 if isinstance(event, Answer):
+                    if call.heard and not said and isinstance(event.output, str):
+                        await _told(frame, call, Said(event.output, call.task))
                     return event
-                if frame is not None:
-                    frame.runner.emit(event)
+                said = said or isinstance(event, Said)
+                await _told(frame, call, event)
         raise AgentError(f"agent {call.definition.name!r} ended without an answer")
 
     def _fingerprint(self, name: str) -> str:
@@ -155,6 +160,18 @@ class Task:
         folder = None if self.workspace is None else str(Path(self.workspace).resolve())
         asked = json.dumps([name, self.prompt, folder, self.model if isinstance(self.model, str) else None])
         return hashlib.blake2b(asked.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+async def _told(frame: Frame | None, call: Call, event: Progress | Said) -> None:
+    """Show what an agent does to those who watch the run, or listen to it. It is a sign of life of its node, too."""
+    if frame is None:
+        return
+    frame.progress()
+    if isinstance(event, Said):
+        metadata = {**frame.config()["metadata"], "agent": call.definition.name}
+        await frame.runner.say(chat.piece(event.text, event.message, call.definition.name), metadata)
+    else:
+        frame.runner.emit(event)
 
 
 def _result(data: Mapping[str, Any]) -> TaskResult:

@@ -79,6 +79,16 @@ class Cell:
         self.channel = channel
         self._value = channel.initial() if value is MISSING else value
 
+    @property
+    def ValueType(self) -> Any:  # noqa: N802 - LangGraph's name for it
+        """The type of the value."""
+        return getattr(self.channel, "ValueType", Any)
+
+    @property
+    def UpdateType(self) -> Any:  # noqa: N802 - LangGraph's name for it
+        """The type of an update."""
+        return getattr(self.channel, "UpdateType", Any)
+
     def update(self, updates: Sequence[Any]) -> bool:
         """Take one step's updates, which may be none; whether the value is another one now.
 

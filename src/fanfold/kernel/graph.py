@@ -18,7 +18,7 @@ from typing import Any, Literal, get_args, get_origin
 from fanfold.errors import GraphError, did_you_mean
 from fanfold.kernel.channels import Channel, LastValue, alike
 from fanfold.kernel.plan import Action, Handler, Join, Node, Plan, Route
-from fanfold.kernel.schema import Schema, asked_for, hints_of, input_schema, read_schema
+from fanfold.kernel.schema import Schema, asked_for, has, hints_of, input_schema, mapping_schema, read_schema
 from fanfold.types import END, START, CachePolicy, Command, RetryPolicy, TimeoutPolicy
 
 Code: typing.TypeAlias = Callable[..., Any]
@@ -78,6 +78,9 @@ class Builder:
         error_handler: Code | None = None,
         destinations: Mapping[str, str] | Sequence[str] | None = None,
         timeout: float | timedelta | TimeoutPolicy | None = None,
+        reads: Sequence[str] | None = None,
+        writes: Sequence[str] | None = None,
+        executor: Any = None,
     ) -> typing.Self:
         """Add a node; its name defaults to the function's.
 
@@ -86,6 +89,11 @@ class Builder:
         keeps it until the graph would otherwise end. `retry_policy` may be several: the first that covers an error
         counts. `error_handler` is called with the node's input once no retry is left. `destinations` names the nodes
         that its Commands may lead to; `-> Command[Literal["a", "b"]]` does the same.
+
+        With `reads` the node sees just these keys, as a dictionary; with `writes` it may write just these, and another
+        one is an error. `executor` is where it runs: "loop" (the default of async code), "thread" (that of other code;
+        an async function gets a loop of its own there), "process" (see `fanfold.work.process`), or an object of yours
+        with `async call(function, *args)`.
 
         Raises `ValueError` for a name that is taken or reserved, `TypeError` when there is nothing to call.
         """
@@ -97,11 +105,14 @@ class Builder:
         if error_handler is not None:
             action = self._action(error_handler, f"error handler of {name!r}", made.schema)
             handler = Handler(f"__error_handler__{name}", action)
+        _check_executor(name, executor)
+        if reads is not None and input_schema is not None:
+            raise GraphError(f"node {name!r} has reads= and input_schema=, which say the same; give one of them")
         policies = (retry_policy,) if isinstance(retry_policy, RetryPolicy) else tuple(retry_policy or ())
         led = destinations if isinstance(destinations, Mapping) else dict.fromkeys(destinations or (), "")
         self.nodes[name] = Node(
             name=name,
-            action=made,
+            action=dataclasses.replace(made, executor=executor),
             targets=(),
             joins=(),
             routes=(),
@@ -113,6 +124,8 @@ class Builder:
             handler=handler,
             timeout=TimeoutPolicy.coerce(timeout),
             destinations=dict(led) or dict.fromkeys(_commanded(code), ""),
+            reads=_keys(reads),
+            writes=_keys(writes),
         )
         return self
 
@@ -244,23 +257,38 @@ class Builder:
 
     def _finished(self, node: Node, joins: tuple[Join, ...]) -> Node:
         """The node with its edges, and with the defaults for what it does not say itself."""
-        name, schema = node.name, node.action.schema if node.action else self._schema
+        name, action = node.name, node.action
+        if action is not None and node.reads is not None:
+            action = dataclasses.replace(action, schema=self._only(node.reads), declared=True)
+        schema = action.schema if action else self._schema
+        beside = "loop" if action and action.executor == "loop" else None  # where its paths run
         defaults = {key: value for key, value in self._defaults.items() if node.action and not getattr(node, key)}
         return dataclasses.replace(
             node,
+            action=action,
             targets=tuple(b for a, b in self._edges if a == name and b != END),
             ends=(name, END) in self._edges or any(name in a and b == END for a, b in self._joins),
             joins=tuple(index for index, join in enumerate(joins) if name in join.members),
             routes=tuple(
-                Route(label, b.path if b.path.declared else dataclasses.replace(b.path, schema=schema), b.targets)
+                Route(
+                    label,
+                    dataclasses.replace(b.path, schema=b.path.schema if b.path.declared else schema, executor=beside),
+                    b.targets,
+                )
                 for label, b in self._branches.get(name, {}).items()
             ),
             **defaults,
         )
 
+    def _only(self, keys: Sequence[str]) -> Schema:
+        """The schema of a dictionary with these keys of the state."""
+        channels = {key: self.channels[key] for key in keys if key in self.channels}
+        managed = {key: self._schema.managed[key] for key in keys if key in self._schema.managed}
+        return mapping_schema(channels, managed)
+
     def _action(self, code: Any, what: str, schema: Schema | None) -> Action:
         """How `code` is called. Raises `TypeError` when it cannot be."""
-        graph = code if hasattr(code, "plan") and hasattr(code, "ainvoke") else None
+        graph = code if has(code, "ainvoke") and hasattr(code, "plan") else None
         function, is_async = (code.ainvoke, True) if graph is not None else _called(code, what)
         declared = schema or (None if graph is not None else input_schema(function))
         if declared is not None:
@@ -297,8 +325,13 @@ class Builder:
         """A thread cannot be stopped, so a time limit on blocking code would be a promise that nobody keeps."""
         for node in self.nodes.values():
             limited = node.timeout or self._defaults.get("timeout")
-            if limited is not None and node.action is not None and not node.action.is_async:
+            if limited is None or node.action is None or node.action.stoppable:
+                continue
+            if node.action.executor is None:
                 yield f"node {node.name!r} has a timeout and is a blocking function; make it async, or leave it out"
+            else:
+                place = f"executor={node.action.executor!r}"
+                yield f"node {node.name!r} has a timeout and {place}, where what has begun cannot be stopped"
 
     def _branch_problems(self) -> Iterable[str]:
         for source, branches in self._branches.items():
@@ -313,9 +346,19 @@ class Builder:
                 yield f"node {name!r}: the engine uses this name itself"
             whys = (why for target in node.destinations for why in self._misnamed([], target))
             yield from (f"destinations of node {name!r}: {why}" for why in whys)
+            yield from self._declared_problems(node)
+            yield from _executor_problems(node)
         for key in self.channels:
             if key in _RESERVED:
                 yield f"key {key!r}: the engine uses this name itself"
+
+    def _declared_problems(self, node: Node) -> Iterable[str]:
+        readable = {**self.channels, **self._schema.managed}
+        for use, keys, known in (("reads", node.reads, readable), ("writes", node.writes, self.channels)):
+            for key in keys or ():
+                if key not in known:
+                    why = f"names key {key!r}, which the state does not have{did_you_mean(str(key), known)}"
+                    yield f"{use}= of node {node.name!r}: {why}"
 
 
 _RESERVED: typing.Final = frozenset(
@@ -340,14 +383,49 @@ def _check_ends(start: str, ends: Iterable[str]) -> None:
         raise GraphError(f"START cannot be the end of an edge from {start!r}; it runs once and before everything")
 
 
+def _check_executor(node: str, executor: Any) -> None:
+    """Raise `ValueError` or `TypeError` for an executor that is none."""
+    if isinstance(executor, str) and executor not in _EXECUTORS:
+        listed = ", ".join(map(repr, _EXECUTORS))
+        raise GraphError(
+            f"node {node!r} has executor={executor!r}; it is one of {listed}{did_you_mean(executor, _EXECUTORS)}"
+        )
+    if executor is not None and not isinstance(executor, str) and not callable(getattr(executor, "call", None)):
+        raise TypeError(f"node {node!r} has executor={executor!r}, which has no call(function, *args)")
+
+
+_EXECUTORS: typing.Final = ("loop", "thread", "process")
+
+
+def _executor_problems(node: Node) -> Iterable[str]:
+    """What keeps a node from running where it is said to run."""
+    action = node.action
+    if action is None or action.executor is None:
+        return
+    if action.graph is not None:
+        yield f"node {node.name!r} is a graph and has an executor; give one to the nodes inside of it"
+    elif action.executor == "process":
+        function = action.function.func if isinstance(action.function, functools.partial) else action.function
+        if "<" in getattr(function, "__qualname__", ""):
+            yield f"node {node.name!r} runs in a process, where only a function of a module can be found by its name"
+        for asked in action.asks.values():
+            yield f"node {node.name!r} runs in a process and asks for {asked!r}, which is not there"
+
+
+def _keys(declared: Sequence[str] | None) -> tuple[str, ...] | None:
+    if declared is None:
+        return None
+    return (declared,) if isinstance(declared, str) else tuple(declared)
+
+
 def _is_plain(channel: Channel) -> bool:
     return isinstance(channel, LastValue)
 
 
 def name_of(code: Any) -> str:
     """What a function, a graph or another callable is called."""
-    inner = code.func if isinstance(code, functools.partial) else code
-    if hasattr(inner, "get_name") and hasattr(inner, "invoke"):
+    inner: Any = code.func if isinstance(code, functools.partial) else code
+    if has(inner, "get_name") and has(inner, "invoke"):
         return str(inner.get_name())
     name = getattr(inner, "__name__", None) or getattr(inner, "name", None) or type(inner).__name__
     return str(name)
@@ -359,7 +437,7 @@ def _called(code: Any, what: str) -> tuple[Code, bool]:
         return _drained(code)
     if inspect.isroutine(code) or isinstance(code, functools.partial):
         return code, is_async(code)
-    if hasattr(code, "ainvoke") or hasattr(code, "invoke"):
+    if has(code, "ainvoke") or has(code, "invoke"):
         return _runnable(code)
     if not callable(code):
         raise TypeError(
@@ -370,7 +448,7 @@ def _called(code: Any, what: str) -> tuple[Code, bool]:
 
 def _runnable(code: Any) -> tuple[Code, bool]:
     """The call of something with `ainvoke` or `invoke`, which takes the input and a config."""
-    if not hasattr(code, "ainvoke"):
+    if not has(code, "ainvoke"):
 
         def invoke(state: Any, config: Any) -> Any:
             return code.invoke(state, config)

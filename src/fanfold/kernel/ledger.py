@@ -123,6 +123,7 @@ class Ledger:
         self._fresh: list[Task] = []
         self._written: set[str] = set()
         self._results: dict[str, Result] = {}
+        self._unsettled: dict[str, Result] = {}
         self._lapsing = [key for key, channel in plan.channels.items() if channel.lapse(_PROBE) is not _PROBE]
 
     # What a driver asks
@@ -184,7 +185,7 @@ class Ledger:
 
     def provisional(self, keys: str | Collection[str]) -> Any:
         """The same, if the step ended with what has been returned so far; nothing is folded for good."""
-        return self._chosen(keys, self._so_far())
+        return self._chosen(keys, self._so_far({**self._unsettled, **self._results}))
 
     def waiting_joins(self) -> list[tuple[str, list[str]]]:
         """The joins of which some members have run and others have not: each one's target, and who is missing."""
@@ -201,27 +202,32 @@ class Ledger:
         values = {key: v for key, v in self._values.items() if v is not MISSING and channels[key].tracked}
         joins = tuple(dict(seen) for seen in self._joins)
         deferred = {name: tuple(by) for name, by in self._deferred.items()}
-        return Snapshot(self.step - 1, values, tuple(self._tasks.values()), joins, deferred, self.ran)
+        tasks = tuple(
+            task if task.send is None else replace(task, arg=self.plan.kept(task.arg)) for task in self._tasks.values()
+        )
+        return Snapshot(self.step - 1, values, tasks, joins, deferred, self.ran)
 
     # What a driver tells
 
     def begin(self, value: Any) -> None:
         """Take an input: START will write it, in the step that is next. Tasks that had not finished are dropped.
 
-        An empty input is an input, too. Raises `EmptyInputError` for one that sets none of the graph's keys.
+        An empty input is an input, too, be it a dictionary or a model that sets nothing. Raises `EmptyInputError` for
+        None, and for one that only sets what the graph has no keys for.
         """
-        if value != {} and not self.input_writes(value):
+        if value is None or (updates_of(value, self.plan.input) and not self.input_writes(value)):
             listed = ", ".join(sorted(self.plan.input.channels))
             raise EmptyInputError(
                 f"the input {value!r:.100} sets no key of graph {self.plan.name!r}",
                 hint=f"its keys are: {listed}",
             )
-        self._empty_joins({task.node for task in self._tasks.values() if task.send is None})
+        dropped = tuple(dict.fromkeys(task.node for task in self._tasks.values() if task.send is None))
+        self._empty_joins(dropped)
+        self.ran = dropped or self.ran  # until START has run, these were the last whose turn it was
         self._written = set()
         self.step += 1
         self._first = self.step
         self._deferred = {}
-        self.ran = ()
         entry = START if START in self.plan.nodes else next(iter(self.plan.nodes))  # an entrypoint has no START
         self._open([Task(self._id(self.step, entry, None), entry, self.step, arg=self._taken(value))])
         self.paused = _hit([entry], self._pause_before) and entry != START
@@ -260,6 +266,10 @@ class Ledger:
     def note(self, task: Task, result: Result) -> None:
         """Remember a task's result without taking the step, for `provisional` and `clear`."""
         self._results[task.id] = result
+
+    def foresee(self, task: Task, writes: tuple[Write, ...]) -> None:
+        """Show in `provisional` what a task has written that is not at its end: a path after its node asks a person."""
+        self._unsettled[task.id] = Result(writes)
 
     def input_writes(self, value: Any) -> tuple[Write, ...]:
         """What START writes for an input: the keys of the input's schema that it sets."""
@@ -327,7 +337,7 @@ class Ledger:
 
     def clear(self) -> None:
         """Drop every task that waits; the run is over, with what those that had ended have written."""
-        self._values = self._so_far()
+        self._values = self._so_far(self._results)
         self._deferred = {}
         self.step += 1
         self._open([])
@@ -409,6 +419,7 @@ class Ledger:
         self._tasks = {task.id: task for task in tasks}
         self._fresh = list(tasks)
         self._results = {}
+        self._unsettled = {}
 
     def _lapsed(self, written: Sequence[Write]) -> Mapping[str, Any]:
         """The values without those that are gone unless the step writes them."""
@@ -446,9 +457,9 @@ class Ledger:
         seen = ((key, channels[key].read(values[key])) for key in schema.channels)
         return {key: own(value) for key, value in seen if value is not MISSING}
 
-    def _so_far(self) -> dict[str, Any]:
-        """The values with all that the tasks of the present step have returned; the ledger's own stay as they are."""
-        done = sorted(((t, self._results[t.id]) for t in self._tasks.values() if t.id in self._results), key=_place)
+    def _so_far(self, results: Mapping[str, Result]) -> dict[str, Any]:
+        """The values with all that tasks of the present step have returned; the ledger's own stay as they are."""
+        done = sorted(((t, results[t.id]) for t in self._tasks.values() if t.id in results), key=_place)
         batches = [(task.node, result.writes) for task, result in done]
         touched = {key for _, writes in batches for key, _ in writes if key in self._values}
         return self._folded(batches, {**self._values, **{key: own(self._values[key]) for key in touched}})

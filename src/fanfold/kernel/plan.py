@@ -24,6 +24,8 @@ class Action:
 
     `function` takes the input first, then what `asks` names. `graph` is set instead of a function when the node is
     itself a graph of ours. `declared` says whether it names its schema itself, rather than seeing the whole state.
+    `executor` is where it is to run: "loop", "thread", "process", an executor of the user's, or None: then async code
+    runs on the loop, and other code in a thread.
     """
 
     function: Callable[..., Any]
@@ -32,6 +34,17 @@ class Action:
     asks: Mapping[str, str]
     graph: Any = None
     declared: bool = False
+    executor: Any = None
+
+    @property
+    def on_loop(self) -> bool:
+        """Whether it runs on the event loop, where all that it does between two awaits holds up the others."""
+        return self.is_async if self.executor is None else self.executor == "loop"
+
+    @property
+    def stoppable(self) -> bool:
+        """Whether it can be cancelled. What has begun in a thread or a process cannot: it is let finish."""
+        return not isinstance(self.executor, str) if self.executor is not None else self.is_async
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +68,8 @@ class Handler:
 class Node:
     """A node with all that leaves it. START is one, too: it has no action. `ends` is whether an edge leads to END.
 
-    `destinations` is where it says that its Commands may lead, by name, with a label for drawings.
+    `destinations` is where it says that its Commands may lead, by name, with a label for drawings. `reads` and `writes`
+    are the keys that it is declared to see and to write, None where nothing is declared.
     """
 
     name: str
@@ -72,6 +86,8 @@ class Node:
     timeout: TimeoutPolicy | None = None
     destinations: Mapping[str, str] = field(default_factory=dict)
     ends: bool = False
+    reads: tuple[str, ...] | None = None
+    writes: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +120,13 @@ class Plan:
     def answers(self) -> str | tuple[str, ...]:
         """What the output of a run is made of, in the same form."""
         return self.output.single or tuple(self.output.channels)
+
+    def kept(self, arg: Any) -> Any:
+        """What is stored of what a Send gives its node: nothing that it holds under a key that is never stored."""
+        untracked = {key for key, channel in self.channels.items() if not channel.tracked}
+        if not isinstance(arg, dict) or untracked.isdisjoint(arg):
+            return arg
+        return {key: value for key, value in arg.items() if key not in untracked}
 
     def digest(self) -> str:
         """Identifies the graph's shape: names, edges, joins and keys, but not the code of its nodes."""

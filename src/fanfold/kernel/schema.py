@@ -165,6 +165,11 @@ def _is_meant(name: str, item: Any, model: Any) -> bool:
     return item is not None or name in model.model_fields_set or type(model).model_fields[name].default is not None
 
 
+def has(value: Any, method: str) -> bool:
+    """Whether the class of `value`, or `value` as a class, has the method: a mock claims to have them all itself."""
+    return hasattr(value if isinstance(value, type) else type(value), method)
+
+
 def _parameters(action: Callable[..., Any]) -> list[inspect.Parameter]:
     try:
         return list(inspect.signature(action).parameters.values())
@@ -206,7 +211,7 @@ def _channel(name: str, hint: Any) -> Channel:
         return LastValue(hint)
     plain, *extras = get_args(hint)
     plain = _unqualified(plain)
-    given = next((extra for extra in extras if hasattr(extra, "fold")), None)
+    given = next((extra for extra in extras if has(extra, "fold")), None)
     if isinstance(given, DeltaChannel):
         return dataclasses.replace(given, type=plain)
     if given is not None:
@@ -243,6 +248,11 @@ def _takes_two(reducer: Callable[..., Any]) -> bool:
 def single_schema(key: str, channel: Channel, declared: Any = Any) -> Schema:
     """The schema of a whole that is one value, kept under `key`."""
     return Schema(declared, {key: channel}, {}, {key: declared}, _only(key), key)
+
+
+def mapping_schema(channels: Mapping[str, Channel], managed: Mapping[str, Managed]) -> Schema:
+    """The schema of a dictionary with these keys."""
+    return Schema(dict, channels, managed, {}, _mapping)
 
 
 def _only(key: str) -> Callable[[dict[str, Any]], Any]:

@@ -54,8 +54,9 @@ class ResultKept:
     """Something that a task has come to, on the checkpoint that it started from.
 
     `kind` is "result" (what a node decided, whole), "child" (what an agent or task that it called answered; `parent`
-    is set), "answers" (what people answered its questions), "interrupt", "error" or "command". A later one of a task
-    takes the place of an earlier one of the same kind, except that a result stays.
+    is set), "answers" (what people answered its questions), "interrupt", "error", "command", or "update" (what an
+    update from outside said in its place). A later one of a task takes the place of an earlier one of the same kind,
+    except that a result stays.
     """
 
     thread_id: str

@@ -18,11 +18,12 @@ pool of just `limit` threads would leave none for the node that got the slot.
 
 
 class Inline:
-    """Runs async functions where they are: on the event loop."""
+    """Runs functions where the run is: on its event loop, which a blocking one holds up."""
 
     async def call(self, action: Callable[..., Any], *args: Any) -> Any:
-        """What the coroutine of `action(*args)` returns."""
-        return await action(*args)
+        """What `action(*args)` returns, or what the coroutine that it returns does."""
+        value = action(*args)
+        return await value if inspect.isawaitable(value) else value
 
     def close(self, *, wait: bool) -> None:
         """Nothing is held, so there is nothing to close."""
@@ -50,6 +51,24 @@ class Threads:
         if self._pool is not None:
             self._pool.shutdown(wait=wait, cancel_futures=True)
             self._pool = None
+
+
+class Loops:
+    """Runs async functions in threads, each in an event loop of its own: for those that block between their awaits."""
+
+    def __init__(self, threads: Threads) -> None:
+        self._threads = threads
+
+    async def call(self, action: Callable[..., Any], *args: Any) -> Any:
+        """What the coroutine of `action(*args)` returns."""
+
+        async def within() -> Any:
+            return await action(*args)
+
+        return await self._threads.call(lambda: asyncio.run(within()))
+
+    def close(self, *, wait: bool) -> None:
+        """The threads are closed by whoever has them."""
 
 
 def _called(action: Callable[..., Any], args: tuple[Any, ...]) -> Any:

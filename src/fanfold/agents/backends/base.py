@@ -10,6 +10,18 @@ from fanfold.agents.definition import AgentDefinition
 from fanfold.agents.workspace import Workspace
 from fanfold.events import ModelAnswered, Noticed, ToolCalled
 
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A piece of what the model says, while it says it; `message` is the id of the answer that it belongs to.
+
+    It is for those who listen and no event of the run: the answer itself is kept, and it has all the pieces.
+    """
+
+    text: str
+    message: str
+
+
 Progress: TypeAlias = ModelAnswered | ToolCalled | Noticed
 
 
@@ -18,7 +30,8 @@ class Call:
     """One agent to be run, with everything decided: which one, on what, with which model, in which folder.
 
     `model` is a name such as `anthropic:claude-sonnet-4-5` or a server to be asked in a provider's place, such as
-    `fanfold.testing.ModelServer`; anything that has a `url` will do.
+    `fanfold.testing.ModelServer`; anything that has a `url` will do. `heard` is whether somebody listens to the pieces
+    in which it answers.
     """
 
     task: str
@@ -26,6 +39,7 @@ class Call:
     prompt: str
     model: Any
     workspace: Workspace
+    heard: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,5 +63,8 @@ class Backend(Protocol):
     async def prepare(self) -> None:
         """Load what the first agent of this kind needs, so that it is not counted as that agent's time."""
 
-    def run(self, call: Call) -> AsyncGenerator[Progress | Answer, None]:
-        """What happens while the agent works, and last its answer. Raises an `AgentError` when there is none."""
+    def run(self, call: Call) -> AsyncGenerator[Progress | Said | Answer, None]:
+        """What happens while the agent works, and last its answer. Raises an `AgentError` when there is none.
+
+        A backend that has no pieces says none: then the answer is told as a whole.
+        """

@@ -13,12 +13,13 @@ import json
 import os
 import ssl
 import threading
+import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from fanfold.agents.backends.base import Answer, Call, Progress
+from fanfold.agents.backends.base import Answer, Call, Progress, Said
 from fanfold.agents.workspace import TOOLS, Workspace, permitted
 from fanfold.errors import (
     AgentError,
@@ -74,7 +75,7 @@ class ModelBackend:
         if not _loaded.is_set():
             await asyncio.to_thread(load)
 
-    async def run(self, call: Call) -> AsyncGenerator[Progress | Answer, None]:
+    async def run(self, call: Call) -> AsyncGenerator[Progress | Said | Answer, None]:
         """Each of the model's answers and each tool it calls, then what it said in the end."""
         choice = permitted(call.definition.tools, call.definition.disallowed_tools)
         if choice.unavailable:
@@ -85,6 +86,8 @@ class ModelBackend:
             with _explained(call):
                 async with agent.iter(call.prompt, usage_limits=_limits(call)) as steps:
                     async for step in steps:
+                        async for piece in _pieces(call, step, steps.ctx):
+                            yield piece
                         for event in _progress(call, step):
                             tools += isinstance(event, ToolCalled)
                             yield event
@@ -220,6 +223,27 @@ def _anthropic(name: str, key: str, base_url: str | None, headers: dict[str, str
     http = DefaultAsyncHttpxClient(**_transport(base_url))
     client = AsyncAnthropic(api_key=key, base_url=base_url, max_retries=0, default_headers=headers, http_client=http)
     return client, AnthropicModel(name, provider=AnthropicProvider(anthropic_client=client))
+
+
+async def _pieces(call: Call, step: Any, context: Any) -> AsyncGenerator[Said, None]:
+    """What the model says in this step of the conversation, as it says it; nothing if nobody listens."""
+    from pydantic_ai import Agent
+    from pydantic_ai.messages import PartDeltaEvent, PartStartEvent, TextPart, TextPartDelta
+
+    if not call.heard or not Agent.is_model_request_node(step):
+        return
+    message = uuid.uuid4().hex
+    pieces: Any = step.stream(context)
+    async with pieces as events:
+        async for event in events:
+            if isinstance(event, PartStartEvent) and isinstance(event.part, TextPart):
+                text = event.part.content
+            elif isinstance(event, PartDeltaEvent) and isinstance(event.delta, TextPartDelta):
+                text = event.delta.content_delta
+            else:
+                continue
+            if text:
+                yield Said(text, message)
 
 
 def _progress(call: Call, step: Any) -> Iterator[Progress]:
