@@ -7,6 +7,7 @@ listener. Without LangChain there is nothing to listen to, and the messages in w
 
 from __future__ import annotations
 
+import copy
 import sys
 import uuid
 from collections.abc import Iterator, Mapping
@@ -54,14 +55,37 @@ def adopt(config: Mapping[str, Any]) -> None:
     import_module("langchain_core.runnables.config").var_child_runnable_config.set(dict(config))
 
 
-def listening(callbacks: Any, listener: Listener) -> Any:
-    """The callbacks with one more, that hands each part of a model's answer to `listener`."""
-    added = _handler()(listener)
+def listening(config: Mapping[str, Any], listener: Listener) -> Any:
+    """The callbacks of `config` with one more, that hands each part of a model's answer to `listener`.
+
+    They bring the tags and the metadata along, so that a call with a config of its own adds to these, and does not
+    take their place.
+    """
+    callbacks = config.get("callbacks")
     if callbacks is None or isinstance(callbacks, list | tuple):
-        return [*(callbacks or ()), added]
-    manager = callbacks.copy()
-    manager.add_handler(added, inherit=True)
+        given = list(callbacks or ())
+        manager = import_module("langchain_core.callbacks").CallbackManager(given, list(given))
+    else:
+        manager = callbacks.copy()
+    manager.add_tags(list(config.get("tags") or ()), inherit=True)
+    manager.add_metadata(config["metadata"], inherit=True)
+    manager.add_handler(_handler()(listener), inherit=True)
     return manager
+
+
+def identified(value: Any, named: dict[int, Any]) -> Any:
+    """The value with a copy that has an id for each message object without one: what a node returned stays as it is.
+
+    `named` has the copies that were made before, by the identity of what they are of.
+    """
+    if type(value) in (list, tuple):
+        return type(value)(identified(item, named) for item in value)
+    if not _is_message(value) or value.id is not None:
+        return value
+    if id(value) not in named:
+        named[id(value)] = copy.copy(value)
+        named[id(value)].id = str(uuid.uuid4())
+    return named[id(value)]
 
 
 def piece(content: str, id: str, name: str) -> Any:
@@ -84,8 +108,12 @@ def news(value: Any, seen: set[Any]) -> Iterator[Any]:
 def messages_in(value: Any) -> Iterator[Any]:
     """The message objects in a value: itself, or those in it. They have an id and a content."""
     for item in value if isinstance(value, list | tuple) else [value]:
-        if hasattr(item, "content") and hasattr(item, "id") and not isinstance(item, type):
+        if _is_message(item):
             yield item
+
+
+def _is_message(value: Any) -> bool:
+    return hasattr(value, "content") and hasattr(value, "id") and not isinstance(value, type)
 
 
 class _Ear:

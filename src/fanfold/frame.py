@@ -12,12 +12,13 @@ import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from fanfold import chat
+from fanfold import chat, interop
 from fanfold.errors import GraphInterrupt, MissingExtraError, UsageError
 from fanfold.events import TaskContinued, TaskPaused
+from fanfold.kernel.channels import MISSING
 from fanfold.kernel.ledger import Task, Write
 from fanfold.types import ExecutionInfo, Interrupt, Runtime, StreamWriter
 
@@ -150,17 +151,22 @@ class Frame:
             **thread,
             "checkpoint_ns": self.namespace(),
             "checkpoint_id": self.runner.journal.checkpoint_id,
+            **interop.told(self.runtime(), self._unsent() if task.send is not None and node else None),
         }
-        callbacks = family.config.get("callbacks")
-        if family.streams is not None and self.listened():
-            callbacks = chat.listening(callbacks, family.streams)
-        return {
+        config = {
             **{key: value for key, value in family.config.items() if key != "run_name"},  # it is the whole run's
-            "callbacks": callbacks,
+            "callbacks": family.config.get("callbacks"),
             "metadata": told,
             "configurable": configurable,
             "recursion_limit": family.recursion_limit,
         }
+        if family.streams is not None and self.listened():
+            config["callbacks"] = chat.listening(config, family.streams)
+        return config
+
+    def _unsent(self) -> Callable[[], Any]:
+        """What the node would see had an edge led to it, for code that looks beyond what a Send gave it."""
+        return lambda: self.runner.ledger.view(replace(self.task, arg=MISSING))
 
     def listened(self) -> bool:
         """Whether what chat models say inside of the task is for a stream."""

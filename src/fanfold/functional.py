@@ -11,9 +11,9 @@ import functools
 import inspect
 from collections.abc import Awaitable, Callable, Collection, Generator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, TypeVar, get_args, get_origin, overload
 
 from fanfold.attempt import attempts, limited
 from fanfold.errors import OutsideError, UnsupportedError, UsageError
@@ -22,7 +22,7 @@ from fanfold.graph import CompiledGraph, checkpointer_of
 from fanfold.kernel.channels import Channel, EphemeralValue, LastValue
 from fanfold.kernel.graph import is_async, name_of
 from fanfold.kernel.plan import Action, Node, Plan
-from fanfold.kernel.schema import asked_for, single_schema
+from fanfold.kernel.schema import asked_for, hints_of, single_schema
 from fanfold.limits import Limits
 from fanfold.types import START, CachePolicy, Command, RetryPolicy, TimeoutPolicy
 
@@ -241,8 +241,9 @@ class entrypoint:  # noqa: N801 - it is used as a decorator, like a function
         )
 
     def _plan(self, function: Callable[..., Any]) -> Plan:
-        start = single_schema(START, EphemeralValue())
-        end = single_schema(END_KEY, LastValue())
+        takes, gives = _types(function)
+        start = replace(single_schema(START, EphemeralValue()), type=takes)
+        end = replace(single_schema(END_KEY, LastValue()), type=gives)
         waits = is_async(function)
         body = _async_body(function) if waits else _body(function)
         functools.update_wrapper(body, function, assigned=(), updated=())  # so that what it calls is found
@@ -261,6 +262,15 @@ class entrypoint:  # noqa: N801 - it is used as a decorator, like a function
         )
         channels: dict[str, Channel] = {START: EphemeralValue(), END_KEY: LastValue(), PREVIOUS_KEY: LastValue()}
         return Plan(name, end, start, end, channels, {name: node}, (), self._context)
+
+
+def _types(function: Callable[..., Any]) -> tuple[Any, Any]:
+    """What an entrypoint says that it takes and gives."""
+    hints, first = hints_of(function), next(iter(inspect.signature(function).parameters))
+    gives = hints.get("return", Any)
+    if get_origin(gives) is entrypoint.final:
+        gives = get_args(gives)[0]
+    return hints.get(first, Any), gives
 
 
 def _decided(value: Any) -> Command:

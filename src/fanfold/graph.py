@@ -24,9 +24,11 @@ from collections.abc import (
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
+from fanfold import interop
 from fanfold.context import configurable
+from fanfold.description import Described
 from fanfold.errors import (
     SyncInLoopError,
     UsageError,
@@ -104,7 +106,13 @@ class StateGraph(Builder):
             pause_after=after,
             let_finish=_finish(on_error),
             debug=debug,
+            builder=self,
         )
+
+    def validate(self) -> Self:
+        """The builder itself. Raises `GraphError` with every problem of the graph."""
+        self.plan()
+        return self
 
 
 def _names(stops: Collection[str]) -> Collection[str]:
@@ -126,7 +134,7 @@ def checkpointer_of(given: Any) -> Any:
     raise TypeError(f"checkpointer= is {given!r:.80}; give a store, the URL of one, None, True or False")
 
 
-class CompiledGraph(States):
+class CompiledGraph(States, Described):
     """A graph that can run, any number of times and at the same time."""
 
     def __init__(
@@ -141,11 +149,13 @@ class CompiledGraph(States):
         pause_after: Collection[str] = (),
         let_finish: bool = False,
         debug: bool = False,
+        builder: StateGraph | None = None,
     ) -> None:
         self.plan = plan
+        self.builder = builder
         self.checkpointer = checkpointer
         self.limits = limits
-        self.memory = memory
+        self.store = memory
         self.cache = cache
         self.step_timeout: float | None = None
         self.config: Mapping[str, Any] = {}
@@ -155,7 +165,8 @@ class CompiledGraph(States):
         self.interrupt_before_nodes = pause_before
         self.interrupt_after_nodes = pause_after
         self._let_finish = let_finish
-        self._debug = debug
+        self.debug = debug
+        self.stream_mode: Any = "updates"
 
     @property
     def name(self) -> str:
@@ -176,7 +187,7 @@ class CompiledGraph(States):
         return self.plan.nodes
 
     @property
-    def store(self) -> Store | None:
+    def kept_in(self) -> Store | None:
         """Where its threads are kept, when it runs on its own."""
         return None if isinstance(self.checkpointer, bool) else self.checkpointer
 
@@ -188,6 +199,18 @@ class CompiledGraph(States):
         return bound
 
     # Running
+
+    def __call__(self, input: Any, config: Mapping[str, Any] | None = None) -> Any:
+        """The same as `invoke`, for what takes a function: LangChain makes any function a part of a chain."""
+        return self.invoke(input, config)
+
+    def __or__(self, other: Any) -> Any:
+        """A chain of LangChain's that gives this graph's output to `other`."""
+        return interop.chained(self) | other
+
+    def __ror__(self, other: Any) -> Any:
+        """A chain of LangChain's that gives the output of `other` to this graph."""
+        return other | interop.chained(self)
 
     def invoke(self, input: Any, config: Mapping[str, Any] | None = None, **options: Any) -> Any:
         """The last values of a run from `input` to its end; see `ainvoke`.
@@ -263,7 +286,7 @@ class CompiledGraph(States):
         return keys
 
     def _printed(self, modes: Any, debug: bool | None) -> Any:
-        return ("updates", "values") if (self._debug if debug is None else debug) else modes
+        return ("updates", "values") if (self.debug if debug is None else debug) else modes
 
     def stream(self, input: Any, config: Mapping[str, Any] | None = None, **options: Any) -> Iterator[Any]:
         """The chunks of a run as they come; see `astream`. Leaving the loop early stops the run."""
@@ -318,7 +341,8 @@ class CompiledGraph(States):
         **options: Any,
     ) -> AsyncGenerator[Any, None]:
         """The chunks of a run for a consumer, who may be one that keeps the loop from going on while it works."""
-        default = "values" if "checkpoint_ns" in configurable(config) and self._around(config, options) else "updates"
+        inside = "checkpoint_ns" in configurable(config) and self._around(config, options) is not None
+        default = "values" if inside else self.stream_mode
         modes = default if stream_mode is None else stream_mode
         form = Form.of(modes, printed=self._printed(print_mode, debug), subgraphs=subgraphs, version=version)
         keys = None if output_keys is None else self._checked(output_keys)

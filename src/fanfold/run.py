@@ -28,7 +28,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from fanfold import chat
+from fanfold import chat, interop
 from fanfold.attempt import attempts, limited
 from fanfold.context import metadata_of
 from fanfold.errors import (
@@ -62,6 +62,7 @@ from fanfold.kernel.ledger import Ledger, Result, Task, Write
 from fanfold.kernel.plan import Action, Handler, Node
 from fanfold.kernel.schema import has, updates_of
 from fanfold.limits import Slots
+from fanfold.messages import holds_messages
 from fanfold.store.records import from_result, to_result
 from fanfold.stream import Streams, checkpoint_told, debugged, task_end, task_start, update_chunk
 from fanfold.types import INTERRUPT, START, Command, Interrupt, RunControl, Send
@@ -311,12 +312,14 @@ class Runner:
         frame = Frame(self, task, answers=dict(self.journal.recall(task.id, "answers") or {}))
         enter(frame)
         try:
-            told = await self._worked(frame, node)
+            told = self._identified(await self._worked(frame, node))
             ended = clock()
             result = self.ledger.settled(told)
             ticket = self.journal.keep(task, "result", result)
             self.emit(TaskFinished(ended, task.id, tuple(dict.fromkeys(key for key, _ in result.writes))))
             self._show(task, told, cached=frame.cached)
+            if node.action is not None and not frame.cached:
+                self._show_messages(frame, told.writes)
             await frame.rest()
             if self.family.wait_for_disk:
                 await on_disk(ticket)
@@ -461,7 +464,6 @@ class Runner:
             return
         self.stream("updates", chunk)
         self._show_end(task, result.writes)
-        self._show_messages(result.writes)
 
     def _show_call(self, child: Task) -> None:
         told = task_start(child, child.arg, {})
@@ -473,10 +475,22 @@ class Runner:
         self.stream("tasks", told)
         self.stream("debug", debugged("task_result", child.step, told))
 
-    def _show_messages(self, writes: Sequence[Write]) -> None:
+    def _identified(self, told: Result) -> Result:
+        """What streams are shown of a result, with the ids by which the state is going to know its messages."""
+        streams, channels = self.family.streams, self.ledger.plan.channels
+        if streams is None or not chat.in_use():
+            return told
+        every, named = streams.wants("messages", self.namespace), dict[int, Any]()
+        writes = (
+            (key, chat.identified(value, named) if every or holds_messages(channels[key]) else value)
+            for key, value in told.writes
+        )
+        return replace(told, writes=tuple(writes))
+
+    def _show_messages(self, frame: Frame, writes: Sequence[Write]) -> None:
         """Messages that the task wrote and nobody has seen yet: no model told them, and they were not there before."""
-        frame, streams = current_frame(), self.family.streams
-        if frame is None or streams is None or not streams.wants("messages", self.namespace):
+        streams = self.family.streams
+        if streams is None or not streams.wants("messages", self.namespace):
             return
         state = self.ledger.chosen(self.ledger.plan.keys)
         for value in state.values() if isinstance(state, dict) else [state]:
@@ -603,7 +617,7 @@ class Runner:
             value = await self._timed(frame, action, executor.call(code, view))
             while has(value, "ainvoke"):  # a node may answer with a graph or the like, which then gets its input
                 value = await value.ainvoke(view, frame.config())
-            return value
+            return interop.ours(value)
         except ParentCommand as command:
             if command.command.graph != Command.PARENT:
                 raise
@@ -652,7 +666,8 @@ class Runner:
             state = self.ledger.preview(frame.task, writes, route)
             if isinstance(state, dict) and isinstance(returned, dict) and not route.path.declared:
                 state = {**returned, **state}
-            goals += self.ledger.plan.destinations(route, await self._answered(frame, route.path, state))
+            answer = interop.ours(await self._answered(frame, route.path, state))
+            goals += self.ledger.plan.destinations(route, answer)
         return Result(writes, tuple(goals))
 
     async def _answered(self, frame: Frame, path: Action, state: Any) -> Any:
@@ -754,6 +769,7 @@ class Runner:
             self.stream("updates", {**told, "__metadata__": {"cached": True}} if frame.cached else told)
             if not frame.cached:
                 self._show_called(child, (("__return__", answer["value"]),))
+                self._show_messages(frame, (("__return__", answer["value"]),))
         await parent.proceed()
         return answer
 

@@ -135,7 +135,7 @@ class Sitting:
 
     async def run(self, input: Any) -> Any:
         """The output of the run."""
-        store = self.graph.store
+        store = self.graph.kept_in
         if self.graph.checkpointer is True:
             raise StateError(
                 "checkpointer=True is for a graph inside of another one, whose store it uses",
@@ -212,7 +212,7 @@ class Sitting:
             record=record,
             config=options.config,
             context=_context(self.graph.plan, options.context),
-            memory=self.graph.memory,
+            memory=self.graph.store,
             cache=self.graph.cache,
             control=options.control or RunControl(),
             streams=self.streams,
@@ -372,7 +372,7 @@ class Inner:
             family,
             config=_merged(family.config, options.config),
             context=self._context(),
-            memory=graph.memory or family.memory,
+            memory=graph.store or family.memory,
             cache=graph.cache or family.cache,
             streams=self.streams,
             slots=self._slots(),

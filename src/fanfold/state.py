@@ -165,7 +165,7 @@ class _Thread:
         self.config = bound
         self.namespace = str(place.get("checkpoint_ns") or "")
         self.graph = _within(graph, self.namespace)
-        self.memory = graph.memory if self.graph.memory is None else self.graph.memory
+        self.memory = graph.store if self.graph.store is None else self.graph.store
         self.store: Store = _store(graph)
         if place.get("thread_id") in (None, ""):
             raise UsageError("the config names no thread", hint='give {"configurable": {"thread_id": ...}}')

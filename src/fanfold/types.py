@@ -328,6 +328,10 @@ class Runtime:
 
         return GenericAlias(cls, item)
 
+    def __deepcopy__(self, memo: Any) -> Runtime:
+        """Itself: it belongs to a run, whose like there is not twice. A node may return the config that holds it."""
+        return self
+
     def override(self, **changes: Any) -> Runtime:
         """The same runtime with other values."""
         return replace(self, **changes)

@@ -69,9 +69,9 @@ def team(path: str, note: Note) -> tuple[Any, list[Any]]:
 def main(path: str, log: str, thread: str, limit: str) -> None:
     """Begin the thread, or go on with it, and run it to its end."""
     graph, agents = team(path, Note(log))
-    input = None if graph.store.thread(thread) else {"round": 0, "log": []}
+    input = None if graph.kept_in.thread(thread) else {"round": 0, "log": []}
     graph.invoke(input, thread_id=thread, run_id=thread, max_concurrency=int(limit) or None, agents=agents)
-    graph.store.close()
+    graph.kept_in.close()
 
 
 if __name__ == "__main__":

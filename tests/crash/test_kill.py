@@ -63,7 +63,7 @@ class Thread:
 
     def values(self) -> dict[str, Any]:
         graph, agents = team.team(str(self.store), team.Note(str(self.log)))
-        with graph.store:
+        with graph.kept_in:
             return dict(graph.invoke(None, thread_id=self.name, agents=agents))
 
 

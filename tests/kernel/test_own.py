@@ -62,3 +62,10 @@ def test_a_container_that_contains_itself_is_copied_once() -> None:
     assert copy is not circle
     assert copy["self"] is copy
     assert copy["list"] is not circle["list"]
+
+
+def test_what_occurs_twice_is_two_things_in_the_copy_as_it_is_once_it_has_been_stored() -> None:
+    row = [0]
+    first, second = own([row, row])
+    first.append(1)
+    assert second == [0]

@@ -107,7 +107,7 @@ def test_none_on_an_unknown_thread_is_an_error_and_leaves_no_run(path: Path) -> 
     graph = line(path, "a")
     with pytest.raises(EmptyInputError, match=r"nothing to go on with in thread 'nobody'\n  give an input"):
         graph.invoke(None, thread_id="nobody")
-    graph.store.close()
+    graph.kept_in.close()
     with SqliteStore(path) as store:
         assert store.runs() == []
         assert store.owner("nobody") is None
@@ -274,7 +274,7 @@ def test_a_thread_cannot_be_run_twice_at_once(path: Path) -> None:
     graph = line(path, "inner", inner=lambda state: graph.invoke({"count": 2}, thread_id="t"))
     with pytest.raises(ThreadBusyError, match="another call in this process"):
         graph.invoke({"count": 1}, thread_id="t")
-    graph.store.close()
+    graph.kept_in.close()
     with SqliteStore(path) as store:
         assert store.owner("t") is None
 

@@ -46,7 +46,7 @@ class Sitting:
             say(f"stopped; what had finished is kept. Go on with: {self._resuming}")
             raise
         except BaseException as error:
-            if self._began and self.graph.store is not None:
+            if self._began and self.graph.kept_in is not None:
                 error.add_note(f"what had finished is kept; go on with: {self._resuming}")
             raise
 

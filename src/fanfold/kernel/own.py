@@ -2,7 +2,8 @@
 
 Containers are copied, since those are what nodes change in place; immutable leaves are shared. Any other object is
 deep-copied where it can be. Where it cannot (an open connection, a lock, a generator) there is nothing to keep apart
-and the object itself is handed on.
+and the object itself is handed on. What a value refers to twice is copied twice: what comes back from the store has no
+references in common either, so a run that went on by itself and one that was resumed see the same.
 """
 
 from __future__ import annotations
@@ -28,15 +29,15 @@ def is_plain(kind: type) -> bool:
 
 def _own(value: Any) -> Any:
     kind = type(value)
-    if kind in _LEAVES:
-        return value
+    if kind is list:
+        if _LEAVES.issuperset(map(type, value)):  # most lists that are long hold leaves only
+            return value.copy()
+        return [item if type(item) in _LEAVES else _own(item) for item in value]
     if kind is dict or is_plain(kind):
         return {key: item if type(item) in _LEAVES else _own(item) for key, item in value.items()}
-    if kind is list:
-        return [item if type(item) in _LEAVES else _own(item) for item in value]
     if kind is tuple:
-        return tuple([_own(item) for item in value])
-    return _deep(value)
+        return tuple([item if type(item) in _LEAVES else _own(item) for item in value])
+    return value if kind in _LEAVES else _deep(value)
 
 
 def _deep(value: Any) -> Any:
