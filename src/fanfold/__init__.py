@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from fanfold.store.cache import SqliteCache as SqliteCache
     from fanfold.store.savers import InMemorySaver as InMemorySaver
     from fanfold.store.savers import MemorySaver as MemorySaver
+    from fanfold.store.savers import PostgresSaver as PostgresSaver
     from fanfold.store.savers import SqliteSaver as SqliteSaver
     from fanfold.store.serde import Encryption as Encryption
     from fanfold.store.serde import Keys as Keys
@@ -137,6 +138,7 @@ _HOMES = {
     "START": "fanfold.types",
     "Send": "fanfold.types",
     "SqliteCache": "fanfold.store.cache",
+    "PostgresSaver": "fanfold.store.savers",
     "SqliteSaver": "fanfold.store.savers",
     "StateGraph": "fanfold.graph",
     "StateSnapshot": "fanfold.types",

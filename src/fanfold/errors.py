@@ -25,7 +25,9 @@
     │   ├── CorruptRecordError     stored bytes that cannot be read back
     │   ├── StoreKeyError          a record whose key is missing or another one
     │   ├── RunNotFoundError       no such run or thread
-    │   └── ThreadBusyError        somebody else runs the thread
+    │   ├── ThreadBusyError        somebody else runs the thread
+    │   ├── LeaseLostError         somebody else runs the thread now, or nobody can tell
+    │   └── DuplicateResultError   another attempt has stored this task's result
     └── AgentError
         ├── AgentNotFoundError     no definition of that name
         ├── AgentFileError         a definition that cannot be used
@@ -135,6 +137,14 @@ class RunNotFoundError(StoreError, LookupError):
 
 class ThreadBusyError(StoreError):
     """Another process, or another call in this one, is running the thread."""
+
+
+class LeaseLostError(StoreError):
+    """A run has lost its thread: somebody else has claimed it since, so nothing that it writes is taken any more."""
+
+
+class DuplicateResultError(StoreError):
+    """A task has a result of another attempt, which stays."""
 
 
 class AgentError(FanfoldError):

@@ -29,6 +29,7 @@ from fanfold.store.base import (
     Change,
     CheckpointKept,
     EventsKept,
+    Lease,
     ResultKept,
     RunClosed,
     RunOpened,
@@ -209,7 +210,9 @@ class Record:
 
     store: Store
     run: RunRecord
+    lease: Lease | None = None
     at_end: bool = False
+    next_event: int = 0
     failure: BaseException | None = None
     _held: dict[str, list[Callable[[], Change]]] = field(default_factory=dict)
     _events: list[Mapping[str, Any]] = field(default_factory=list)
@@ -247,9 +250,15 @@ class Record:
 
     def submit(self, change: Change) -> Future[None]:
         """Queue a change at once."""
-        ticket = self._last = self.store.submit(change)
+        ticket = self._last = self.store.submit(change, self.lease)
         ticket.add_done_callback(self._judge)
         return ticket
+
+    async def check(self) -> None:
+        """Raise `LeaseLostError` when somebody else runs the thread now, or when that cannot be told."""
+        self.raise_failure()
+        if self.lease is not None and not self.store.holds(self.lease):
+            await on_disk(self.store.confirm(self.lease))
 
     async def written(self) -> None:
         """Wait until what was queued can be read. Raises the `StoreError` that kept the last of it off."""
@@ -285,7 +294,8 @@ class Record:
             self._timer.cancel()
             self._timer = None
         if self._events:
-            self.submit(EventsKept(self.run.run_id, self._events))
+            self.submit(EventsKept(self.run.run_id, self._events, self.next_event))
+            self.next_event += len(self._events)
             self._events = []
 
     def _judge(self, ticket: Future[None]) -> None:
@@ -330,11 +340,14 @@ class Kept:
         position: Position | None,
         *,
         again: bool = False,
+        around: str | None = None,
     ) -> None:
         self._record = record
         self._codec = codec.bound(record.store)
         self._plan = plan
         self._namespace = namespace
+        self._around = around
+        self._branch = ""  # of what hangs on the present checkpoint
         self.checkpoint_id: str | None = position.checkpoint_id if position else None
         self._begun = self.checkpoint_id
         self.parent_id: str | None = position.parent_id if position else None
@@ -344,6 +357,7 @@ class Kept:
         if again:
             self._found = {key: value for key, value in self._found.items() if key[1] not in _DONE_ONCE}
             self._since = self._size  # the next checkpoint does not follow from the results that stand here
+            self._branch = os.urandom(8).hex()
 
     def recall(self, task_id: str, kind: str) -> Any:
         """What the task has come to on the present checkpoint, in this sitting or an earlier one; None for nothing."""
@@ -371,6 +385,8 @@ class Kept:
                 step=task.step,
                 data=data,
                 parent=parent,
+                attempt=os.urandom(8).hex(),
+                branch=self._branch,
             )
         )
 
@@ -392,7 +408,7 @@ class Kept:
             "metadata": dict(metadata),
         }
         self.parent_id = self._begun if at_end else self.checkpoint_id
-        self.checkpoint_id, self._found = new_checkpoint_id(), {}
+        self.checkpoint_id, self._found, self._branch = new_checkpoint_id(), {}, ""
         run = self._record.run
         kept = CheckpointKept(
             thread_id=run.thread_id,
@@ -405,6 +421,7 @@ class Kept:
             created=time.time(),
             full=full,
             data=b"",
+            around=self._around,
         )
         if at_end:
             self._record.keep_last(self._namespace, lambda: self._written(kept, told))

@@ -537,6 +537,8 @@ class Runner:
         waited = await self.slots.take() or waited
         frame.holding = True
         try:
+            if self.family.record is not None:
+                await self.family.record.check()
             if node.action is not None and not node.action.stoppable:
                 self._cancellable.discard(asyncio.current_task())
             self.emit(TaskStarted(clock(), frame.task.id, waited_for=self._limit_name(waited)))
@@ -779,6 +781,8 @@ class Runner:
         waited = await self.slots.take()
         frame.holding = True
         try:
+            if self.family.record is not None:
+                await self.family.record.check()
             self.emit(TaskStarted(clock(), child.id, waited_for=self._limit_name(waited)))
             with _asking():
                 answer = await self.family.watch.timed(self.emit, child.id, work(child.id))

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, get_args
 
+from fanfold.claiming import claimed
 from fanfold.context import configurable
 from fanfold.errors import (
     EmptyInputError,
@@ -38,8 +39,7 @@ from fanfold.kernel.plan import Plan
 from fanfold.kernel.schema import updates_of
 from fanfold.limits import Limits, Slots
 from fanfold.run import Emitter, Family, Runner, namespace_in
-from fanfold.store import owner as owners
-from fanfold.store.base import CANCELLED, DONE, FAILED, PAUSED, RUNNING, RunRecord, Store
+from fanfold.store.base import CANCELLED, DONE, FAILED, PAUSED, RUNNING, Lease, OnBusy, RunRecord, Store
 from fanfold.stream import Streams
 from fanfold.types import INTERRUPT, Command, Durability, RunControl
 
@@ -84,7 +84,7 @@ class RunOptions:
     interrupt_before: Collection[str] | None = None
     interrupt_after: Collection[str] | None = None
     on_event: Callable[[Event], object] | None = None
-    take_over: bool = False
+    on_busy: OnBusy = "wait"
     model: Any = None
     workspace: str | Path | None = None
     agents: Sequence[Any] = ()
@@ -94,6 +94,8 @@ class RunOptions:
     def __post_init__(self) -> None:
         if self.durability not in get_args(Durability):
             raise UsageError(f"durability is {self.durability!r}; it is one of {', '.join(get_args(Durability))}")
+        if self.on_busy not in get_args(OnBusy):
+            raise UsageError(f"on_busy is {self.on_busy!r}; it is one of {', '.join(get_args(OnBusy))}")
         if self.recursion_limit < 1:
             raise UsageError(f"recursion_limit is {self.recursion_limit}; it must be at least 1")
 
@@ -145,14 +147,17 @@ class Sitting:
             raise UsageError("the run names no thread", hint='give {"configurable": {"thread_id": ...}}')
         if store is None:
             return await self._recorded(input, None, None)
-        owner = owners.me()
-        try:
-            await asyncio.wrap_future(store.claim(self.thread_id, owner, take_over=self.options.take_over))
-            position = await asyncio.to_thread(self._position, store)
-            return await self._recorded(input, self._record(store, position, input), position)
-        finally:
-            owners.leave(owner)
-            store.release(self.thread_id, owner)
+        async with claimed(store, self.thread_id, on_busy=self.options.on_busy) as lease:
+            position, next_event = await asyncio.to_thread(self._found, store, input)
+            return await self._recorded(input, self._record(store, lease, next_event), position)
+
+    def _found(self, store: Store, input: Any) -> tuple[Position | None, int]:
+        """Where the thread stands, and how much has happened in the run that is to go on."""
+        position = self._position(store)
+        if position is not None and _goes_on(input) and self.options.run_id is None:
+            self.run_id = position.run_id
+        known = position is not None or self.options.run_id is not None  # else the run's id is new
+        return position, store.count_events(self.run_id) if known else 0
 
     def _position(self, store: Store) -> Position | None:
         checkpoint_id = self._outermost()
@@ -183,9 +188,7 @@ class Sitting:
         }
         return outermost
 
-    def _record(self, store: Store, position: Position | None, input: Any) -> Record:
-        if position is not None and _goes_on(input) and self.options.run_id is None:
-            self.run_id = position.run_id
+    def _record(self, store: Store, lease: Lease, next_event: int) -> Record:
         run = RunRecord(
             run_id=self.run_id,
             thread_id=self.thread_id,
@@ -195,7 +198,7 @@ class Sitting:
             created=time.time(),
             settings=self.options.settings,
         )
-        return Record(store, run, at_end=self.options.durability == "exit")
+        return Record(store, run, lease, at_end=self.options.durability == "exit", next_event=next_event)
 
     def _family(self, record: Record | None, resumed: bool) -> Family:
         options = self.options
@@ -342,7 +345,9 @@ class Inner:
         parents = {**self.outer.parents, "|".join(self.outer.namespace): self.outer.journal.checkpoint_id or ""}
         ours = position is not None and position.metadata.get("parents") == parents
         ledger = self.graph.ledger(f"{family.thread_id}|{place}", self.options, limit=self.options.recursion_limit)
-        journal = Unkept() if record is None else Kept(record, self.graph.codec, self.graph.plan, place, position)
+        around = parents.get("") or None
+        plan, codec = self.graph.plan, self.graph.codec
+        journal = Unkept() if record is None else Kept(record, codec, plan, place, position, around=around)
         if self.streams is not None and self.streams is not family.streams:
             self.streams.root = self.namespace
         runner = Runner(

@@ -461,7 +461,7 @@ def test_an_unknown_option_of_an_inner_call_is_named(run: Run) -> None:
         run(line(("call", lambda _: inner.invoke({"xs": []}, recursion_limt=3))), {"xs": []})
 
 
-@pytest.mark.parametrize("option", [{"run_id": "r"}, {"take_over": True}, {"durability": "exit"}, {"model": "m"}])
+@pytest.mark.parametrize("option", [{"run_id": "r"}, {"on_busy": "reject"}, {"durability": "exit"}, {"model": "m"}])
 def test_an_option_for_a_whole_run_is_refused_inside_of_one(run: Run, option: dict[str, Any]) -> None:
     inner = line(("s", add("s")))
     graph = line(("call", lambda _: inner.invoke({"xs": []}, **option)), checkpointer=InMemorySaver())

@@ -279,16 +279,16 @@ def test_a_thread_cannot_be_run_twice_at_once(path: Path) -> None:
         assert store.owner("t") is None
 
 
-def test_a_thread_that_another_machine_holds_can_be_taken_over_on_request(path: Path) -> None:
+def test_a_thread_of_another_machine_that_is_not_heard_of_any_more_can_be_taken_over(path: Path) -> None:
     me = owners.me()
     owners.leave(me)
     elsewhere = "/".join(("boot", "elsewhere", *me.split("/")[2:]))
     with SqliteStore(path) as store:
         store.claim("t", elsewhere).result(10)
     graph = line(path, "a")
-    with pytest.raises(ThreadBusyError, match=r"on elsewhere\n.*take_over"):
-        graph.invoke({"log": []}, thread_id="t")
-    assert graph.invoke({"log": []}, thread_id="t", take_over=True) == {"log": ["a"]}
+    with pytest.raises(ThreadBusyError, match=r"on elsewhere, which has not been heard of.*\n.*take_over"):
+        graph.invoke({"log": []}, thread_id="t", on_busy="reject")
+    assert graph.invoke({"log": []}, thread_id="t", on_busy="take_over") == {"log": ["a"]}
 
 
 # What is written

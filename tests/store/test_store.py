@@ -10,11 +10,19 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from fanfold.errors import CorruptRecordError, RunNotFoundError, StoreError, ThreadBusyError
+from fanfold.errors import (
+    CorruptRecordError,
+    DuplicateResultError,
+    RunNotFoundError,
+    StoreError,
+    ThreadBusyError,
+)
 from fanfold.store import owner as owners
 from fanfold.store.base import (
     FAILED,
@@ -22,34 +30,45 @@ from fanfold.store.base import (
     Change,
     CheckpointKept,
     EventsKept,
+    Lease,
+    OnBusy,
     ResultKept,
     RunClosed,
     RunOpened,
     RunRecord,
     Store,
 )
+from fanfold.store.postgres import PostgresStore
+from fanfold.store.sql import SqlStore
 from fanfold.store.sqlite import SqliteStore
+from fanfold.store.writer import Session
 
 Open = Callable[[], Store]
 
-STORES: dict[str, Callable[[Path], Store]] = {
+STORES: dict[str, Callable[[Any], Store]] = {
     "file": lambda folder: SqliteStore(folder / "runs.db"),
     "memory": lambda folder: SqliteStore(":memory:"),
+    "postgres": PostgresStore,
 }
-LASTING = ("file",)
+LASTING = ("file", "postgres")
 """The stores that another process, or the same one later, can open again."""
 
 
 @pytest.fixture(params=STORES)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    with STORES[request.param](tmp_path) as opened:
+    with _opening(request, tmp_path)() as opened:
         yield opened
 
 
 @pytest.fixture(params=LASTING)
 def again(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
     """Opens one and the same store as often as it is called."""
-    return lambda: STORES[request.param](tmp_path)
+    return _opening(request, tmp_path)
+
+
+def _opening(request: pytest.FixtureRequest, folder: Path) -> Open:
+    place = request.getfixturevalue("postgres") if request.param == "postgres" else folder
+    return lambda: STORES[request.param](place)
 
 
 def opened(run: str = "r1", thread: str = "t", created: float = 1.0, status: str = RUNNING) -> RunOpened:
@@ -65,9 +84,11 @@ def result(
     at: str = "c0",
     kind: str = "",
     namespace: str = "",
+    attempt: str = "1",
+    branch: str = "",
 ) -> ResultKept:
     kind = kind or ("child" if parent else "result")
-    return ResultKept("t", namespace, at, run, task, kind, f"node of {task}", step, data, parent)
+    return ResultKept("t", namespace, at, run, task, kind, f"node of {task}", step, data, parent, attempt, branch)
 
 
 def checkpoint(
@@ -98,11 +119,11 @@ def me() -> Iterator[str]:
 @contextmanager
 def held(store: Store) -> Iterator[None]:
     """Everything that is submitted inside goes into one transaction, if the store is one that gathers."""
-    if not isinstance(store, SqliteStore):
+    if not isinstance(store, SqlStore):
         yield
         return
     gate, reached = threading.Event(), threading.Event()
-    store._writer.queue(lambda _: reached.set() or gate.wait(10))
+    store.write(lambda _: reached.set() or gate.wait(10))
     assert reached.wait(10)
     yield
     gate.set()
@@ -168,15 +189,39 @@ def test_a_ticket_cannot_be_cancelled_and_giving_up_on_it_stops_nobody(store: St
     assert [one.task_id for one in store.results("r1")] == ["a", "b"]
 
 
-def test_a_result_is_never_replaced(store: Store) -> None:
-    kept(store, result("a", data=b"first"), result("a", data=b"second"))
-    assert [one.data for one in store.results("r1")] == [b"first"]
+@pytest.mark.parametrize("parent", [None, "p"])
+def test_a_result_is_of_one_attempt_for_good_and_another_is_refused(store: Store, parent: str | None) -> None:
+    first = result("a", data=b"first", parent=parent, attempt="1")
+    kept(store, first, first)
+    with pytest.raises(DuplicateResultError, match="'node of a', step 1, thread 't' has a result of another attempt"):
+        store.submit(result("a", data=b"second", parent=parent, attempt="2")).result(10)
+    kept(store, first)
+    assert store.results("r1") == [first]
 
 
-def test_an_agent_s_result_is_replaced_when_it_was_asked_something_else(store: Store) -> None:
-    kept(store, result("a", data=b"first", parent="p"), result("a", data=b"second", parent="p", run="r2"))
-    assert store.results("r1") == []
-    assert [one.data for one in store.results("r2")] == [b"second"]
+def test_of_two_attempts_in_one_transaction_the_first_stays(store: Store) -> None:
+    first, second = result("a", attempt="1"), result("a", attempt="2")
+    with held(store):
+        tickets = [store.submit(each) for each in (first, second, first)]
+    assert [type(ticket.exception(10)) for ticket in tickets] == [type(None), DuplicateResultError, type(None)]
+    assert store.results("r1") == [first]
+
+
+@pytest.mark.parametrize("kind", ["answers", "interrupt", "error", "command"])
+def test_what_is_no_result_gives_way_to_what_comes_later(store: Store, kind: str) -> None:
+    early, late = (result("a", kind=kind, data=data, attempt=str(data)) for data in (b"early", b"late"))
+    with held(store):
+        tickets = [store.submit(each) for each in (early, late)]
+    assert [ticket.result(10) for ticket in tickets] == [None, None]
+    assert store.results("r1") == [late]
+
+
+def test_what_is_of_a_branch_of_its_own_is_kept_beside_what_stands_there(store: Store) -> None:
+    first, again = result("a", attempt="1"), result("a", attempt="2", branch="b")
+    kept(store, checkpoint("c0"), first, again)
+    record = store.thread("t")
+    assert record is not None
+    assert (record.results["c0"], store.results("r1")) == ([first], [first, again])
 
 
 def test_any_bytes_and_any_text_come_back_as_they_were(store: Store) -> None:
@@ -194,7 +239,7 @@ def test_any_bytes_and_any_text_come_back_as_they_were(store: Store) -> None:
 
 def test_a_thread_that_holds_nothing_is_none(store: Store, me: str) -> None:
     assert store.thread("t") is None
-    assert store.claim("t", me).result(10) is None
+    assert store.claim("t", me).result(10).epoch == 1
     assert store.thread("t") is None
 
 
@@ -248,15 +293,16 @@ def test_graphs_within_a_graph_have_checkpoints_and_results_of_their_own(store: 
 
 
 def test_a_checkpoint_is_never_replaced(store: Store) -> None:
-    kept(store, checkpoint("1"))
-    with pytest.raises(StoreError, match="cannot write to"):
+    kept(store, checkpoint("1"), checkpoint("1"))
+    with pytest.raises(StoreError, match="checkpoint '1' of thread 't' is there already, and another one"):
         store.submit(checkpoint("1", data=b"other")).result(10)
     assert store.history("t") == [checkpoint("1")]
 
 
 def test_results_of_a_task_are_kept_by_kind_and_by_checkpoint(store: Store) -> None:
     several = [result("a"), result("a", kind="error"), result("a", kind="interrupt"), result("a", at="c1")]
-    kept(store, *several)
+    for each in several:  # of those that are kept together, what is final comes first
+        kept(store, each)
     assert store.results("r1") == several
 
 
@@ -351,35 +397,35 @@ def test_a_thread_that_somebody_runs_is_refused_to_others(store: Store, me: str)
     owners.leave(other)
 
 
-def test_an_owner_may_claim_again_what_is_its_own(store: Store, me: str) -> None:
-    store.claim("t", me).result(10)
-    store.claim("t", me).result(10)
-    assert store.owner("t") == me
+def test_an_owner_may_claim_again_what_is_its_own_and_is_in_a_new_epoch(store: Store, me: str) -> None:
+    first, second = store.claim("t", me).result(10), store.claim("t", me).result(10)
+    assert (store.owner("t"), second.epoch - first.epoch) == (me, 1)
+    assert (store.holds(first), store.holds(second)) == (False, True)
 
 
 def test_a_released_thread_is_free_for_whoever_is_queued_behind(store: Store, me: str) -> None:
     other = owners.me()
-    store.claim("t", me)
-    store.release("t", me)
+    lease = store.claim("t", me).result(10)
+    store.release(lease)
     store.claim("t", other).result(10)
-    assert store.owner("t") == other
+    assert (store.owner("t"), store.holds(lease)) == (other, False)
     owners.leave(other)
 
 
 def test_nobody_releases_what_another_one_runs(store: Store, me: str) -> None:
-    other = owners.me()
-    store.claim("t", me)
-    store.release("t", other)
+    earlier = store.claim("t", me).result(10)
+    store.claim("t", me).result(10)
+    store.release(earlier)
     kept(store, opened())
     assert store.owner("t") == me
-    owners.leave(other)
 
 
-def test_a_thread_can_be_taken_over_from_somebody_who_lives(store: Store, me: str) -> None:
+@pytest.mark.parametrize("on_busy", ["reject", "wait", "take_over"])
+def test_nobody_takes_a_thread_over_from_somebody_who_is_heard_of(store: Store, me: str, on_busy: OnBusy) -> None:
     other = owners.me()
     store.claim("t", other).result(10)
-    store.claim("t", me, take_over=True).result(10)
-    assert store.owner("t") == me
+    with pytest.raises(ThreadBusyError):
+        store.claim("t", me, on_busy=on_busy).result(10)
     owners.leave(other)
 
 
@@ -419,11 +465,11 @@ def test_a_thread_is_refused_while_its_process_lives_and_taken_when_it_was_kille
         assert process.stdout.readline() == "claimed\n"
         with pytest.raises(ThreadBusyError, match=f"'t' is being run by process {process.pid} on ") as refusal:
             store.claim("t", me).result(10)
-        assert "take_over" in str(refusal.value)
+        assert 'on_busy="wait"' in str(refusal.value)
         process.send_signal(signal.SIGKILL)
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # dead, and not yet reaped: nobody may ever do that
-        assert store.claim("t", me).result(10) is None
-        assert store.owner("t") == me
+        lease = store.claim("t", me).result(10)
+        assert (store.owner("t"), lease.epoch) == (me, 2)
 
 
 CLAIM_AT_ONCE = """
@@ -514,7 +560,7 @@ def test_a_closed_store_refuses_everything_and_says_why(store: Store, me: str) -
     asked: list[Callable[[], object]] = [
         lambda: store.submit(result("a")),
         lambda: store.claim("t", me),
-        lambda: store.release("t", me),
+        lambda: store.release(Lease("t", me, 1)),
         lambda: store.owner("t"),
         lambda: store.thread("t"),
         lambda: store.history("t"),
@@ -548,26 +594,29 @@ def test_what_is_waiting_is_committed_together(tmp_path: Path) -> None:
     with SqliteStore(tmp_path / "runs.db") as store:
         with held(store):
             tickets = [store.submit(result(f"{number}")) for number in range(500)]
-            store._writer._connection.set_trace_callback(commits.append)
+            store._writer._session._connection.set_trace_callback(commits.append)
         for ticket in tickets:
             ticket.result(10)
         assert commits.count("commit") == 2  # of what held the writer, and of what waited behind it
 
 
-def test_a_transaction_that_fails_is_undone_whole_and_the_next_one_is_not_concerned(tmp_path: Path) -> None:
-    with SqliteStore(tmp_path / "runs.db") as store:
-        with held(store):
-            tickets = [store.submit(result("a")), store._writer.queue(lambda c: c.execute("insert into nowhere"))]
-        for ticket in tickets:
-            with pytest.raises(StoreError, match=r"cannot write to .*runs\.db: "):
-                ticket.result(10)
-        kept(store, result("b"))
-        assert store.results("r1") == [result("b")]
+def test_what_the_database_refuses_fails_alone_and_leaves_nothing_half_done(store: Store) -> None:
+    def half(session: Session) -> None:
+        session.many("keep_final", [{**asdict(result("half")), "epoch": 0}])
+        session.rows("close_run", {"no such": "value"})
+
+    assert isinstance(store, SqlStore)
+    with held(store):
+        tickets = [store.submit(result("a")), store.write(half), store.submit(result("b"))]
+    assert tickets[0].result(10) is tickets[2].result(10) is None
+    with pytest.raises(StoreError, match="cannot write to "):
+        tickets[1].result(10)
+    assert store.results("r1") == [result("a"), result("b")]
 
 
 def test_a_commit_returns_when_the_disk_has_it(tmp_path: Path) -> None:
     with SqliteStore(tmp_path / "runs.db") as store:
-        connection = store._writer._connection
+        connection = store._writer._session._connection
         full = 2
         assert connection.execute("pragma synchronous").fetchone() == (full,)
         assert connection.execute("pragma journal_mode").fetchone() == ("wal",)
@@ -578,7 +627,9 @@ def test_a_row_that_is_no_longer_what_was_written_is_named(tmp_path: Path, table
     with SqliteStore(tmp_path / "runs.db") as store:
         kept(store, opened(), EventsKept("r1", [{"kind": "k"}]))
         column = "data" if table == "event" else "settings"
-        store._writer.queue(lambda connection: connection.execute(f"update {table} set {column} = '{{'")).result(10)
+        store.write(lambda session: session._connection.execute(f"update {table} set {column} = '{{'") and None).result(
+            10
+        )
         with pytest.raises(
             CorruptRecordError, match="event 0 of run 'r1'" if table == "event" else "run 'r1', settings"
         ):

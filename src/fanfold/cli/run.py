@@ -94,7 +94,13 @@ def run(
 @click.argument("run_id", metavar="RUN")
 @click.option("--model", metavar="MODEL", help="Another model than the run began with.")
 @click.option("--respond", metavar="ANSWER", help="The answer to what the run waits for; text or JSON.")
-@click.option("--take-over", is_flag=True, help="Go on although another machine says that it runs this thread.")
+@click.option(
+    "--on-busy",
+    type=click.Choice(["wait", "reject", "take_over"]),
+    default="reject",
+    show_default=True,
+    help="When another process runs this thread: wait for it, give up, or take over one that is not heard of any more.",
+)
 @limit_option
 @store_option
 @display_options
@@ -103,7 +109,7 @@ def resume(
     run_id: str,
     model: str | None,
     respond: str | None,
-    take_over: bool,
+    on_busy: str,
     max_concurrency: int | None,
     store_url: str | None,
     plain: bool,
@@ -129,7 +135,7 @@ def resume(
         if "agents" in settings:
             options["agents"] = load(settings["agents"])
         given = None if respond is None else Command(resume=_answer(graph, record, respond))
-        result = sitting.invoke(given, thread_id=record.thread_id, take_over=take_over, **options)
+        result = sitting.invoke(given, thread_id=record.thread_id, on_busy=on_busy, **options)
         _finish(store, sitting, result, as_json)
 
 

@@ -3,16 +3,29 @@
 Everything that changes the store is a *change*, a plain value; `submit` queues it and hands back a ticket that is
 resolved when the change is on disk. Changes are committed in the order in which they were submitted, as many at a
 time as are waiting. So a prefix of what happened is always there, and never a later part without an earlier one.
+
+A thread has one runner at a time, who holds a *lease*: it claims the thread and gets the number of an epoch, larger
+than every one before. Each change says under which lease it is made, and is refused when the thread has a newer epoch.
+So two who both believe that they run a thread cannot both be right about what is stored, whatever their clocks say and
+however long one of them was frozen. A lease lasts while its process is heard of::
+
+    claimed ─┬─▶ released                      its holder has ended
+             ├─▶ lapsed ─▶ claimed by another  not heard of for `ttl` seconds, or known to be dead
+             └─▶ beaten every quarter of `ttl`, by the thread that also writes
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, Protocol, Self, TypeAlias
+from typing import Any, Final, Literal, Protocol, Self, TypeAlias
 
-from fanfold.store.serde import Codec
+from fanfold.store.serde import Codec, Encryption
+
+OnBusy: TypeAlias = Literal["wait", "reject", "take_over"]
+"""What to do about a thread that another one runs: wait for it; give up at once; take it, if their lease has lapsed,
+and else give up. Who waits takes over a lapsed lease as well."""
 
 RUNNING, DONE, FAILED, CANCELLED, PAUSED = "running", "done", "failed", "cancelled", "paused"
 
@@ -30,6 +43,15 @@ class RunRecord:
     finished: float | None = None
     error: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right of `owner` to run a thread, which ends when the thread has a larger epoch."""
+
+    thread_id: str
+    owner: str
+    epoch: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +77,12 @@ class ResultKept:
 
     `kind` is "result" (what a node decided, whole), "child" (what an agent or task that it called answered; `parent`
     is set), "answers" (what people answered its questions), "interrupt", "error", "command", or "update" (what an
-    update from outside said in its place). A later one of a task takes the place of an earlier one of the same kind,
-    except that a result stays.
+    update from outside said in its place). The first two are of one `attempt` for good: the same attempt may be
+    submitted again and again, and another one is refused. Of the others, a later one of a task takes the place of an
+    earlier one.
+
+    A thread that has gone on from a checkpoint may be run from there once more. What tasks come to then is of a
+    `branch` of its own; who stands at the checkpoint is shown what is of none.
     """
 
     thread_id: str
@@ -69,11 +95,20 @@ class ResultKept:
     step: int
     data: bytes
     parent: str | None = None
+    attempt: str = ""
+    branch: str = ""
+
+
+FINAL: Final = ("result", "child")
+"""The kinds of results that stay as they are."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckpointKept:
-    """Where a thread stands after `step`. A `full` one holds all values; any other follows from its parent."""
+    """Where a thread stands after `step`. A `full` one holds all values; any other follows from its parent.
+
+    `around` is the checkpoint of the whole graph that a graph inside of it belonged to, None for the whole.
+    """
 
     thread_id: str
     namespace: str
@@ -85,14 +120,16 @@ class CheckpointKept:
     created: float
     full: bool
     data: bytes
+    around: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class EventsKept:
-    """What happened, in order; it is numbered on from what the run has already."""
+    """What happened, in order, beginning with number `first` of its run; by default it is numbered on."""
 
     run_id: str
     events: Sequence[Mapping[str, Any]]
+    first: int | None = None
 
 
 Change: TypeAlias = RunOpened | RunClosed | ResultKept | CheckpointKept | EventsKept
@@ -117,26 +154,42 @@ class ThreadRecord:
 class Store(Protocol):
     """Keeps threads, runs, results and events. Every method may be called from any thread.
 
-    `learned` is where classes are registered as they are written, in a store that does not outlive the process.
+    `learned` is where classes are registered as they are written, in a store that does not outlive the process. What a
+    graph stores is written with the store's `encryption`, if it has one, and compressed if it says so.
     """
 
     learned: Codec | None
+    encryption: Encryption | None
+    compress: bool
 
-    def claim(self, thread_id: str, owner: str, *, take_over: bool = False) -> Future[None]:
+    def claim(self, thread_id: str, owner: str, *, on_busy: OnBusy = "reject") -> Future[Lease]:
         """Become the only runner of a thread.
 
-        The future fails with `ThreadBusyError`, which names who runs the thread, if somebody alive does. `owner` is
-        one of `store.owner.me()`; with `take_over` it is claimed whoever runs it.
+        `owner` is one of `store.owner.me()`. The future fails with `ThreadBusyError`, which names who runs the thread,
+        if somebody does whose lease has not lapsed; with "reject" also if it has, unless they are known to be dead.
         """
 
-    def release(self, thread_id: str, owner: str) -> None:
-        """Stop being the runner of a thread, if `owner` still is. Queued like a change; nobody needs to wait for it."""
+    def release(self, lease: Lease) -> None:
+        """Stop being the runner of a thread. Queued like a change; nobody needs to wait for it."""
+
+    def holds(self, lease: Lease) -> bool:
+        """Whether the lease can be relied on without asking: its process was heard of lately enough."""
+
+    def confirm(self, lease: Lease) -> Future[None]:
+        """Ask the database. The future fails with `LeaseLostError`, which names who runs the thread now."""
+
+    def freed(self, thread_id: str, waiter: Callable[[], object]) -> Callable[[], None]:
+        """Call `waiter`, from any thread, when this process releases the thread; what is returned takes that back."""
 
     def owner(self, thread_id: str) -> str | None:
-        """Who claimed the thread last and has not released it; whether it lives is the caller's question."""
+        """Who runs the thread, unless their lease has lapsed; whether they live is the caller's question."""
 
-    def submit(self, change: Change) -> Future[None]:
-        """Queue a change. The future is resolved when it is on disk, or fails with `StoreError`."""
+    def submit(self, change: Change, lease: Lease | None = None) -> Future[None]:
+        """Queue a change, under a lease if a thread is concerned that others could run.
+
+        The future is resolved when it is on disk, or fails: with `LeaseLostError` when the lease is no longer good,
+        with another `StoreError` when the change cannot be stored.
+        """
 
     def thread(self, thread_id: str, namespace: str = "", checkpoint_id: str | None = None) -> ThreadRecord | None:
         """What is needed to stand at a checkpoint, by default the newest; None when there is none."""
@@ -158,6 +211,9 @@ class Store(Protocol):
 
     def events(self, run_id: str) -> list[Mapping[str, Any]]:
         """Everything that happened in a run, in order."""
+
+    def count_events(self, run_id: str) -> int:
+        """How much has happened in a run: the number of its next event."""
 
     def close(self) -> None:
         """Commit what is queued and let everything go."""

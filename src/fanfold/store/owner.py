@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import platform
+import time
 import uuid
 from functools import cache
 from pathlib import Path
@@ -16,12 +17,27 @@ from pathlib import Path
 _sittings: set[str] = set()
 
 
+def worker_of(owner: str) -> str:
+    """The process of an owner."""
+    return owner.rpartition("/")[0]
+
+
+def here() -> tuple[str, str, int]:
+    """This process: its name, its machine's and its number."""
+    pid = os.getpid()
+    return "/".join((_boot(), platform.node(), str(pid), _start(pid))), platform.node(), pid
+
+
+def awake() -> float:
+    """Seconds of a clock that goes on while the machine sleeps, and that nobody sets."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
 def me() -> str:
     """A new owner: this process, in a sitting of its own. It lives until `leave` or until the process ends."""
     sitting = uuid.uuid4().hex[:12]
     _sittings.add(sitting)
-    pid = os.getpid()
-    return "/".join((_boot(), platform.node(), str(pid), _start(pid), sitting))
+    return f"{here()[0]}/{sitting}"
 
 
 def leave(owner: str) -> None:

@@ -13,10 +13,12 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Unpack
 
 from fanfold.errors import UsageError
-from fanfold.store.sqlite import SqliteStore
+from fanfold.store.postgres import PostgresStore
+from fanfold.store.sql import Place, SqlStore, StoreOptions
+from fanfold.store.sqlite import MEMORY, SqliteStore
 from fanfold.types import StateSnapshot
 
 
@@ -44,13 +46,13 @@ class Graph(Protocol):
         """Where a thread has stood, the newest first."""
 
 
-class Saver(SqliteStore):
+class Saver(SqlStore):
     """A store that LangGraph's users know: a run names its thread, and its checkpoints can be looked up."""
 
     needs_thread = True
 
-    def __init__(self, path: str | Path) -> None:
-        super().__init__(path)
+    def __init__(self, place: Place, **options: Unpack[StoreOptions]) -> None:
+        super().__init__(place, **options)
         self._graphs: dict[str, Graph] = {}
 
     def read_by(self, graph: Graph, shape: str) -> None:
@@ -143,22 +145,22 @@ def _told(snapshot: StateSnapshot) -> CheckpointTuple:
     return CheckpointTuple(snapshot.config, checkpoint, snapshot.metadata or {}, snapshot.parent_config, writes)
 
 
-class InMemorySaver(Saver):
+class InMemorySaver(SqliteStore, Saver):
     """Keeps threads until it is let go: SQLite without a file, so that what works here works on disk."""
 
     def __init__(self) -> None:
-        super().__init__(":memory:")
+        super().__init__(MEMORY)
 
 
 MemorySaver = InMemorySaver
 """LangGraph's older name for it."""
 
 
-class SqliteSaver(Saver):
+class SqliteSaver(SqliteStore, Saver):
     """Keeps threads in a SQLite file, given as its path or as a connection to it, which itself is left alone."""
 
-    def __init__(self, file: str | Path | sqlite3.Connection) -> None:
-        super().__init__(_path_of(file) if isinstance(file, sqlite3.Connection) else file)
+    def __init__(self, file: str | Path | sqlite3.Connection, **options: Unpack[StoreOptions]) -> None:
+        super().__init__(_path_of(file) if isinstance(file, sqlite3.Connection) else file, **options)
 
     @classmethod
     @contextmanager
@@ -168,5 +170,19 @@ class SqliteSaver(Saver):
             yield saver
 
 
+class PostgresSaver(PostgresStore, Saver):
+    """Keeps threads in the PostgreSQL database that a URL names."""
+
+    def __init__(self, url: str, **options: Unpack[StoreOptions]) -> None:
+        super().__init__(url, **options)
+
+    @classmethod
+    @contextmanager
+    def from_conn_string(cls, url: str) -> Iterator[PostgresSaver]:
+        """The saver of the database that `url` names, closed at the end of the `with` block."""
+        with cls(url) as saver:
+            yield saver
+
+
 def _path_of(connection: sqlite3.Connection) -> str:
-    return next((row[2] for row in connection.execute("pragma database_list") if row[1] == "main"), "") or ":memory:"
+    return next((row[2] for row in connection.execute("pragma database_list") if row[1] == "main"), "") or MEMORY

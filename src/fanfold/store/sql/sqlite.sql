@@ -1,106 +1,139 @@
--- Every statement that fanfold says to SQLite. Each has a name and one line that says what it is for.
+-- Every statement that fanfold says to SQLite. Each has a name and one line that says what it is for. A value that is a
+-- list arrives as JSON.
 
--- name: schema
--- The tables of a new database; harmless on one that has them.
-create table if not exists thread (
-    thread_id text primary key,
-    owner     text
-) strict;
-create table if not exists run (
-    run_id    text primary key,
-    thread_id text not null,
-    graph     text not null,
-    digest    text not null,
-    status    text not null,
-    created   real not null,
-    finished  real,
-    error     text not null,
-    settings  text not null
-) strict;
-create index if not exists run_by_time on run (created desc);
-create table if not exists checkpoint (
-    no            integer primary key,
-    thread_id     text not null,
-    namespace     text not null,
-    checkpoint_id text not null,
-    parent_id     text,
-    run_id        text not null,
-    step          integer not null,
-    source        text not null,
-    created       real not null,
-    "full"        integer not null,
-    data          blob not null,
-    unique (thread_id, namespace, checkpoint_id)
-) strict;
-create table if not exists task_result (
-    no            integer primary key,
-    thread_id     text not null,
-    namespace     text not null,
-    checkpoint_id text not null,
-    run_id        text not null,
-    task_id       text not null,
-    kind          text not null,
-    name          text not null,
-    step          integer not null,
-    data          blob not null,
-    parent        text,
-    unique (thread_id, namespace, checkpoint_id, task_id, kind)
-) strict;
-create index if not exists task_result_by_run on task_result (run_id);
-create table if not exists event (
-    run_id    text not null,
-    no        integer not null,
-    data      text not null,
-    primary key (run_id, no)
-) strict, without rowid;
+-- name: has_migrations
+-- Whether the database remembers its migrations.
+select 1 from sqlite_schema where type = 'table' and name = 'migration';
 
--- name: version
--- The version of the schema that the database holds; 0 for a new one.
-pragma user_version;
+-- name: migrations
+-- The tables that remember which migrations a database has had.
+create table if not exists migration (
+    no       integer primary key,
+    checksum text not null,
+    applied  real not null
+) strict;
 
--- name: owner
--- Who runs a thread.
-select owner from thread where thread_id = ?;
+-- name: migrated
+-- The migrations that the database has had.
+select no, checksum from migration order by no;
+
+-- name: note_migration
+-- Remember a migration.
+insert into migration (no, checksum, applied) values (:no, :checksum, (julianday('now') - 2440587.5) * 86400.0);
+
+-- name: foreign_tables
+-- The tables of a database that no migration has made.
+select name from sqlite_schema where type = 'table' and name not in ('migration', 'sqlite_sequence');
+
+-- name: touch_thread
+-- See that a thread has a row.
+insert into thread (thread_id) values (:thread) on conflict (thread_id) do nothing;
+
+-- name: hold_thread
+-- Who runs a thread, and whether nobody has heard of them for longer than their lease lasts.
+select t.owner, coalesce(w.expires_at < (julianday('now') - 2440587.5) * 86400.0, true)
+from thread t left join worker w on w.worker_id = t.worker where t.thread_id = :thread;
 
 -- name: claim
--- Become the runner of a thread.
-insert into thread (thread_id, owner) values (:thread, :owner)
-on conflict (thread_id) do update set owner = :owner;
+-- Become the runner of a thread, in an epoch of one's own.
+update thread
+set epoch = epoch + 1, owner = :owner, worker = :worker, claimed = (julianday('now') - 2440587.5) * 86400.0
+where thread_id = :thread returning epoch;
 
 -- name: release
 -- Stop being the runner of a thread.
-update thread set owner = null where thread_id = :thread and owner = :owner;
+update thread set owner = null, worker = null where thread_id = :thread and epoch = :epoch;
+
+-- name: fence
+-- The epoch and the runner of each of these threads.
+select thread_id, epoch, owner from thread where thread_id in (select value from json_each(:threads));
+
+-- name: beat
+-- A process lives, and its leases go on.
+insert into worker (worker_id, host, pid, expires_at)
+values (:worker, :host, :pid, (julianday('now') - 2440587.5) * 86400.0 + :ttl)
+on conflict (worker_id) do update set expires_at = excluded.expires_at;
+
+-- name: leases
+-- The threads that a process runs, by what the database says.
+select thread_id, epoch from thread where worker = :worker and owner is not null;
+
+-- name: forget_workers
+-- Processes that have not been heard of for a day.
+delete from worker where expires_at < (julianday('now') - 2440587.5) * 86400.0 - 86400.0;
 
 -- name: open_run
 -- Admit a run, or mark one that is there as running again.
 insert into run (run_id, thread_id, graph, digest, status, created, error, settings)
 values (:run, :thread, :graph, :digest, :status, :created, '', :settings)
-on conflict (run_id) do update set status = :status, finished = null, error = '', digest = :digest;
+on conflict (run_id) do update
+set status = excluded.status, finished = null, error = '', digest = excluded.digest;
 
 -- name: close_run
 -- A sitting of a run has ended.
 update run set status = :status, finished = :finished, error = :error where run_id = :run;
 
--- name: keep_result
--- Something that a task has come to. A node's result that was kept before stays; anything else is replaced.
-insert into task_result (thread_id, namespace, checkpoint_id, run_id, task_id, kind, name, step, data, parent)
-values (:thread_id, :namespace, :checkpoint_id, :run_id, :task_id, :kind, :name, :step, :data, :parent)
-on conflict (thread_id, namespace, checkpoint_id, task_id, kind) do update set run_id = :run_id, data = :data
-where kind <> 'result';
+-- name: keep_final
+-- A result that nothing may take the place of.
+insert into task_result
+    (thread_id, namespace, checkpoint_id, run_id, task_id, kind, name, step, attempt, epoch, parent, branch, data)
+values
+    (:thread_id, :namespace, :checkpoint_id, :run_id, :task_id, :kind, :name, :step, :attempt, :epoch, :parent, :branch,
+    :data)
+on conflict (thread_id, namespace, checkpoint_id, branch, task_id, kind) do nothing;
+
+-- name: attempts
+-- Which attempts the results of these tasks are of.
+select task_id, kind, attempt from task_result
+where thread_id = :thread_id and namespace = :namespace and checkpoint_id = :checkpoint_id
+    and branch = :branch and task_id in (select value from json_each(:tasks));
+
+-- name: keep_latest
+-- Something that a task has come to, in the place of what it had before.
+insert into task_result
+    (thread_id, namespace, checkpoint_id, run_id, task_id, kind, name, step, attempt, epoch, parent, branch, data)
+values
+    (:thread_id, :namespace, :checkpoint_id, :run_id, :task_id, :kind, :name, :step, :attempt, :epoch, :parent, :branch,
+    :data)
+on conflict (thread_id, namespace, checkpoint_id, branch, task_id, kind) do update
+set run_id = excluded.run_id, attempt = excluded.attempt, epoch = excluded.epoch, data = excluded.data;
 
 -- name: keep_checkpoint
--- Where a thread stands after a step.
-insert into checkpoint (thread_id, namespace, checkpoint_id, parent_id, run_id, step, source, created, "full", data)
-values (:thread_id, :namespace, :checkpoint_id, :parent_id, :run_id, :step, :source, :created, :full, :data);
+-- Where a thread stands after a step, numbered on from the last; harmless when it is there already.
+insert into checkpoint
+    (thread_id, namespace, seq, checkpoint_id, parent_id, run_id, step, source, created, "full", around, data)
+select :thread_id, :namespace, coalesce(max(seq), -1) + 1, :checkpoint_id, :parent_id, :run_id, :step, :source,
+    :created, :full, :around, :data
+from checkpoint where thread_id = :thread_id and namespace = :namespace
+on conflict (thread_id, namespace, checkpoint_id) do nothing returning seq;
 
--- name: keep_event
--- One thing that happened, numbered on from what the run has.
-insert into event (run_id, no, data)
-values (:run, (select coalesce(max(no), -1) + 1 from event where run_id = :run), :data);
+-- name: checkpoint_is
+-- The checkpoint of that id, to be compared with one that is to be kept under it.
+select parent_id, run_id, step, data from checkpoint
+where thread_id = :thread_id and namespace = :namespace and checkpoint_id = :checkpoint_id;
+
+-- name: last_event
+-- The number and the hash of what happened last in a run.
+select no, hash from event where run_id = :run order by no desc limit 1;
+
+-- name: event_hash
+-- The hash of one thing that happened.
+select hash from event where run_id = :run and no = :no;
+
+-- name: keep_events
+-- What happened, in order; harmless when it is there already.
+insert into event (run_id, no, data, hash) values (:run, :no, :data, :hash) on conflict (run_id, no) do nothing;
+
+-- name: owner
+-- Who runs a thread, unless their lease has lapsed.
+select t.owner from thread t join worker w on w.worker_id = t.worker
+where t.thread_id = :thread and t.owner is not null
+    and w.expires_at >= (julianday('now') - 2440587.5) * 86400.0;
 
 -- name: newest_checkpoint
 -- The last checkpoint of a thread.
-select checkpoint_id from checkpoint where thread_id = ? and namespace = ? order by no desc limit 1;
+select checkpoint_id from checkpoint
+where thread_id = :thread and namespace = :namespace order by seq desc limit 1;
 
 -- name: chain
 -- A checkpoint and its parents, back to the nearest that holds all values.
@@ -110,38 +143,41 @@ with recursive chain as (
     select c.* from checkpoint c join chain on c.checkpoint_id = chain.parent_id
     where not chain."full" and c.thread_id = :thread and c.namespace = :namespace
 )
-select thread_id, namespace, checkpoint_id, parent_id, run_id, step, source, created, "full", data
-from chain order by no;
+select thread_id, namespace, checkpoint_id, parent_id, run_id, step, source, created, "full", data, around
+from chain order by seq;
 
--- name: results_of_checkpoint
--- What the tasks of a checkpoint have come to, in the order in which it was kept.
-select thread_id, namespace, checkpoint_id, run_id, task_id, kind, name, step, data, parent
-from task_result where thread_id = ? and namespace = ? and checkpoint_id = ? order by no;
+-- name: results_of_chain
+-- What the tasks of these checkpoints have come to, in the order in which it was kept.
+select thread_id, namespace, checkpoint_id, run_id, task_id, kind, name, step, data, parent, attempt, branch
+from task_result
+where thread_id = :thread and namespace = :namespace
+    and branch = '' and checkpoint_id in (select value from json_each(:checkpoints))
+order by no;
 
 -- name: history
 -- All checkpoints of a thread, the newest first.
-select thread_id, namespace, checkpoint_id, parent_id, run_id, step, source, created, "full", data
-from checkpoint where thread_id = ? and namespace = ? order by no desc;
+select thread_id, namespace, checkpoint_id, parent_id, run_id, step, source, created, "full", data, around
+from checkpoint where thread_id = :thread and namespace = :namespace order by seq desc;
 
 -- name: forget_checkpoints
 -- Delete the checkpoints of a thread.
-delete from checkpoint where thread_id = ?;
+delete from checkpoint where thread_id = :thread;
 
 -- name: forget_results
 -- Delete what hangs on the checkpoints of a thread.
-delete from task_result where thread_id = ?;
+delete from task_result where thread_id = :thread;
 
 -- name: forget_events
 -- Delete what happened in the runs of a thread.
-delete from event where run_id in (select run_id from run where thread_id = ?);
+delete from event where run_id in (select run_id from run where thread_id = :thread);
 
 -- name: forget_runs
 -- Delete the runs of a thread.
-delete from run where thread_id = ?;
+delete from run where thread_id = :thread;
 
 -- name: forget_thread
--- Delete the thread itself.
-delete from thread where thread_id = ?;
+-- Leave nothing of a thread but the number of its last epoch, so that whoever ran it is refused.
+update thread set epoch = epoch + 1, owner = null, worker = null where thread_id = :thread;
 
 -- name: runs_named
 -- The runs whose id begins with the given text, first the one that is it; two are enough to know that it is ambiguous.
@@ -151,13 +187,17 @@ from run where substr(run_id, 1, length(:start)) = :start order by run_id limit 
 -- name: runs
 -- The newest runs first.
 select run_id, thread_id, graph, digest, status, created, finished, error, settings
-from run order by created desc, rowid desc limit ?;
+from run order by created desc, rowid desc limit :limit;
 
 -- name: results_of_run
 -- Everything that tasks of a run have come to, in the order in which it was kept.
-select thread_id, namespace, checkpoint_id, run_id, task_id, kind, name, step, data, parent
-from task_result where run_id = ? order by no;
+select thread_id, namespace, checkpoint_id, run_id, task_id, kind, name, step, data, parent, attempt, branch
+from task_result where run_id = :run order by no;
 
 -- name: events_of_run
 -- Everything that happened in a run, in order.
-select no, data from event where run_id = ? order by no;
+select no, data from event where run_id = :run order by no;
+
+-- name: count_events
+-- How much has happened in a run.
+select count(*) from event where run_id = :run;

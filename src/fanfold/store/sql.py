@@ -1,0 +1,252 @@
+"""A store in a database that speaks SQL: what it does, whichever database that is.
+
+The statements of a database are in its own file under `sql/`, by the same names. One thread writes (see `writer`);
+questions are asked over other connections, so neither waits for the other.
+
+Every change says under which lease it is made. A batch begins with one look at the epochs of all threads that it
+concerns, which also keeps them as they are until the batch is committed; what is of an older epoch is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import AbstractContextManager
+from functools import cache
+from importlib.resources import files
+from typing import Any, Final, Protocol, Self, TypeAlias, TypedDict, TypeVar
+
+from fanfold.errors import CorruptRecordError, RunNotFoundError, StoreError
+from fanfold.store.base import Change, CheckpointKept, Lease, OnBusy, ResultKept, RunRecord, ThreadRecord
+from fanfold.store.changes import Changes, Kept
+from fanfold.store.leases import TTL, Leases
+from fanfold.store.serde import Codec, Encryption
+from fanfold.store.writer import Database, Session, Writer
+
+PATIENCE: Final = 30.0
+"""Seconds for which a database that cannot be reached is tried again."""
+
+T = TypeVar("T")
+Work: TypeAlias = Callable[[Session], T]
+
+
+class Place(Database, Protocol):
+    """A database of one kind, with the connections that questions are asked over."""
+
+    dialect: str
+    lasting: bool
+    """Whether what is written outlives this process."""
+
+    def reading(self) -> AbstractContextManager[Session]:
+        """A session to ask questions in."""
+
+    def close(self) -> None:
+        """Let those connections go."""
+
+
+class StoreOptions(TypedDict, total=False):
+    """What every store can be told: see `SqlStore`."""
+
+    ttl: float
+    patience: float
+    encryption: Encryption | None
+    compress: bool
+
+
+@cache
+def statements(dialect: str) -> Mapping[str, str]:
+    """The statements of a database, by name."""
+    text = files("fanfold.store").joinpath(f"sql/{dialect}.sql").read_text(encoding="utf-8")
+    _, *parts = re.split(r"^-- name: (\w+)\n", text, flags=re.MULTILINE)
+    return dict(zip(parts[::2], parts[1::2], strict=True))
+
+
+class SqlStore:
+    """Keeps threads, runs, results and events in a database; see `store.base.Store` for what it promises.
+
+    A lease lasts `ttl` seconds without a sign of life. A database that cannot be reached is tried again for `patience`
+    seconds. What graphs store is encrypted with `encryption`, by default with the keys in FANFOLD_STORE_KEY, if
+    there are any, and compressed with `compress`.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        *,
+        ttl: float = TTL,
+        patience: float = PATIENCE,
+        encryption: Encryption | None = None,
+        compress: bool = False,
+    ) -> None:
+        self.encryption = encryption or Encryption.from_environment()
+        self.compress = compress
+        # A database in memory ends with the process, so it may hold objects of any class that this process has written.
+        self.learned = None if place.lasting else Codec()
+        self._place = place
+        self._leases = Leases(ttl)
+        # The writer knows the leases and not the store, so that a store which nobody closes can be collected.
+        self._writer = Writer(place, place.connect(), Changes(self._leases), self._leases, patience=patience)
+        # Also when nobody closes it: at the latest when the process ends, what is queued is committed.
+        self._finish = weakref.finalize(self, _finish, self._writer, place)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Commit what is queued and let everything go. Closing twice is harmless."""
+        self._writer.close()
+        self._finish()
+
+    # Changes
+
+    def submit(self, change: Change, lease: Lease | None = None) -> Future[None]:
+        """Queue a change; see `Store.submit`."""
+        return self._writer.queue(Kept(change, lease))
+
+    def write(self, work: Work[T]) -> Future[T]:
+        """Queue `work` to be done in the writer's session, within a transaction; it may be done more than once."""
+        return self._writer.queue(work)
+
+    def delete_thread(self, thread_id: str) -> Future[None]:
+        """Forget a thread with all that it holds. Whoever runs it is refused from then on."""
+
+        def work(session: Session) -> None:
+            for what in ("events", "results", "checkpoints", "runs", "thread"):
+                session.rows(f"forget_{what}", {"thread": thread_id})
+
+        return self.write(work)
+
+    # Leases
+
+    def claim(self, thread_id: str, owner: str, *, on_busy: OnBusy = "reject") -> Future[Lease]:
+        """Become the only runner of a thread; see `Store.claim`."""
+        return self.write(lambda session: self._leases.claim(session, thread_id, owner, on_busy))
+
+    def release(self, lease: Lease) -> None:
+        """Stop being the runner of a thread. Returns at once: whoever claims it next is queued behind."""
+        leases = self._leases
+        leases.drop(lease)
+        released = self.write(
+            lambda session: session.rows("release", {"thread": lease.thread_id, "epoch": lease.epoch})
+        )
+        released.add_done_callback(lambda _: leases.tell(lease.thread_id))
+
+    def holds(self, lease: Lease) -> bool:
+        """Whether the lease can be relied on without asking."""
+        return self._leases.good(lease)
+
+    def confirm(self, lease: Lease) -> Future[None]:
+        """Ask the database whether the lease is good; see `Store.confirm`."""
+        return self.write(lambda session: self._leases.confirm(session, lease))
+
+    def freed(self, thread_id: str, waiter: Callable[[], object]) -> Callable[[], None]:
+        """Call `waiter` when this process releases the thread; what is returned takes that back."""
+        return self._leases.freed(thread_id, waiter)
+
+    def owner(self, thread_id: str) -> str | None:
+        """Who runs the thread, unless their lease has lapsed."""
+        rows = self.ask("owner", {"thread": thread_id})
+        return rows[0][0] if rows else None
+
+    # Questions
+
+    def ask(self, name: str, values: Mapping[str, Any]) -> list[Any]:
+        """What a statement returns that changes nothing."""
+        if not self._finish.alive:
+            raise StoreError(f"the store {self._place.label} is closed")
+        try:
+            with self._place.reading() as session:
+                return session.rows(name, values)
+        except StoreError:
+            raise
+        except Exception as error:
+            raise StoreError(f"cannot read {self._place.label}: {error}") from error
+
+    def thread(self, thread_id: str, namespace: str = "", checkpoint_id: str | None = None) -> ThreadRecord | None:
+        """What is needed to stand at a checkpoint; see `Store.thread`."""
+        place = {"thread": thread_id, "namespace": namespace}
+        if checkpoint_id is None:
+            rows = self.ask("newest_checkpoint", place)
+            if not rows:
+                return None
+            checkpoint_id = rows[0][0]
+        chain = tuple(_checkpoint(row) for row in self.ask("chain", {**place, "checkpoint": checkpoint_id}))
+        if not chain:
+            return None
+        results: dict[str, list[ResultKept]] = {kept.checkpoint_id: [] for kept in chain}
+        for row in self.ask("results_of_chain", {**place, "checkpoints": list(results)}):
+            kept = _result(row)
+            results[kept.checkpoint_id].append(kept)
+        return ThreadRecord(chain, results)
+
+    def history(self, thread_id: str, namespace: str = "") -> list[CheckpointKept]:
+        """All checkpoints of a thread, the newest first."""
+        return [_checkpoint(row) for row in self.ask("history", {"thread": thread_id, "namespace": namespace})]
+
+    def run(self, run_id: str) -> RunRecord:
+        """The run of that id, or the only one whose id begins so; see `Store.run`."""
+        rows = self.ask("runs_named", {"start": run_id}) if run_id else []
+        exact = [row for row in rows if row[0] == run_id]
+        label = self._place.label
+        if len(rows) > 1 and not exact:
+            raise RunNotFoundError(f"more than one run begins with {run_id!r} in {label}; give more of its id")
+        if not rows:
+            raise RunNotFoundError(f"there is no run {run_id!r} in {label}", hint="list them: fanfold runs ls")
+        return _record((exact or rows)[0])
+
+    def runs(self, *, limit: int = 50) -> list[RunRecord]:
+        """The newest runs first; all of them with a negative limit."""
+        return [_record(row) for row in self.ask("runs", {"limit": limit if limit >= 0 else _ALL})]
+
+    def results(self, run_id: str) -> list[ResultKept]:
+        """Every result of a run that is still held."""
+        return [_result(row) for row in self.ask("results_of_run", {"run": run_id})]
+
+    def events(self, run_id: str) -> list[Mapping[str, Any]]:
+        """Everything that happened in a run."""
+        rows = self.ask("events_of_run", {"run": run_id})
+        return [_from_json(text, f"event {no} of run {run_id!r}") for no, text in rows]
+
+    def count_events(self, run_id: str) -> int:
+        """How much has happened in a run."""
+        ((number,),) = self.ask("count_events", {"run": run_id})
+        return int(number)
+
+
+_ALL: Final = 2**62
+
+
+def _finish(writer: Writer, place: Place) -> None:
+    writer.close()
+    place.close()
+
+
+# Rows
+
+
+def _checkpoint(row: Sequence[Any]) -> CheckpointKept:
+    return CheckpointKept(*row)
+
+
+def _result(row: Sequence[Any]) -> ResultKept:
+    return ResultKept(*row)
+
+
+def _record(row: Any) -> RunRecord:
+    *plain, settings = row
+    names = ("run_id", "thread_id", "graph", "digest", "status", "created", "finished", "error")
+    return RunRecord(**dict(zip(names, plain, strict=True)), settings=_from_json(settings, f"run {row[0]!r}, settings"))
+
+
+def _from_json(text: str, where: str) -> Mapping[str, Any]:
+    try:
+        value: Mapping[str, Any] = json.loads(text)
+    except ValueError as error:
+        raise CorruptRecordError(f"{where} is not readable: {error}") from error
+    return value

@@ -1,0 +1,238 @@
+-- Every statement that fanfold says to PostgreSQL. Each has a name and one line that says what it is for. Results and
+-- events arrive as one array a column, so that however many end together cost one statement.
+
+-- name: keep_quiet
+-- What is there already need not be told of.
+set client_min_messages = warning;
+
+-- name: schema_chosen
+-- The schema in which tables are made.
+select current_schema();
+
+-- name: make_schema
+-- A schema of our own, made by one of those who open a new database at once.
+do $$ begin
+    if not exists (select from pg_namespace where nspname = 'fanfold') then
+        perform pg_advisory_xact_lock(28820104170892132);
+        create schema if not exists fanfold;
+    end if;
+end $$;
+
+-- name: use_schema
+-- Stay in it.
+set search_path = fanfold;
+
+-- name: lock_migrations
+-- Let nobody else migrate until the transaction ends.
+select pg_advisory_xact_lock(28820104170892132);
+
+-- name: has_migrations
+-- Whether the database remembers its migrations.
+select 1 from pg_tables where schemaname = current_schema() and tablename = 'migration';
+
+-- name: migrations
+-- The tables that remember which migrations a database has had.
+create table if not exists migration (
+    no       bigint primary key,
+    checksum text not null,
+    applied  double precision not null
+);
+
+-- name: migrated
+-- The migrations that the database has had.
+select no, checksum from migration order by no;
+
+-- name: note_migration
+-- Remember a migration.
+insert into migration (no, checksum, applied) values (%(no)s, %(checksum)s, extract(epoch from clock_timestamp()));
+
+-- name: foreign_tables
+-- The tables of a database that no migration has made.
+select tablename from pg_tables where schemaname = current_schema() and tablename <> 'migration';
+
+-- name: touch_thread
+-- See that a thread has a row.
+insert into thread (thread_id) values (%(thread)s) on conflict (thread_id) do nothing;
+
+-- name: hold_thread
+-- Who runs a thread, and whether nobody has heard of them for longer than their lease lasts.
+select t.owner, coalesce(w.expires_at < extract(epoch from clock_timestamp()), true)
+from thread t left join worker w on w.worker_id = t.worker where t.thread_id = %(thread)s for update of t;
+
+-- name: claim
+-- Become the runner of a thread, in an epoch of one's own.
+update thread
+set epoch = epoch + 1, owner = %(owner)s, worker = %(worker)s, claimed = extract(epoch from clock_timestamp())
+where thread_id = %(thread)s returning epoch;
+
+-- name: release
+-- Stop being the runner of a thread.
+update thread set owner = null, worker = null where thread_id = %(thread)s and epoch = %(epoch)s;
+
+-- name: fence
+-- The epoch and the runner of each of these threads.
+select thread_id, epoch, owner from thread where thread_id = any(%(threads)s) order by thread_id for share;
+
+-- name: beat
+-- A process lives, and its leases go on.
+insert into worker (worker_id, host, pid, expires_at)
+values (%(worker)s, %(host)s, %(pid)s, extract(epoch from clock_timestamp()) + %(ttl)s)
+on conflict (worker_id) do update set expires_at = excluded.expires_at;
+
+-- name: leases
+-- The threads that a process runs, by what the database says.
+select thread_id, epoch from thread where worker = %(worker)s and owner is not null;
+
+-- name: forget_workers
+-- Processes that have not been heard of for a day.
+delete from worker where expires_at < extract(epoch from clock_timestamp()) - 86400.0;
+
+-- name: open_run
+-- Admit a run, or mark one that is there as running again.
+insert into run (run_id, thread_id, graph, digest, status, created, error, settings)
+values (%(run)s, %(thread)s, %(graph)s, %(digest)s, %(status)s, %(created)s, '', %(settings)s)
+on conflict (run_id) do update
+set status = excluded.status, finished = null, error = '', digest = excluded.digest;
+
+-- name: close_run
+-- A sitting of a run has ended.
+update run set status = %(status)s, finished = %(finished)s, error = %(error)s where run_id = %(run)s;
+
+-- name: keep_final
+-- A result that nothing may take the place of.
+insert into task_result
+    (thread_id, namespace, checkpoint_id, run_id, task_id, kind, name, step, attempt, epoch, parent, branch, data)
+select * from unnest(
+        %(thread_id)s::text[], %(namespace)s::text[], %(checkpoint_id)s::text[],
+        %(run_id)s::text[], %(task_id)s::text[], %(kind)s::text[],
+        %(name)s::text[], %(step)s::bigint[], %(attempt)s::text[],
+        %(epoch)s::bigint[], %(parent)s::text[], %(branch)s::text[],
+        %(data)s::bytea[]
+    )
+on conflict (thread_id, namespace, checkpoint_id, branch, task_id, kind) do nothing;
+
+-- name: attempts
+-- Which attempts the results of these tasks are of.
+select task_id, kind, attempt from task_result
+where thread_id = %(thread_id)s and namespace = %(namespace)s and checkpoint_id = %(checkpoint_id)s
+    and branch = %(branch)s and task_id = any(%(tasks)s);
+
+-- name: keep_latest
+-- Something that a task has come to, in the place of what it had before.
+insert into task_result
+    (thread_id, namespace, checkpoint_id, run_id, task_id, kind, name, step, attempt, epoch, parent, branch, data)
+select * from unnest(
+        %(thread_id)s::text[], %(namespace)s::text[], %(checkpoint_id)s::text[],
+        %(run_id)s::text[], %(task_id)s::text[], %(kind)s::text[],
+        %(name)s::text[], %(step)s::bigint[], %(attempt)s::text[],
+        %(epoch)s::bigint[], %(parent)s::text[], %(branch)s::text[],
+        %(data)s::bytea[]
+    )
+on conflict (thread_id, namespace, checkpoint_id, branch, task_id, kind) do update
+set run_id = excluded.run_id, attempt = excluded.attempt, epoch = excluded.epoch, data = excluded.data;
+
+-- name: keep_checkpoint
+-- Where a thread stands after a step, numbered on from the last; harmless when it is there already.
+insert into checkpoint
+    (thread_id, namespace, seq, checkpoint_id, parent_id, run_id, step, source, created, "full", around, data)
+select %(thread_id)s, %(namespace)s, coalesce(max(seq), -1) + 1, %(checkpoint_id)s, %(parent_id)s, %(run_id)s, %(step)s, %(source)s,
+    %(created)s, %(full)s, %(around)s, %(data)s
+from checkpoint where thread_id = %(thread_id)s and namespace = %(namespace)s
+on conflict (thread_id, namespace, checkpoint_id) do nothing returning seq;
+
+-- name: checkpoint_is
+-- The checkpoint of that id, to be compared with one that is to be kept under it.
+select parent_id, run_id, step, data from checkpoint
+where thread_id = %(thread_id)s and namespace = %(namespace)s and checkpoint_id = %(checkpoint_id)s;
+
+-- name: last_event
+-- The number and the hash of what happened last in a run.
+select no, hash from event where run_id = %(run)s order by no desc limit 1;
+
+-- name: event_hash
+-- The hash of one thing that happened.
+select hash from event where run_id = %(run)s and no = %(no)s;
+
+-- name: keep_events
+-- What happened, in order; harmless when it is there already.
+insert into event (run_id, no, data, hash)
+select * from unnest(%(run)s::text[], %(no)s::bigint[], %(data)s::text[], %(hash)s::bytea[])
+on conflict (run_id, no) do nothing;
+
+-- name: owner
+-- Who runs a thread, unless their lease has lapsed.
+select t.owner from thread t join worker w on w.worker_id = t.worker
+where t.thread_id = %(thread)s and t.owner is not null
+    and w.expires_at >= extract(epoch from clock_timestamp());
+
+-- name: newest_checkpoint
+-- The last checkpoint of a thread.
+select checkpoint_id from checkpoint
+where thread_id = %(thread)s and namespace = %(namespace)s order by seq desc limit 1;
+
+-- name: chain
+-- A checkpoint and its parents, back to the nearest that holds all values.
+with recursive chain as (
+    select * from checkpoint where thread_id = %(thread)s and namespace = %(namespace)s and checkpoint_id = %(checkpoint)s
+    union all
+    select c.* from checkpoint c join chain on c.checkpoint_id = chain.parent_id
+    where not chain."full" and c.thread_id = %(thread)s and c.namespace = %(namespace)s
+)
+select thread_id, namespace, checkpoint_id, parent_id, run_id, step, source, created, "full", data, around
+from chain order by seq;
+
+-- name: results_of_chain
+-- What the tasks of these checkpoints have come to, in the order in which it was kept.
+select thread_id, namespace, checkpoint_id, run_id, task_id, kind, name, step, data, parent, attempt, branch
+from task_result
+where thread_id = %(thread)s and namespace = %(namespace)s
+    and branch = '' and checkpoint_id = any(%(checkpoints)s)
+order by no;
+
+-- name: history
+-- All checkpoints of a thread, the newest first.
+select thread_id, namespace, checkpoint_id, parent_id, run_id, step, source, created, "full", data, around
+from checkpoint where thread_id = %(thread)s and namespace = %(namespace)s order by seq desc;
+
+-- name: forget_checkpoints
+-- Delete the checkpoints of a thread.
+delete from checkpoint where thread_id = %(thread)s;
+
+-- name: forget_results
+-- Delete what hangs on the checkpoints of a thread.
+delete from task_result where thread_id = %(thread)s;
+
+-- name: forget_events
+-- Delete what happened in the runs of a thread.
+delete from event where run_id in (select run_id from run where thread_id = %(thread)s);
+
+-- name: forget_runs
+-- Delete the runs of a thread.
+delete from run where thread_id = %(thread)s;
+
+-- name: forget_thread
+-- Leave nothing of a thread but the number of its last epoch, so that whoever ran it is refused.
+update thread set epoch = epoch + 1, owner = null, worker = null where thread_id = %(thread)s;
+
+-- name: runs_named
+-- The runs whose id begins with the given text, first the one that is it; two are enough to know that it is ambiguous.
+select run_id, thread_id, graph, digest, status, created, finished, error, settings
+from run where left(run_id, length(%(start)s)) = %(start)s order by run_id limit 2;
+
+-- name: runs
+-- The newest runs first.
+select run_id, thread_id, graph, digest, status, created, finished, error, settings
+from run order by created desc, run_id desc limit %(limit)s;
+
+-- name: results_of_run
+-- Everything that tasks of a run have come to, in the order in which it was kept.
+select thread_id, namespace, checkpoint_id, run_id, task_id, kind, name, step, data, parent, attempt, branch
+from task_result where run_id = %(run)s order by no;
+
+-- name: events_of_run
+-- Everything that happened in a run, in order.
+select no, data from event where run_id = %(run)s order by no;
+
+-- name: count_events
+-- How much has happened in a run.
+select count(*) from event where run_id = %(run)s;

@@ -1,0 +1,238 @@
+"""The one thread that writes to a store's database, over a connection of its own.
+
+It takes whatever is queued and commits it as one transaction, so that sixty results that end together cost one sync of
+the disk. It shares neither the limiter nor the threads of the nodes, so neither a blocked event loop nor a full run can
+delay a result. While nothing is queued it beats: it tells the database that this process lives.
+
+A connection that breaks is opened again, and the same batch is tried again, until `patience` is over: everything that
+can be queued is harmless to do twice. Then those who wait are told.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol, TypeAlias, TypeVar
+
+from fanfold.errors import StoreError
+
+T = TypeVar("T")
+Values: TypeAlias = Mapping[str, Any]
+NO_VALUES: Final[Values] = {}
+Row: TypeAlias = tuple[Any, ...]
+
+LONGEST_PAUSE: Final = 1.0
+"""Seconds between two tries of a batch, at most."""
+
+_NOTHING: Final = object()
+
+
+class Session(Protocol):
+    """One connection to a database, which knows statements by their names."""
+
+    def rows(self, name: str, values: Values = NO_VALUES) -> list[Row]:
+        """What a statement returns."""
+
+    def many(self, name: str, rows: Sequence[Values]) -> int:
+        """Say a statement for each of these rows, in their order; how many rows of the database it changed."""
+
+    def begin(self) -> None:
+        """Begin a transaction that may write."""
+
+    def commit(self) -> None:
+        """Make the transaction last; returns when it is on the disk."""
+
+    def rollback(self) -> None:
+        """Undo the transaction, if there is one."""
+
+    def close(self) -> None:
+        """Let the connection go."""
+
+
+class Database(Protocol):
+    """Where sessions come from, and what its errors mean."""
+
+    label: str
+    """What it is called in messages, without a password."""
+
+    def connect(self) -> Session:
+        """A new session. Raises the driver's error."""
+
+    def passes(self, error: Exception) -> bool:
+        """Whether the same again may well succeed: the connection broke, or another process was in the way."""
+
+
+class Heart(Protocol):
+    """What is told to the database besides, so that it hears of this process."""
+
+    @property
+    def every(self) -> float:
+        """Seconds between two beats."""
+
+    @property
+    def needed(self) -> bool:
+        """Whether there is anything to beat for."""
+
+    def beat(self, session: Session) -> None:
+        """Say that this process lives."""
+
+
+@dataclass(slots=True, eq=False)
+class Item:
+    """Something that is queued: `work` to be done in a session, and who waits for what it returns."""
+
+    work: Any
+    done: Future[Any] = field(default_factory=Future)
+
+
+class Writer:
+    """Does what is queued, in its order. `apply` does a batch in a session and returns an outcome for each item.
+
+    An outcome that is a `StoreError` is a refusal of that item alone. A beat of `heart` has a transaction of its own.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        session: Session,
+        apply: Callable[[Session, Sequence[Any]], list[Any]],
+        heart: Heart,
+        *,
+        patience: float,
+    ) -> None:
+        self._database = database
+        self._session = session
+        self._apply = apply
+        self._heart = heart
+        self._patience = patience
+        self._queue: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
+        self._closing = threading.Lock()
+        self._closed = False
+        self._stop = threading.Event()
+        self._next_beat = time.monotonic() + heart.every
+        self._thread = threading.Thread(target=self._write, name="fanfold-store", daemon=True)
+        self._thread.start()
+
+    def queue(self, work: Any) -> Future[Any]:
+        """Have `work` done in the next transaction; the future has its outcome when that is on disk.
+
+        It cannot be cancelled: whoever stops waiting for it, what was queued is done.
+        """
+        item = Item(work)
+        item.done.set_running_or_notify_cancel()
+        with self._closing:
+            if self._closed:
+                raise StoreError(f"the store {self._database.label} is closed")
+            self._queue.put(item)
+        return item.done
+
+    def close(self) -> None:
+        """Commit what is queued and let the connection go. Closing twice is harmless."""
+        with self._closing:
+            if not self._closed:
+                self._closed = True
+                self._stop.set()
+                self._queue.put(None)
+        # A store that nobody closed is collected in whatever thread the collector happens to run: in this one, too.
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def _write(self) -> None:
+        try:
+            self._serve()
+        finally:
+            self._session.close()
+
+    def _serve(self) -> None:
+        while (item := self._wait()) is not None:
+            batch = [item]
+            while (item := self._taken()) is not _NOTHING and item is not None:
+                batch.append(item)
+            self._settle(batch)
+            if item is None:
+                return
+
+    def _wait(self) -> Any:
+        """The next item; meanwhile the heart beats."""
+        while True:
+            left = self._next_beat - time.monotonic()
+            if left <= 0:
+                self._beat_once()
+                continue
+            try:
+                return self._queue.get(timeout=left)
+            except queue.Empty:
+                continue
+
+    def _taken(self) -> Any:
+        try:
+            return self._queue.get_nowait()
+        except queue.Empty:
+            return _NOTHING
+
+    def _settle(self, batch: list[Item]) -> None:
+        outcomes = self._tried(batch)
+        for item, outcome in zip(batch, outcomes, strict=True):
+            if isinstance(outcome, StoreError):
+                item.done.set_exception(outcome)
+            else:
+                item.done.set_result(outcome)
+        if time.monotonic() >= self._next_beat:  # also when there is always something to write
+            self._beat_once()
+
+    def _tried(self, batch: list[Item]) -> list[Any]:
+        """The outcomes of a batch. One that is refused as a whole is done item by item, to find who is at fault."""
+        end, pause = time.monotonic() + self._patience, 0.02
+        while True:
+            try:
+                return self._transacted(lambda session: self._apply(session, [item.work for item in batch]))
+            except Exception as error:  # noqa: BLE001 - told to all who wait; a writer that dies would let them wait for ever
+                again = self._database.passes(error) and time.monotonic() + pause < end
+                if not again and len(batch) > 1 and not self._database.passes(error):
+                    return [outcome for item in batch for outcome in self._tried([item])]
+                if not again:
+                    return [self.failure(error)] * len(batch)
+            self._stop.wait(pause) if not self._closed else time.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+            self._reconnect()
+
+    def _transacted(self, work: Callable[[Session], T]) -> T:
+        try:
+            self._session.begin()
+            outcome = work(self._session)
+            self._session.commit()
+        except BaseException:
+            self._session.rollback()
+            raise
+        return outcome
+
+    def _reconnect(self) -> None:
+        """A new session in place of a broken one; where that fails, the next try says so."""
+        try:
+            fresh = self._database.connect()
+        except Exception as error:
+            if not self._database.passes(error):
+                raise
+            return
+        self._session.close()
+        self._session = fresh
+
+    def _beat_once(self) -> None:
+        self._next_beat = time.monotonic() + self._heart.every
+        if not self._heart.needed:
+            return
+        try:
+            self._transacted(self._heart.beat)
+        except Exception as error:  # noqa: BLE001 - a beat that is missed is noticed by the leases, which then lapse
+            if self._database.passes(error):
+                self._reconnect()
+
+    def failure(self, error: Exception) -> StoreError:
+        """The error of ours for one of the database's."""
+        failure = StoreError(f"cannot write to {self._database.label}: {error}")
+        failure.__cause__ = error
+        return failure
