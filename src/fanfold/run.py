@@ -21,14 +21,13 @@ import asyncio
 import contextlib
 import contextvars
 import functools
-import threading
 import warnings
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
-from fanfold import chat, interop
+from fanfold import interop
 from fanfold.attempt import attempts, limited
 from fanfold.context import metadata_of
 from fanfold.errors import (
@@ -55,96 +54,18 @@ from fanfold.events import (
     TaskRemembered,
     TaskStarted,
 )
-from fanfold.frame import ANY, Frame, clock, current_frame, enter, told_metadata
-from fanfold.held import LoopWatch
-from fanfold.journal import Kept, Record, Unkept, on_disk
+from fanfold.family import Emitter, Family, UnknownKeyWarning, brief
+from fanfold.frame import ANY, Frame, clock, current_frame, enter
+from fanfold.journal import Kept, Unkept, on_disk
 from fanfold.kernel.ledger import Ledger, Result, Task, Write
 from fanfold.kernel.plan import Action, Handler, Node
 from fanfold.kernel.schema import has, updates_of
 from fanfold.limits import Slots
-from fanfold.messages import holds_messages
+from fanfold.show import Show
 from fanfold.store.records import from_result, to_result
-from fanfold.stream import Streams, checkpoint_told, debugged, task_end, task_start, update_chunk
-from fanfold.types import INTERRUPT, START, Command, Interrupt, RunControl, Send
-from fanfold.work.places import Places, cores
+from fanfold.types import Command, Interrupt, Send
 
 T = TypeVar("T")
-
-
-class UnknownKeyWarning(UserWarning):
-    """A node returned a key that the state does not have; it was ignored."""
-
-
-def namespace_in(above: tuple[str, ...], task: Task, number: int = 0, *, remembers: bool) -> tuple[str, ...]:
-    """The namespace of a task's graph, the `number`th that it calls, in one whose namespace is `above`.
-
-    One that `remembers` has the same at every call: that of its nodes' names alone.
-    """
-    if remembers:
-        above = tuple(part.partition(":")[0] for part in above)
-    last = task.node if remembers else f"{task.node}:{task.id}"
-    return (*above, f"{last}:{number}" if number else last)
-
-
-class Emitter:
-    """Hands each event to every subscriber. One that raises is removed and named; the run goes on."""
-
-    def __init__(self, subscribers: Sequence[Callable[[Event], object]]) -> None:
-        self._subscribers = list(subscribers)
-
-    def __call__(self, event: Event) -> None:
-        for subscriber in list(self._subscribers):
-            try:
-                subscriber(event)
-            except Exception as error:  # noqa: BLE001 - an onlooker must not be able to stop a run, whatever it raises
-                if subscriber not in self._subscribers:  # it was removed while it was told of another's removal
-                    continue
-                self._subscribers.remove(subscriber)
-                name = getattr(subscriber, "__qualname__", type(subscriber).__qualname__)
-                self(Noticed(clock(), f"subscriber {name} raised {_brief(error)} and was removed"))
-
-
-@dataclass(slots=True, eq=False)
-class Family:
-    """What all graphs of one run share: its limits, its records, its listeners, and what the caller gave.
-
-    `settings` are the run's options that only the agents' floor understands, such as the model. `answers` are those
-    that a resume brought and that no task has asked for yet: by the interrupt's id, by that of the task which is to
-    ask, or for whoever asks first. `starts` are the checkpoints at which inner graphs begin, by the nodes that lead to
-    them, as their place and id; one that remembers begins at its last checkpoint `before` that id.
-    """
-
-    run_id: str
-    thread_id: str
-    emit: Emitter
-    slots: Slots
-    record: Record | None = None
-    config: Mapping[str, Any] = field(default_factory=dict)
-    context: Any = None
-    memory: Any = None
-    cache: Any = None
-    control: RunControl | None = None
-    streams: Streams | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    answers: dict[str, Any] = field(default_factory=dict)
-    starts: dict[tuple[str, ...], tuple[str, str]] = field(default_factory=dict)
-    before: str | None = None
-    met: set[str] = field(default_factory=set)
-    resumed: bool = False
-    wait_for_disk: bool = False
-    let_finish: bool = False
-    recursion_limit: int = 10_007
-    step_timeout: float | None = None
-    loop: asyncio.AbstractEventLoop | None = None
-    places: Places = field(default_factory=Places)
-    processing: Slots = field(default_factory=lambda: Slots(cores()))
-    warned: set[tuple[str, str]] = field(default_factory=set)
-    watch: LoopWatch = field(default_factory=LoopWatch)
-    asking: threading.Lock = field(default_factory=threading.Lock)
-
-    def now(self) -> float:
-        """Seconds of a clock that stops while the loop stands still for a consumer; time limits are measured by it."""
-        return clock() - (0.0 if self.streams is None else self.streams.stood_still)
 
 
 class Runner:
@@ -177,8 +98,7 @@ class Runner:
         self.interrupted = False
         self.detour: tuple[str | Send, ...] = ()
         self.keys = ledger.plan.keys if keys is None else keys
-        self.moved = False
-        self._written: set[str] = set()
+        self.show = Show(self)
         self._previous = previous
         # What every task starts with. A task is started by the one that ended last, whose own must not leak into it.
         self._context = contextvars.copy_context()
@@ -210,12 +130,11 @@ class Runner:
 
     def stream(self, mode: str, chunk: Any) -> None:
         """A chunk for whoever streams the run."""
-        if self.family.streams is not None:
-            self.family.streams.put(self.namespace, mode, chunk)
+        self.show.stream(mode, chunk)
 
     def hears(self) -> bool:
         """Whether somebody listens to the messages of this graph."""
-        return self._wanted("messages")
+        return self.show.wanted("messages")
 
     async def say(self, message: Any, metadata: Mapping[str, Any]) -> None:
         """A message for whoever listens; it waits while too much is waiting for them."""
@@ -242,7 +161,7 @@ class Runner:
         try:
             while self._failure is None and (ready := self._ready()):
                 self._time(self.ledger.step)
-                self._show_starts(ready)
+                self.show.starts(ready)
                 for task in ready:
                     self._begin(group, task)
         except Exception as error:  # noqa: BLE001 - whatever keeps the next step from starting ends the run
@@ -286,7 +205,7 @@ class Runner:
         result = self.journal.recall(task.id, "result")
         if result is not None:
             self.emit(TaskRemembered(clock(), task.id))
-            self._show(task, result, cached=True)
+            self.show.result(task, result, cached=True)
             self._settle(task, result)
             return
         self._unbegun.add(task.id)
@@ -312,14 +231,14 @@ class Runner:
         frame = Frame(self, task, answers=dict(self.journal.recall(task.id, "answers") or {}))
         enter(frame)
         try:
-            told = self._identified(await self._worked(frame, node))
+            told = self.show.identified(await self._worked(frame, node))
             ended = clock()
             result = self.ledger.settled(told)
             ticket = self.journal.keep(task, "result", result)
             self.emit(TaskFinished(ended, task.id, tuple(dict.fromkeys(key for key, _ in result.writes))))
-            self._show(task, told, cached=frame.cached)
+            self.show.result(task, told, cached=frame.cached)
             if node.action is not None and not frame.cached:
-                self._show_messages(frame, told.writes)
+                self.show.messages(frame, told.writes)
             await frame.rest()
             if self.family.wait_for_disk:
                 await on_disk(ticket)
@@ -346,27 +265,20 @@ class Runner:
         self.emit(TaskInterrupted(clock(), task.id, len(pause.interrupts)))
         self.interrupted = True
         self.interrupts += pause.interrupts
-        if not pause.interrupts and not self.namespace:
-            self.stream("updates", {INTERRUPT: ()})
-        if pause.interrupts:
-            asked = {INTERRUPT: tuple(pause.interrupts)}
-            self.stream("updates", dict(asked))
-            values = self.ledger.chosen(self.keys)
-            self.stream("values", {**values, **asked} if isinstance(values, dict) else asked)
-            self._show_end(task, interrupts=pause.interrupts)
+        self.show.asked(task, pause.interrupts)
 
     def _failed(self, task: Task, error: BaseException) -> None:
         if isinstance(error, ParentCommand):
             self.emit(TaskFinished(clock(), task.id))
             self._stop(error)
             return
-        self.emit(TaskFailed(clock(), task.id, _brief(error)))
+        self.emit(TaskFailed(clock(), task.id, brief(error)))
         if isinstance(error, Exception):
             handler = self.ledger.plan.nodes[task.node].handler
             if handler is None:  # else it is the error that the handler was told of that counts
                 with contextlib.suppress(StoreError):  # a store that fails is told of when the run is closed
                     self.journal.keep(task, "error", repr(error).encode("utf-8", "backslashreplace").decode())
-            self._show_end(task if handler is None else replace(task, node=handler.name), error=error)
+            self.show.end(task if handler is None else replace(task, node=handler.name), error=error)
         self._stop(_noted(error, task))  # `drive` raises it when the siblings have ended
 
     def _go_on(self, group: asyncio.TaskGroup, task: Task, result: Result) -> None:
@@ -379,9 +291,9 @@ class Runner:
         self._launch(group)
 
     def _settle(self, task: Task, result: Result) -> None:
-        self._written.update(key for key, _ in result.writes)
+        self.show.wrote(result)
         if self.ledger.finish(task, result):
-            self._show_values(always=False)
+            self.show.values(always=False)
             self.mark("loop")
             self.emit(StepFinished(clock(), task.step))
             if not self.namespace:
@@ -393,7 +305,7 @@ class Runner:
         if self.ledger.paused:
             self.interrupted = True
             if not self.namespace:  # an inner graph's stop is its task's, who tells of it
-                self.stream("updates", {INTERRUPT: ()})
+                self.show.stopped()
 
     def mark(self, source: str, *, due: bool = False, resumed: bool = False) -> None:
         """The ledger stands somewhere new: take a checkpoint, and show it to whoever streams those."""
@@ -402,118 +314,13 @@ class Runner:
         metadata = metadata_of(self.family.config, told)
         self.journal.checkpoint(self.ledger, source, metadata, due=due)
         if resumed:
-            self._show_values(always=True)
-        self._show_checkpoint(metadata)
+            self.show.values(always=True)
+        self.show.checkpoint(metadata)
 
     def resume(self, metadata: Mapping[str, Any]) -> None:
         """The run goes on where an earlier sitting stopped: show where that is."""
-        self._show_values(always=True)
-        self._show_checkpoint(metadata)
-
-    def pending(self) -> None:
-        """The run stands still within a step: show the state with what the finished tasks have written."""
-        if not self._written.isdisjoint(self._shown()):
-            self.stream("values", self.ledger.provisional(self.keys))
-
-    # What whoever streams the run is shown
-
-    def _wanted(self, *modes: str) -> bool:
-        streams = self.family.streams
-        return streams is not None and any(streams.wants(mode, self.namespace) for mode in modes)
-
-    def _shown(self) -> Collection[str]:
-        return (self.keys,) if isinstance(self.keys, str) else self.keys
-
-    def _show_values(self, *, always: bool) -> None:
-        """The state after a step, if the step has changed what is shown of it."""
-        written, self._written = self._written, set()
-        if not always and written.isdisjoint(self._shown()):
-            return
-        self.moved = True
-        if self._wanted("values"):
-            self.stream("values", self.ledger.chosen(self.keys))
-
-    def _show_checkpoint(self, metadata: Mapping[str, Any]) -> None:
-        if isinstance(self.journal, Kept) and self._wanted("checkpoints", "debug"):
-            told = checkpoint_told(self, metadata)
-            self.stream("checkpoints", told)
-            self.stream("debug", debugged("checkpoint", self.ledger.step - 1, told))
-
-    def _show_starts(self, tasks: Sequence[Task]) -> None:
-        for task in tasks if self._wanted("tasks", "debug") else ():
-            node = self.ledger.plan.nodes[task.node]
-            if node.action is not None:
-                told = task_start(task, self.ledger.view(task, node.action.schema), self._metadata(node))
-                self.stream("tasks", told)
-                self.stream("debug", debugged("task", task.step, told))
-
-    def _metadata(self, node: Node) -> dict[str, Any]:
-        config = self.family.config
-        told = {**told_metadata(config), **node.metadata}
-        return {**told, "tags": list(config["tags"])} if config.get("tags") else told
-
-    def _show(self, task: Task, result: Result, *, cached: bool) -> None:
-        """What a task has come to."""
-        if self.family.streams is None or task.node == START:
-            return
-        if result.handled:
-            task = replace(task, node=result.handled)
-        chunk = update_chunk(task.node, result.writes, self.keys)
-        if cached:
-            self.stream("updates", {**chunk, "__metadata__": {"cached": True}})
-            return
-        self.stream("updates", chunk)
-        self._show_end(task, result.writes)
-
-    def _show_call(self, child: Task) -> None:
-        told = task_start(child, child.arg, {})
-        self.stream("tasks", told)
-        self.stream("debug", debugged("task", child.step, told))
-
-    def _show_called(self, child: Task, writes: Sequence[Write] = (), *, error: BaseException | None = None) -> None:
-        told = task_end(child, writes, error=error)
-        self.stream("tasks", told)
-        self.stream("debug", debugged("task_result", child.step, told))
-
-    def _identified(self, told: Result) -> Result:
-        """What streams are shown of a result, with the ids by which the state is going to know its messages."""
-        streams, channels = self.family.streams, self.ledger.plan.channels
-        if streams is None or not chat.in_use():
-            return told
-        every, named = streams.wants("messages", self.namespace), dict[int, Any]()
-        writes = (
-            (key, chat.identified(value, named) if every or holds_messages(channels[key]) else value)
-            for key, value in told.writes
-        )
-        return replace(told, writes=tuple(writes))
-
-    def _show_messages(self, frame: Frame, writes: Sequence[Write]) -> None:
-        """Messages that the task wrote and nobody has seen yet: no model told them, and they were not there before."""
-        streams = self.family.streams
-        if streams is None or not streams.wants("messages", self.namespace):
-            return
-        state = self.ledger.chosen(self.ledger.plan.keys)
-        for value in state.values() if isinstance(state, dict) else [state]:
-            streams.seen.update(message.id for message in chat.messages_in(value))
-        for _, value in writes:
-            for message in chat.news(value, streams.seen):
-                self.stream("messages", (message, frame.config()["metadata"]))
-
-    def _show_end(
-        self,
-        task: Task,
-        writes: Sequence[Write] = (),
-        *,
-        error: BaseException | None = None,
-        interrupts: Sequence[Interrupt] = (),
-    ) -> None:
-        if task.node == START or not self._wanted("tasks", "debug"):
-            return
-        keys = self.ledger.plan.keys
-        shown = [(key, value) for key, value in writes if (key == keys if isinstance(keys, str) else key in keys)]
-        told = task_end(task, shown, error=error, interrupts=interrupts)
-        self.stream("tasks", told)
-        self.stream("debug", debugged("task_result", task.step, told))
+        self.show.values(always=True)
+        self.show.checkpoint(metadata)
 
     def _stop(self, error: BaseException) -> None:
         if self._failure is None:
@@ -581,7 +388,7 @@ class Runner:
             return await attempts(frame, node.retry, lambda: self._once(frame, node, action))
         except Exception as error:  # noqa: BLE001 - it is for the handler
             self.journal.keep(frame.task, "error", repr(error))
-            self._show_end(frame.task, error=error)
+            self.show.end(frame.task, error=error)
             return await self._handled(frame, node, node.handler, error)
 
     async def _handled(self, frame: Frame, node: Node, handler: Handler, error: Exception) -> Result:
@@ -746,7 +553,7 @@ class Runner:
         self.emit(TaskQueued(clock(), child.id, child.node, child.step, role, (), parent.task.id, label))
         shown = role == "task"
         if shown:
-            self._show_call(child)
+            self.show.call(child)
         known = self.journal.recall(child.id, "child")
         if known is not None:
             self.emit(TaskRemembered(clock(), child.id))
@@ -762,7 +569,7 @@ class Runner:
         except BaseException as error:
             self.emit(_ending(child.id, error))
             if shown and isinstance(error, Exception):
-                self._show_called(child, error=error)
+                self.show.called(child, error=error)
             await parent.proceed()
             raise
         self.emit(TaskFinished(ended, child.id))
@@ -770,8 +577,8 @@ class Runner:
             told = {child.node: answer["value"]}
             self.stream("updates", {**told, "__metadata__": {"cached": True}} if frame.cached else told)
             if not frame.cached:
-                self._show_called(child, (("__return__", answer["value"]),))
-                self._show_messages(frame, (("__return__", answer["value"]),))
+                self.show.called(child, (("__return__", answer["value"]),))
+                self.show.messages(frame, (("__return__", answer["value"]),))
         await parent.proceed()
         return answer
 
@@ -833,7 +640,7 @@ def _leaves(group: BaseExceptionGroup[Any]) -> Iterator[Any]:
 
 def _ending(task_id: str, error: BaseException) -> Event:
     if isinstance(error, Exception):
-        return TaskFailed(clock(), task_id, _brief(error))
+        return TaskFailed(clock(), task_id, brief(error))
     if isinstance(error, GraphInterrupt):
         return TaskInterrupted(clock(), task_id, len(error.interrupts))
     return TaskCancelled(clock(), task_id)
@@ -846,11 +653,6 @@ def _declared(node: Node, writes: tuple[Write, ...], *, quiet: bool) -> tuple[Wr
             listed = ", ".join(map(repr, node.writes or ())) or "none"
             raise InvalidUpdateError(f"node {node.name!r} wrote key {key!r}, and its writes= declares {listed}")
     return tuple(write for write in writes if write[0] in (node.writes or ()))
-
-
-def _brief(error: BaseException) -> str:
-    text = str(error)
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _noted(error: BaseException, task: Task) -> BaseException:

@@ -32,13 +32,14 @@ from fanfold.errors import (
     did_you_mean,
 )
 from fanfold.events import Event, Noticed, RunFinished, RunStarted
+from fanfold.family import Emitter, Family, namespace_in
 from fanfold.frame import ANY, Frame, clock
 from fanfold.journal import Kept, Position, Reader, Record, Unkept
 from fanfold.kernel.ledger import Ledger, Result
 from fanfold.kernel.plan import Plan
 from fanfold.kernel.schema import updates_of
 from fanfold.limits import Limits, Slots
-from fanfold.run import Emitter, Family, Runner, namespace_in
+from fanfold.run import Runner
 from fanfold.store.base import CANCELLED, DONE, FAILED, PAUSED, RUNNING, Lease, OnBusy, RunRecord, Store
 from fanfold.stream import Streams
 from fanfold.types import INTERRUPT, Command, Durability, RunControl
@@ -249,7 +250,7 @@ class Sitting:
             _first_mark(runner, source, position)
             await _driven(family, runner)
             if runner.interrupted:
-                runner.pending()
+                runner.show.pending()
         except BaseException as error:
             await self._failed(family, error)
             raise
@@ -278,8 +279,8 @@ class Sitting:
 
     def _output(self, runner: Runner) -> Any:
         whole = self.ledger.provisional if runner.interrupted else self.ledger.chosen
-        values = whole(self.keys) if runner.moved else None
-        if not runner.interrupts and (isinstance(self.keys, str) or not runner.moved):
+        values = whole(self.keys) if runner.show.moved else None
+        if not runner.interrupts and (isinstance(self.keys, str) or not runner.show.moved):
             return values
         values = values if isinstance(values, dict) else {}
         if runner.interrupts:
@@ -368,7 +369,7 @@ class Inner:
             raise GraphInterrupt(runner.interrupts)
         if record is not None and self.graph.checkpointer is True:
             record.let_go(place)
-        return ledger.chosen(runner.keys) if runner.moved else None
+        return ledger.chosen(runner.keys) if runner.show.moved else None
 
     def _family(self) -> Family:
         """The run's family with what this graph, or this call of it, has of its own."""

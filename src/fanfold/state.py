@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from fanfold.context import configurable, metadata_of
 from fanfold.errors import InvalidUpdateError, UsageError
+from fanfold.family import Emitter, Family, namespace_in
 from fanfold.frame import Frame, current_frame, enter
 from fanfold.journal import Kept, Position, Reader, Record, Unkept, iso
 from fanfold.kernel.ledger import Ledger, Result, Task
 from fanfold.kernel.schema import updates_of
 from fanfold.limits import Slots
-from fanfold.run import Emitter, Family, Runner, namespace_in
+from fanfold.run import Runner
 from fanfold.store.base import DONE, RunRecord, Store
 from fanfold.stream import written
 from fanfold.types import END, START, Command, PregelTask, StateSnapshot, StateUpdate

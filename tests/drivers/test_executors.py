@@ -141,7 +141,7 @@ def test_processes_run_side_by_side_up_to_the_number_of_cores(run: Run, tmp_path
 
 
 def test_who_waits_for_a_process_is_seen_to_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fanfold.run.cores", lambda: 1)
+    monkeypatch.setattr("fanfold.family.cores", lambda: 1)
     graph = StateGraph(State)
     for name in ("a", "b"):
         graph.add_node(name, portable.where, executor="process").add_edge(START, name)

@@ -11,7 +11,7 @@ import pytest
 from fanfold import END, START, StateGraph
 from fanfold.errors import NodeCancelledError
 from fanfold.events import Noticed, TaskCancelled, TaskFailed, TaskFinished, TaskRemembered, TaskStarted
-from fanfold.run import Emitter
+from fanfold.family import Emitter
 from fanfold.store.sqlite import SqliteStore
 from tests.drivers.conftest import Run
 from tests.drivers.parts import INPUT, PATIENCE, Counted, State, beside, chain, happened, kinds, names

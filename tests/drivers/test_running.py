@@ -23,8 +23,8 @@ from fanfold.events import (
     TaskFinished,
     TaskStarted,
 )
+from fanfold.family import UnknownKeyWarning
 from fanfold.held import HELD_FROM
-from fanfold.run import UnknownKeyWarning
 from fanfold.store.sqlite import SqliteStore
 from tests.drivers.conftest import Run
 from tests.drivers.parts import INPUT, PATIENCE, State, beside, chain, kinds, met, names

@@ -20,7 +20,7 @@ from fanfold import (
     StateGraph,
     task,
 )
-from fanfold.run import UnknownKeyWarning
+from fanfold.family import UnknownKeyWarning
 from tests.langgraph.conftest import Run
 from tests.langgraph.parts import State, alone, lettered, say
 
@@ -118,7 +118,7 @@ def test_a_path_that_declares_nothing_sees_what_its_node_sees(run: Run) -> None:
     assert seen == [{"number": 2}]
 
 
-@pytest.mark.filterwarnings("ignore::fanfold.run.UnknownKeyWarning")
+@pytest.mark.filterwarnings("ignore::fanfold.family.UnknownKeyWarning")
 def test_a_path_sees_what_the_state_lacks_of_a_nodes_answer_and_of_the_input(run: Run) -> None:
     graph = StateGraph(State).add_node("a", lambda state: {"log": ["a"], "next": "b"}).add_node("b", say("b"))
     graph.add_conditional_edges(START, lambda state: state["first"]).add_conditional_edges("a", lambda s: s["next"])

@@ -13,10 +13,10 @@ from fanfold.agents.scope import RehearsalWarning
 from fanfold.cli import Terminated
 from fanfold.cli.common import say, short, suggested
 from fanfold.events import Event, ModelAnswered, Noticed
+from fanfold.family import UnknownKeyWarning
 from fanfold.graph import CompiledGraph
 from fanfold.live import view_for
 from fanfold.receipt import Receipt, receipt
-from fanfold.run import UnknownKeyWarning
 from fanfold.store.base import Store
 
 

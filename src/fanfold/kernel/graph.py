@@ -101,10 +101,6 @@ class Builder:
         self._check_name(name)
         schema = None if input_schema is None else read_schema(input_schema)
         made = self._action(code, f"node {name!r}", schema)
-        handler = None
-        if error_handler is not None:
-            action = self._action(error_handler, f"error handler of {name!r}", made.schema)
-            handler = Handler(f"__error_handler__{name}", action)
         _check_executor(name, executor)
         if reads is not None and input_schema is not None:
             raise GraphError(f"node {name!r} has reads= and input_schema=, which say the same; give one of them")
@@ -121,13 +117,18 @@ class Builder:
             metadata=dict(metadata or {}),
             retry=policies,
             cache=cache_policy,
-            handler=handler,
+            handler=self._handler(name, error_handler, made.schema),
             timeout=TimeoutPolicy.coerce(timeout),
             destinations=dict(led) or dict.fromkeys(_commanded(code), ""),
             reads=_keys(reads),
             writes=_keys(writes),
         )
         return self
+
+    def _handler(self, node: str, code: Code | None, schema: Schema) -> Handler | None:
+        if code is None:
+            return None
+        return Handler(f"__error_handler__{node}", self._action(code, f"error handler of {node!r}", schema))
 
     def set_node_defaults(
         self,

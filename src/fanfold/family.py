@@ -1,0 +1,101 @@
+"""What all graphs of one run share, and how they tell what happens."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fanfold.events import Event, Noticed
+from fanfold.frame import clock
+from fanfold.held import LoopWatch
+from fanfold.journal import Record
+from fanfold.kernel.ledger import Task
+from fanfold.limits import Slots
+from fanfold.stream import Streams
+from fanfold.types import RunControl
+from fanfold.work.places import Places, cores
+
+
+class UnknownKeyWarning(UserWarning):
+    """A node returned a key that the state does not have; it was ignored."""
+
+
+def namespace_in(above: tuple[str, ...], task: Task, number: int = 0, *, remembers: bool) -> tuple[str, ...]:
+    """The namespace of a task's graph, the `number`th that it calls, in one whose namespace is `above`.
+
+    One that `remembers` has the same at every call: that of its nodes' names alone.
+    """
+    if remembers:
+        above = tuple(part.partition(":")[0] for part in above)
+    last = task.node if remembers else f"{task.node}:{task.id}"
+    return (*above, f"{last}:{number}" if number else last)
+
+
+class Emitter:
+    """Hands each event to every subscriber. One that raises is removed and named; the run goes on."""
+
+    def __init__(self, subscribers: Sequence[Callable[[Event], object]]) -> None:
+        self._subscribers = list(subscribers)
+
+    def __call__(self, event: Event) -> None:
+        for subscriber in list(self._subscribers):
+            try:
+                subscriber(event)
+            except Exception as error:  # noqa: BLE001 - an onlooker must not be able to stop a run, whatever it raises
+                if subscriber not in self._subscribers:  # it was removed while it was told of another's removal
+                    continue
+                self._subscribers.remove(subscriber)
+                name = getattr(subscriber, "__qualname__", type(subscriber).__qualname__)
+                self(Noticed(clock(), f"subscriber {name} raised {brief(error)} and was removed"))
+
+
+@dataclass(slots=True, eq=False)
+class Family:
+    """What all graphs of one run share: its limits, its records, its listeners, and what the caller gave.
+
+    `settings` are the run's options that only the agents' floor understands, such as the model. `answers` are those
+    that a resume brought and that no task has asked for yet: by the interrupt's id, by that of the task which is to
+    ask, or for whoever asks first. `starts` are the checkpoints at which inner graphs begin, by the nodes that lead to
+    them, as their place and id; one that remembers begins at its last checkpoint `before` that id.
+    """
+
+    run_id: str
+    thread_id: str
+    emit: Emitter
+    slots: Slots
+    record: Record | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    context: Any = None
+    memory: Any = None
+    cache: Any = None
+    control: RunControl | None = None
+    streams: Streams | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    answers: dict[str, Any] = field(default_factory=dict)
+    starts: dict[tuple[str, ...], tuple[str, str]] = field(default_factory=dict)
+    before: str | None = None
+    met: set[str] = field(default_factory=set)
+    resumed: bool = False
+    wait_for_disk: bool = False
+    let_finish: bool = False
+    recursion_limit: int = 10_007
+    step_timeout: float | None = None
+    loop: asyncio.AbstractEventLoop | None = None
+    places: Places = field(default_factory=Places)
+    processing: Slots = field(default_factory=lambda: Slots(cores()))
+    warned: set[tuple[str, str]] = field(default_factory=set)
+    watch: LoopWatch = field(default_factory=LoopWatch)
+    asking: threading.Lock = field(default_factory=threading.Lock)
+
+    def now(self) -> float:
+        """Seconds of a clock that stops while the loop stands still for a consumer; time limits are measured by it."""
+        return clock() - (0.0 if self.streams is None else self.streams.stood_still)
+
+
+def brief(error: BaseException) -> str:
+    """An error in one line: its type and what it says."""
+    text = str(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
