@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
+from functools import partial
+from types import MappingProxyType
 from typing import Final
 
 from fanfold.errors import ThreadBusyError
@@ -20,27 +25,49 @@ from fanfold.store.base import Lease, OnBusy, Store
 LOOK_AGAIN: Final = 0.2
 """Seconds after which who waits for a thread looks whether another process has released it."""
 
-_inside: ContextVar[frozenset[tuple[int, str]]] = ContextVar("fanfold_inside", default=frozenset())
-"""The threads whose runs the present code is a part of, each with the identity of its store."""
+MOST_FOR_AN_UPDATE: Final = 2.0
+"""Seconds that an update waits for a thread: for another update, not for a run."""
+
+_inside: ContextVar[Mapping[tuple[int, str], Lease]] = ContextVar("fanfold_inside", default=MappingProxyType({}))
+"""The leases of the runs that the present code is a part of, by the identity of the store and the thread."""
 
 
 @asynccontextmanager
 async def claimed(store: Store, thread_id: str, *, on_busy: OnBusy) -> AsyncIterator[Lease]:
     """The lease of a thread, released at the end of the `with` block. Raises `ThreadBusyError`."""
-    owner = owners.me()
     place = (id(store), thread_id)
-    try:
+    with _owner() as owner:
         lease = await _claim(store, thread_id, owner, "reject" if place in _inside.get() else on_busy)
-    except BaseException:
-        owners.leave(owner)
-        raise
-    token = _inside.set(_inside.get() | {place})
+        token = _inside.set({**_inside.get(), place: lease})
+        try:
+            yield lease
+        finally:
+            _inside.reset(token)
+            store.release(lease)
+
+
+@contextmanager
+def held(store: Store, thread_id: str) -> Iterator[Lease]:
+    """The same, for blocking code that wants it for a moment: inside of a run of the thread, that run's lease."""
+    around = _inside.get().get((id(store), thread_id))
+    if around is not None:
+        yield around
+        return
+    with _owner() as owner:
+        lease = _claim_soon(store, thread_id, owner)
+        try:
+            yield lease
+        finally:
+            store.release(lease)
+
+
+@contextmanager
+def _owner() -> Iterator[str]:
+    owner = owners.me()
     try:
-        yield lease
+        yield owner
     finally:
-        _inside.reset(token)
         owners.leave(owner)
-        store.release(lease)
 
 
 async def _claim(store: Store, thread_id: str, owner: str, on_busy: OnBusy) -> Lease:
@@ -50,13 +77,40 @@ async def _claim(store: Store, thread_id: str, owner: str, on_busy: OnBusy) -> L
     try:
         while True:
             freed.clear()
+            ticket = store.claim(thread_id, owner, on_busy=on_busy)
             try:
-                return await asyncio.wrap_future(store.claim(thread_id, owner, on_busy=on_busy))
+                return await asyncio.wrap_future(ticket)
+            except asyncio.CancelledError:
+                ticket.add_done_callback(partial(_let_go, store))
+                raise
             except ThreadBusyError:
                 if on_busy != "wait":
                     raise
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_AGAIN):
                     await freed.wait()
+    finally:
+        forget()
+
+
+def _let_go(store: Store, ticket: Future[Lease]) -> None:
+    """A claim that nobody waits for any more may have come to a lease all the same."""
+    if ticket.exception() is None:
+        store.release(ticket.result())
+
+
+def _claim_soon(store: Store, thread_id: str, owner: str) -> Lease:
+    freed = threading.Event()
+    forget = store.freed(thread_id, freed.set)
+    end = time.monotonic() + MOST_FOR_AN_UPDATE
+    try:
+        while True:
+            freed.clear()
+            try:
+                return store.claim(thread_id, owner, on_busy="wait").result()
+            except ThreadBusyError:
+                if time.monotonic() >= end:
+                    raise
+            freed.wait(LOOK_AGAIN)
     finally:
         forget()

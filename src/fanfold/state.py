@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from fanfold.claiming import held
 from fanfold.context import configurable, metadata_of
 from fanfold.errors import InvalidUpdateError, UsageError
 from fanfold.family import Emitter, Family, namespace_in
@@ -25,7 +26,7 @@ from fanfold.kernel.ledger import Ledger, Result, Task
 from fanfold.kernel.schema import updates_of
 from fanfold.limits import Slots
 from fanfold.run import Runner
-from fanfold.store.base import DONE, RunRecord, Store
+from fanfold.store.base import DONE, Lease, RunRecord, Store
 from fanfold.stream import written
 from fanfold.types import END, START, Command, PregelTask, StateSnapshot, StateUpdate
 
@@ -82,7 +83,8 @@ class States:
     ) -> dict[str, Any]:
         """Write `values` as if `as_node` had, and route from there; the config of the new checkpoint.
 
-        Without `as_node` it is the node that ran last. Raises `InvalidUpdateError` when several did.
+        Without `as_node` it is the node that ran last. Raises `InvalidUpdateError` when several did, and
+        `ThreadBusyError` while a run of the thread goes on that this is not called in.
         """
         return self.bulk_update_state(config, [[StateUpdate(values, as_node, task_id)]])
 
@@ -99,9 +101,10 @@ class States:
         if not supersteps or not all(supersteps):
             raise ValueError("no updates were given: each step needs at least one")
         thread = _Thread(self, config)
-        for updates in supersteps:
-            thread.update([StateUpdate(*update) for update in updates])
-        return thread.place()
+        with held(thread.store, thread.thread_id) as lease:
+            for updates in supersteps:
+                thread.update([StateUpdate(*update) for update in updates], lease)
+            return thread.place()
 
     async def abulk_update_state(
         self, config: Mapping[str, Any], supersteps: Sequence[Sequence[StateUpdate]]
@@ -271,7 +274,7 @@ class _Thread:
 
     # Writing
 
-    def update(self, updates: Sequence[StateUpdate]) -> None:
+    def update(self, updates: Sequence[StateUpdate], lease: Lease) -> None:
         """Take one step in which these updates are what ran."""
         position = self.position(self.checkpoint_id)
         special = next((update.as_node for update in updates if update.as_node in _SPECIAL), None)
@@ -286,10 +289,10 @@ class _Thread:
             ledger.amend(ran)
         else:
             source, ran = self._special(ledger, position, updates[0]), []
-        self._keep(ledger, position, source, ran)
+        self._keep(ledger, position, source, ran, lease)
         self.checkpoint_id = None
         if special == COPY and isinstance(updates[0].values, list):  # what to change in the copy at once
-            self.update([StateUpdate(*update[:2]) for update in updates[0].values])
+            self.update([StateUpdate(*update[:2]) for update in updates[0].values], lease)
 
     def _special(self, ledger: Ledger, position: Position | None, update: StateUpdate) -> str:
         if update.as_node == END:
@@ -356,7 +359,12 @@ class _Thread:
         return ledger.ran[0]
 
     def _keep(
-        self, ledger: Ledger, position: Position | None, source: str, results: Sequence[tuple[Task, Result]]
+        self,
+        ledger: Ledger,
+        position: Position | None,
+        source: str,
+        results: Sequence[tuple[Task, Result]],
+        lease: Lease,
     ) -> None:
         """Store the new checkpoint; the one before shows what its tasks are said to have come to."""
         run = RunRecord(
@@ -367,7 +375,7 @@ class _Thread:
             status=DONE,
             created=time.time(),
         )
-        record = Record(self.store, run)
+        record = Record(self.store, run, lease)
         journal = Kept(record, self.graph.codec, self.graph.plan, self.namespace, position)
         if position is not None:
             _stand_in(journal, position, results)
