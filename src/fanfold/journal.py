@@ -46,6 +46,9 @@ EVENTS_AFTER: Final = 0.05
 """Events are queued for the store when so many are gathered, so many seconds after the first, and at the end. They do
 not ride with a result: somebody waits for that one, and nobody for them."""
 
+MOST_WAITING: Final = 4096
+"""Changes that wait for the store before the run waits, too."""
+
 _CHANGES: Final = ("", "command")
 """Where a checkpoint keeps what Commands from outside have changed: it is of no task."""
 
@@ -253,6 +256,11 @@ class Record:
         ticket = self._last = self.store.submit(change, self.lease)
         ticket.add_done_callback(self._judge)
         return ticket
+
+    async def room(self) -> None:
+        """Wait while too much waits for the store: a run must not fill the memory because a disk is slow."""
+        if self._last is not None and self.store.backlog() > MOST_WAITING:
+            await on_disk(self._last)
 
     async def check(self) -> None:
         """Raise `LeaseLostError` when somebody else runs the thread now, or when that cannot be told."""

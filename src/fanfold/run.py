@@ -242,6 +242,8 @@ class Runner:
             await frame.rest()
             if self.family.wait_for_disk:
                 await on_disk(ticket)
+            elif self.family.record is not None:
+                await self.family.record.room()
             if self.family.streams is not None:
                 await self.family.streams.room()
         except GraphInterrupt as pause:

@@ -8,6 +8,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -600,3 +601,35 @@ def test_a_store_on_disk_refuses_them_when_they_are_written_since_another_proces
 ) -> None:
     with SqliteStore(tmp_path / "runs.db") as store, pytest.raises(NotStorableError, match="Unannounced"):
         loose(store).invoke({"things": []}, thread_id="t")
+
+
+def test_a_slow_disk_holds_a_run_back_before_what_waits_for_it_fills_the_memory(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fanfold.journal.MOST_WAITING", 20)
+    ran: list[int] = []
+
+    async def count(state: State) -> State:
+        ran.append(state["count"])
+        return {"count": state["count"] + 1}
+
+    async def main(store: SqliteStore) -> tuple[int, int]:
+        graph = StateGraph(State).add_node("count", count).add_edge(START, "count")
+        graph.add_conditional_edges("count", lambda state: "count" if state["count"] < 200 else END)
+        gate, held = threading.Event(), asyncio.Event()
+        loop = asyncio.get_running_loop()
+        running = asyncio.create_task(graph.compile(store).ainvoke({"count": 0}, thread_id="t"))
+        while not ran:
+            await asyncio.sleep(0)
+        store.write(lambda _: loop.call_soon_threadsafe(held.set) and gate.wait(20))
+        await held.wait()
+        for _ in range(2000):
+            await asyncio.sleep(0)
+        before = len(ran)
+        gate.set()
+        await running
+        return before, len(ran)
+
+    with SqliteStore(path) as store:
+        before, after = asyncio.run(main(store))
+    assert before < 100 < after == 200

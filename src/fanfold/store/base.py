@@ -191,6 +191,9 @@ class Store(Protocol):
         with another `StoreError` when the change cannot be stored.
         """
 
+    def backlog(self) -> int:
+        """How many changes are queued that nobody has begun to write."""
+
     def thread(self, thread_id: str, namespace: str = "", checkpoint_id: str | None = None) -> ThreadRecord | None:
         """What is needed to stand at a checkpoint, by default the newest; None when there is none."""
 

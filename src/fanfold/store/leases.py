@@ -29,6 +29,7 @@ class Leases:
         self.ttl = ttl
         self._held: dict[str, Lease] = {}
         self._safe_until = 0.0
+        self._said: float | None = None
         self._lock = threading.Lock()
         self._waiters: dict[str, list[Callable[[], object]]] = {}
 
@@ -74,7 +75,12 @@ class Leases:
         good = set(session.rows("leases", {"worker": worker}))
         with self._lock:
             self._held = {name: held for name, held in self._held.items() if (name, held.epoch) in good}
-            self._safe_until = before + SAFE * self.ttl
+            self._said = before
+
+    def committed(self) -> None:
+        """A beat counts once the database has it for good."""
+        if self._said is not None:
+            self._safe_until, self._said = self._said + SAFE * self.ttl, None
 
     def confirm(self, session: Session, lease: Lease) -> None:
         """Raise `LeaseLostError` when the lease is no longer good."""

@@ -109,6 +109,10 @@ class SqlStore:
         """Queue a change; see `Store.submit`."""
         return self._writer.queue(Kept(change, lease))
 
+    def backlog(self) -> int:
+        """How many changes are queued that nobody has begun to write."""
+        return self._writer.backlog()
+
     def write(self, work: Work[T]) -> Future[T]:
         """Queue `work` to be done in the writer's session, within a transaction; it may be done more than once."""
         return self._writer.queue(work)

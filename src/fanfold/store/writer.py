@@ -80,6 +80,9 @@ class Heart(Protocol):
     def beat(self, session: Session) -> None:
         """Say that this process lives."""
 
+    def committed(self) -> None:
+        """What was said in the last transaction is on the disk."""
+
 
 @dataclass(slots=True, eq=False)
 class Item:
@@ -129,6 +132,10 @@ class Writer:
                 raise StoreError(f"the store {self._database.label} is closed")
             self._queue.put(item)
         return item.done
+
+    def backlog(self) -> int:
+        """How many items are queued that nobody has begun to do."""
+        return self._queue.qsize()
 
     def close(self) -> None:
         """Commit what is queued and let the connection go. Closing twice is harmless."""
@@ -205,6 +212,7 @@ class Writer:
             self._session.begin()
             outcome = work(self._session)
             self._session.commit()
+            self._heart.committed()
         except BaseException:
             self._session.rollback()
             raise
