@@ -77,10 +77,11 @@ class Leases:
             self._held = {name: held for name, held in self._held.items() if (name, held.epoch) in good}
             self._said = before
 
-    def committed(self) -> None:
+    def ended(self, *, committed: bool) -> None:
         """A beat counts once the database has it for good."""
-        if self._said is not None:
-            self._safe_until, self._said = self._said + SAFE * self.ttl, None
+        if committed and self._said is not None:
+            self._safe_until = self._said + SAFE * self.ttl
+        self._said = None
 
     def confirm(self, session: Session, lease: Lease) -> None:
         """Raise `LeaseLostError` when the lease is no longer good."""

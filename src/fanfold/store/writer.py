@@ -80,8 +80,8 @@ class Heart(Protocol):
     def beat(self, session: Session) -> None:
         """Say that this process lives."""
 
-    def committed(self) -> None:
-        """What was said in the last transaction is on the disk."""
+    def ended(self, *, committed: bool) -> None:
+        """The transaction is over in which it may have been said."""
 
 
 @dataclass(slots=True, eq=False)
@@ -212,10 +212,11 @@ class Writer:
             self._session.begin()
             outcome = work(self._session)
             self._session.commit()
-            self._heart.committed()
         except BaseException:
+            self._heart.ended(committed=False)
             self._session.rollback()
             raise
+        self._heart.ended(committed=True)
         return outcome
 
     def _reconnect(self) -> None:
