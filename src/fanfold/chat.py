@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import sys
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -61,6 +61,15 @@ def listening(config: Mapping[str, Any], listener: Listener) -> Any:
     They bring the tags and the metadata along, so that a call with a config of its own adds to these, and does not
     take their place.
     """
+    return _with(config, _handler()(listener))
+
+
+def pulsing(config: Mapping[str, Any], sign: Callable[[], None]) -> Any:
+    """The callbacks of `config` with one more, that gives a sign whenever something happens in what LangChain runs."""
+    return _with(config, _pulse()(sign))
+
+
+def _with(config: Mapping[str, Any], handler: Any) -> Any:
     callbacks = config.get("callbacks")
     if callbacks is None or isinstance(callbacks, list | tuple):
         given = list(callbacks or ())
@@ -69,7 +78,7 @@ def listening(config: Mapping[str, Any], listener: Listener) -> Any:
         manager = callbacks.copy()
     manager.add_tags(list(config.get("tags") or ()), inherit=True)
     manager.add_metadata(config["metadata"], inherit=True)
-    manager.add_handler(_handler()(listener), inherit=True)
+    manager.add_handler(handler, inherit=True)
     return manager
 
 
@@ -160,6 +169,26 @@ class _Ear:
             message.id = str(uuid.uuid4())
         self._listener.seen.add(message.id)
         self._listener.put(namespace, "messages", (message, metadata))
+
+
+class _Pulse:
+    """Gives a sign at each of LangChain's events."""
+
+    run_inline = True
+
+    def __init__(self, sign: Callable[[], None]) -> None:
+        self._sign = sign
+
+    def _beat(self, *args: Any, **more: Any) -> None:
+        self._sign()
+
+    on_chat_model_start = on_llm_start = on_llm_new_token = on_llm_end = _beat
+    on_chain_start = on_chain_end = on_tool_start = on_tool_end = on_retriever_start = on_retriever_end = _beat
+
+
+@cache
+def _pulse() -> Any:
+    return type("Pulse", (_Pulse, import_module("langchain_core.callbacks").BaseCallbackHandler), {})
 
 
 @cache

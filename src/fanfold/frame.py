@@ -20,7 +20,7 @@ from fanfold.errors import GraphInterrupt, MissingExtraError, UsageError
 from fanfold.events import TaskContinued, TaskPaused
 from fanfold.kernel.channels import MISSING
 from fanfold.kernel.ledger import Task, Write
-from fanfold.types import ExecutionInfo, Interrupt, Runtime, StreamWriter
+from fanfold.types import ExecutionInfo, Interrupt, Runtime, StreamWriter, TimeoutPolicy
 
 if TYPE_CHECKING:
     from fanfold.run import Runner
@@ -162,7 +162,14 @@ class Frame:
         }
         if family.streams is not None and self.listened():
             config["callbacks"] = chat.listening(config, family.streams)
+        timeout = self._timeout()
+        if timeout is not None and timeout.idle_timeout is not None and chat.in_use():
+            config["callbacks"] = chat.pulsing(config, self.progress)
         return config
+
+    def _timeout(self) -> TimeoutPolicy | None:
+        node = self.runner.ledger.plan.nodes.get(self.task.node)  # an agent that a node called is no node
+        return self.task.timeout or (node.timeout if node else None)
 
     def _unsent(self) -> Callable[[], Any]:
         """What the node would see had an edge led to it, for code that looks beyond what a Send gave it."""
@@ -214,8 +221,7 @@ class Frame:
 
     def progress(self) -> None:
         """Something was seen of the task; unless only heartbeats are to count, its idle time begins anew."""
-        node = self.runner.ledger.plan.nodes.get(self.task.node)  # an agent that a node called is no node
-        timeout = self.task.timeout or (node.timeout if node else None)
+        timeout = self._timeout()
         if timeout is None or timeout.refresh_on == "auto":
             self.sign = self.runner.family.now()
 

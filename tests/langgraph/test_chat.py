@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from typing import Annotated, Any, TypedDict
 
+import pytest
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.outputs import ChatGenerationChunk
 
-from fanfold import START, MessagesState, StateGraph, add_messages, entrypoint, task
+from fanfold import START, MessagesState, StateGraph, TimeoutPolicy, add_messages, entrypoint, task
 from fanfold.graph import CompiledGraph
 from tests.langgraph.conftest import Run
 
@@ -117,3 +121,29 @@ def test_a_node_may_return_the_config_that_it_was_given(run: Run) -> None:
 
     returned = run(alone(lambda state, config: {"config": config}, State), {"config": None})["config"]
     assert returned["metadata"]["langgraph_node"] == "node"
+
+
+class Slow(GenericFakeChatModel):
+    """A model that takes its time for each word."""
+
+    async def _astream(self, *args: Any, **more: Any) -> AsyncIterator[ChatGenerationChunk]:
+        for chunk in super()._stream(*args, **more):
+            await asyncio.sleep(0.05)
+            if more.get("run_manager") is not None:
+                await more["run_manager"].on_llm_new_token(chunk.text, chunk=chunk)
+            yield chunk
+
+
+@pytest.mark.parametrize("heard", [True, False])
+def test_what_a_model_says_puts_the_idle_limit_of_its_node_off(run: Run, stream: Run, heard: bool) -> None:
+    async def node(_: Any) -> Any:
+        model = Slow(messages=iter([AIMessage("one two three four five")]))
+        words = [chunk.content async for chunk in model.astream("go")]
+        return {"messages": [AIMessage("".join(words), id="said")]}
+
+    graph = StateGraph(MessagesState).add_node("node", node, timeout=TimeoutPolicy(idle_timeout=0.3))
+    app = graph.add_edge(START, "node").compile()
+    if heard:
+        assert len(stream(app, {"messages": []}, stream_mode="messages")) > 5
+    else:
+        assert run(app, {"messages": []})["messages"][0].content == "one two three four five"
