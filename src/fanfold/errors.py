@@ -18,6 +18,7 @@
     ├── GraphRecursionError        more steps than the run may take
     ├── StepTimeoutError           a step took too long
     ├── WorkerLostError            the process of a node's code ended before the code did
+    ├── RemoteError                an error in another process that itself cannot be sent
     ├── NotPortableError           a function, input or result that cannot go to another process
     ├── KeptError                  the text of an error, for the handler that runs again
     ├── StoreError                 the store could not do what was asked
@@ -267,6 +268,10 @@ class StepTimeoutError(FanfoldError, TimeoutError):
 
 class WorkerLostError(FanfoldError):
     """The process that ran a node's code ended before the code did."""
+
+
+class RemoteError(FanfoldError):
+    """A node's code raised, in a process of its own, an error that cannot be sent; the message has its type and text."""
 
 
 class NotPortableError(FanfoldError, TypeError):

@@ -23,6 +23,10 @@ class UnknownKeyWarning(UserWarning):
     """A node returned a key that the state does not have; it was ignored."""
 
 
+class WaitingJoinWarning(UserWarning):
+    """A run has ended while a join had seen some of its members and waited for the others."""
+
+
 def namespace_in(above: tuple[str, ...], task: Task, number: int = 0, *, remembers: bool) -> tuple[str, ...]:
     """The namespace of a task's graph, the `number`th that it calls, in one whose namespace is `above`.
 

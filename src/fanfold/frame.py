@@ -216,14 +216,21 @@ class Frame:
         return write
 
     def heartbeat(self) -> None:
-        """The task is alive: its idle time begins anew."""
+        """The task is alive: its idle time begins anew, and that of whoever waits for it."""
         self.sign = self.runner.family.now()
+        if (around := self.caller or self.runner.around) is not None:
+            around.heartbeat()
 
     def progress(self) -> None:
-        """Something was seen of the task; unless only heartbeats are to count, its idle time begins anew."""
+        """Something was seen of the task; unless only heartbeats are to count, its idle time begins anew.
+
+        What a task or a graph does that it waits for, it does itself.
+        """
         timeout = self._timeout()
         if timeout is None or timeout.refresh_on == "auto":
             self.sign = self.runner.family.now()
+        if (around := self.caller or self.runner.around) is not None:
+            around.progress()
 
     def injected(self, asks: Mapping[str, str]) -> dict[str, Any]:
         """The values of the parameters that code asks for by name or type."""

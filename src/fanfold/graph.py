@@ -47,7 +47,7 @@ from fanfold.store.base import Store
 from fanfold.store.opening import open_store
 from fanfold.store.serde import Codec
 from fanfold.stream import Chunk, Consumer, Form, Shapes, Streams
-from fanfold.types import END, INTERRUPT, GraphOutput
+from fanfold.types import END, INTERRUPT, GraphOutput, Overwrite
 
 if TYPE_CHECKING:
     from fanfold.drawing import Drawing
@@ -542,6 +542,7 @@ def _no_loop(instead: str) -> None:
 def _codec_for(plan: Plan) -> Codec:
     """A codec that knows every class which the state's annotations name, and messages where there may be some."""
     codec = Codec()
+    codec.register(Overwrite)
     schemas = [plan.state, plan.input, plan.output]
     schemas += [node.action.schema for node in plan.nodes.values() if node.action is not None]
     for schema in schemas:

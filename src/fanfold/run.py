@@ -85,10 +85,11 @@ class Runner:
         parents: Mapping[str, str] | None = None,
         previous: Any = None,
         keys: str | Collection[str] | None = None,
-        inside: str | None = None,
+        around: Frame | None = None,
     ) -> None:
         self.family = family
-        self.inside = inside  # the task that this graph is a part of
+        self.around = around  # of the task that this graph is a part of
+        self.inside = None if around is None else around.task.id
         self.ledger = ledger
         self.journal = journal
         self.namespace = namespace
@@ -233,6 +234,7 @@ class Runner:
         try:
             told = self.show.identified(await self._worked(frame, node))
             ended = clock()
+            frame.progress()
             result = self.ledger.settled(told)
             ticket = self.journal.keep(task, "result", result)
             self.emit(TaskFinished(ended, task.id, tuple(dict.fromkeys(key for key, _ in result.writes))))
@@ -334,23 +336,24 @@ class Runner:
 
     async def _worked(self, frame: Frame, node: Node) -> Result:
         if node.action is None or node.action.executor != "process":
-            return await self._admitted(frame, node, waited=False)
+            return await self._admitted(frame, node)
         # Who waits for a process holds no slot that others could use.
         waited = await self.family.processing.take()
         try:
-            return await self._admitted(frame, node, waited=waited)
+            return await self._admitted(frame, node, f"{self.family.processing.limit} processes" if waited else "")
         finally:
             self.family.processing.give()
 
-    async def _admitted(self, frame: Frame, node: Node, *, waited: bool) -> Result:
-        waited = await self.slots.take() or waited
+    async def _admitted(self, frame: Frame, node: Node, waited_for: str = "") -> Result:
+        waited_for = self._limit_name(await self.slots.take()) or waited_for
         frame.holding = True
         try:
             if self.family.record is not None:
                 await self.family.record.check()
             if node.action is not None and not node.action.stoppable:
                 self._cancellable.discard(asyncio.current_task())
-            self.emit(TaskStarted(clock(), frame.task.id, waited_for=self._limit_name(waited)))
+            self.emit(TaskStarted(clock(), frame.task.id, waited_for=waited_for))
+            frame.progress()
             with _asking():
                 return await self._result(frame, node)
         except BaseException as error:
@@ -412,9 +415,10 @@ class Runner:
                 raise
             raise NodeCancelledError(node.name) from cancelled
         writes, goto = self._decided(frame.task, node, value)
-        known = self._known(frame.task, writes, quiet=action.graph is not None)
+        quiet = action.graph is not None and not isinstance(value, Command)  # it returns the whole of its state
+        known = self._known(frame.task, writes, quiet=quiet)
         if node.writes is not None:
-            known = _declared(node, known, quiet=action.graph is not None)
+            known = _declared(node, known, quiet=quiet)
         return await self.routed(frame, node, known, goto, returned=value)
 
     async def _called(self, frame: Frame, action: Action) -> Any:
@@ -575,6 +579,7 @@ class Runner:
             await parent.proceed()
             raise
         self.emit(TaskFinished(ended, child.id))
+        frame.progress()
         if shown:
             told = {child.node: answer["value"]}
             self.stream("updates", {**told, "__metadata__": {"cached": True}} if frame.cached else told)
@@ -593,6 +598,7 @@ class Runner:
             if self.family.record is not None:
                 await self.family.record.check()
             self.emit(TaskStarted(clock(), child.id, waited_for=self._limit_name(waited)))
+            frame.progress()
             with _asking():
                 answer = await self.family.watch.timed(self.emit, child.id, work(child.id))
         except BaseException as error:

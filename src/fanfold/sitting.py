@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
+import warnings
 from collections.abc import (
     Callable,
     Collection,
@@ -32,7 +33,7 @@ from fanfold.errors import (
     did_you_mean,
 )
 from fanfold.events import Event, Noticed, RunFinished, RunStarted
-from fanfold.family import Emitter, Family, namespace_in
+from fanfold.family import Emitter, Family, WaitingJoinWarning, namespace_in
 from fanfold.frame import ANY, Frame, clock
 from fanfold.journal import Kept, Position, Reader, Record, Unkept
 from fanfold.kernel.ledger import Ledger, Result
@@ -279,8 +280,8 @@ class Sitting:
 
     def _output(self, runner: Runner) -> Any:
         whole = self.ledger.provisional if runner.interrupted else self.ledger.chosen
-        values = whole(self.keys) if runner.show.moved else None
-        if not runner.interrupts and (isinstance(self.keys, str) or not runner.show.moved):
+        values = whole(self.keys) if runner.show.moved or runner.interrupted else None
+        if not runner.interrupts and (isinstance(self.keys, str) or values is None):
             return values
         values = values if isinstance(values, dict) else {}
         if runner.interrupts:
@@ -360,7 +361,7 @@ class Inner:
             parents=parents,
             previous=_previous(position),
             keys=self.keys,
-            inside=self.frame.task.id,
+            around=self.frame,
         )
         source = _stand(runner, None if ours or start else input, position, forked=start is not None)
         _first_mark(runner, source, position)
@@ -559,10 +560,11 @@ def _first_mark(runner: Runner, source: str | None, position: Position | None) -
 
 
 def _tell_joins(family: Family, ledger: Ledger) -> None:
-    """Say which joins the run has ended without: a branch that was meant to come together did not."""
+    """Say which joins the run has ended without: branches that were meant to come together did not."""
     for target, missing in ledger.waiting_joins():
         text = f"the join to {target!r} never fired: {', '.join(map(repr, missing))} did not run"
         family.emit(Noticed(clock(), text))
+        warnings.warn(text, WaitingJoinWarning, stacklevel=2)
 
 
 async def _driven(family: Family, runner: Runner) -> None:

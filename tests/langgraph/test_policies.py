@@ -29,8 +29,11 @@ from fanfold import (
     Runtime,
     Send,
     StateGraph,
+    Task,
     TimeoutPolicy,
     interrupt,
+    python_agent,
+    task,
 )
 from fanfold.errors import StepTimeoutError
 from tests.langgraph.conftest import Run
@@ -156,6 +159,46 @@ def test_signs_of_life_put_the_idle_limit_off(run: Run) -> None:
         return {"log": ["done"]}
 
     assert run(one(node, timeout=TimeoutPolicy(idle_timeout=0.1)), NOTHING) == {"log": ["done"]}
+
+
+def slowly(word: str) -> Any:
+    async def node(_: Any) -> dict[str, Any]:
+        await asyncio.sleep(0.06)
+        return {"log": [word]}
+
+    return node
+
+
+async def called_graph(_: State) -> dict[str, Any]:
+    words = dict.fromkeys("abcdef")
+    inner = StateGraph(State).add_sequence([(word, slowly(word)) for word in words]).add_edge(START, "a").compile()
+    return {"log": [len((await inner.ainvoke({"log": []}))["log"])]}
+
+
+async def called_tasks(_: State) -> dict[str, Any]:
+    @task
+    async def step(number: int) -> int:
+        await asyncio.sleep(0.06)
+        return number
+
+    return {"log": [len([await step(number) for number in range(6)])]}
+
+
+async def called_agents(_: State) -> dict[str, Any]:
+    answers = [await Task(subagent_type="slow", prompt=f"{number}") for number in range(6)]
+    return {"log": [len(answers)]}
+
+
+@python_agent("slow")
+async def slow(prompt: str) -> str:
+    await asyncio.sleep(0.06)
+    return prompt
+
+
+@pytest.mark.parametrize("node", [called_graph, called_tasks, called_agents])
+def test_what_a_node_waits_for_is_a_sign_of_its_life_when_it_begins_and_ends(run: Run, node: Any) -> None:
+    graph = one(node, timeout=TimeoutPolicy(idle_timeout=0.25))
+    assert run(graph, NOTHING, agents=[slow]) == {"log": [6]}
 
 
 def test_where_only_heartbeats_count_writing_is_no_sign_of_life(run: Run) -> None:

@@ -61,6 +61,7 @@ def test_a_conditional_entry_point_is_conditional_edges_from_start(run: Run) -> 
         ([(START, "a"), (START, "d"), ("a", "b"), (["b", "d"], "e")], "d", "abde"),
     ],
 )
+@pytest.mark.filterwarnings("ignore::fanfold.family.WaitingJoinWarning")
 def test_a_deferred_node_runs_when_nothing_else_would(run: Run, edges: Any, deferred: str, order: str) -> None:
     assert logged(run, lettered("abcde", edges, deferred=deferred)) == list(order)
 

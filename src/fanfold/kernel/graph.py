@@ -354,6 +354,9 @@ class Builder:
                 yield f"key {key!r}: the engine uses this name itself"
 
     def _declared_problems(self, node: Node) -> Iterable[str]:
+        if node.reads is not None and self._schema.single is not None:
+            yield f"reads= of node {node.name!r}: the state is one value and has no keys"
+            return
         readable = {**self.channels, **self._schema.managed}
         for use, keys, known in (("reads", node.reads, readable), ("writes", node.writes, self.channels)):
             for key in keys or ():
@@ -407,7 +410,9 @@ def _executor_problems(node: Node) -> Iterable[str]:
         yield f"node {node.name!r} is a graph and has an executor; give one to the nodes inside of it"
     elif action.executor == "process":
         function = action.function.func if isinstance(action.function, functools.partial) else action.function
-        if "<" in getattr(function, "__qualname__", ""):
+        if inspect.isgeneratorfunction(getattr(function, "__wrapped__", None)):
+            yield f"node {node.name!r} is a generator function, which cannot run in a process"
+        elif "<" in getattr(function, "__qualname__", ""):
             yield f"node {node.name!r} runs in a process, where only a function of a module can be found by its name"
         for asked in action.asks.values():
             yield f"node {node.name!r} runs in a process and asks for {asked!r}, which is not there"

@@ -170,7 +170,8 @@ class Plan:
         name = target.node if isinstance(target, Send) else target
         if name not in self.nodes or self.nodes[name].action is None:
             raise InvalidUpdateError(
-                f"{by} leads to {name!r}, which is no node that can run" + did_you_mean(str(name), self.nodes)
+                f"{by} leads to {name!r}, which is no node that can run"
+                + did_you_mean(str(name), [node for node in self.nodes if node != name])
             )
         goal: str | Send = target
         return goal

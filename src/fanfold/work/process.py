@@ -14,13 +14,14 @@ import multiprocessing
 import os
 import pickle
 import threading
+import traceback
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
 from typing import Any
 
-from fanfold.errors import NotPortableError, WorkerLostError
+from fanfold.errors import NotPortableError, RemoteError, WorkerLostError
 
 
 class Processes:
@@ -38,14 +39,17 @@ class Processes:
         """
         pool = self._opened()
         try:
-            answer = await asyncio.wrap_future(pool.submit(_called, _packed(action, args)))
-            return pickle.loads(answer)  # noqa: S301 - written by a process that this one has started
+            returned, answer = await asyncio.wrap_future(pool.submit(_called, _packed(action, args)))
         except BrokenProcessPool:
             if self._pool is pool:  # the next call gets new ones
                 self._pool = None
             raise WorkerLostError(
                 f"the process in which {_name(action)} ran has ended before it: killed, out of memory, or crashed"
             ) from None
+        value = pickle.loads(answer)  # noqa: S301 - written by a process that this one has started
+        if returned:
+            return value
+        raise value
 
     def close(self, *, wait: bool) -> None:
         """Let the processes go; a function that has begun is not stopped, only waited for or left."""
@@ -70,9 +74,16 @@ def _packed(action: Callable[..., Any], args: tuple[Any, ...]) -> bytes:
         ) from error
 
 
-def _called(message: bytes) -> bytes:
-    """In the other process: what the call returns."""
+def _called(message: bytes) -> tuple[bool, bytes]:
+    """In the other process: whether the call returned, and what it returned or raised, in a form that arrives."""
     action, args = pickle.loads(message)  # noqa: S301 - written by the process that started this one
+    try:
+        return True, _returned(action, args)
+    except Exception as error:  # noqa: BLE001 - it is raised where the call was made
+        return False, _raised(error)
+
+
+def _returned(action: Callable[..., Any], args: tuple[Any, ...]) -> bytes:
     value = action(*args)
     if inspect.iscoroutine(value):
         value = asyncio.run(value)
@@ -82,6 +93,20 @@ def _called(message: bytes) -> bytes:
         raise NotPortableError(
             f"what {_name(action)} returned cannot be sent back to the run: {error}", hint="return plain data"
         ) from error
+
+
+def _raised(error: Exception) -> bytes:
+    """The error with the place where it was raised. One that cannot be sent is told of by one that can."""
+    place = "".join(traceback.format_exception(error))
+    error.add_note(f"in process {os.getpid()}:\n{place}")
+    try:
+        sent = pickle.dumps(error)
+        pickle.loads(sent)  # noqa: S301 - one whose constructor wants more cannot be made again, here or there
+    except Exception:  # noqa: BLE001 - the reasons are as many as there are classes of errors
+        told = RemoteError(f"{type(error).__qualname__}: {error}")
+        told.add_note(f"in process {os.getpid()}:\n{place}")
+        return pickle.dumps(told)
+    return sent
 
 
 def _follow_parent() -> None:
