@@ -32,12 +32,38 @@ _inside: ContextVar[Mapping[tuple[int, str], Lease]] = ContextVar("fanfold_insid
 """The leases of the runs that the present code is a part of, by the identity of the store and the thread."""
 
 
+_standing: dict[tuple[int, str], tuple[int, Lease]] = {}
+"""Runs whose loop stands still while blocking code, in the thread of this number, works on what they have streamed."""
+
+
+@contextmanager
+def standing_still(store: Store, lease: Lease) -> Iterator[None]:
+    """Inside, the run of this lease cannot go on, as the code there is what it waits for."""
+    place = (id(store), lease.thread_id)
+    _standing[place] = (threading.get_ident(), lease)
+    try:
+        yield
+    finally:
+        _standing.pop(place, None)
+
+
+def _around(place: tuple[int, str]) -> Lease | None:
+    """The lease of a run that would wait for the present code for as long as that waits for its thread."""
+    ident, lease = _standing.get(place, (0, None))
+    return lease if ident == threading.get_ident() else _inside.get().get(place)
+
+
 @asynccontextmanager
 async def claimed(store: Store, thread_id: str, *, on_busy: OnBusy) -> AsyncIterator[Lease]:
     """The lease of a thread, released at the end of the `with` block. Raises `ThreadBusyError`."""
     place = (id(store), thread_id)
+    if _around(place) is not None:
+        raise ThreadBusyError(
+            f"thread {thread_id!r} is being run, and that run waits for the code that wants to run it again",
+            hint="end its stream, or name another thread_id; inside of a node, without one the call joins the run",
+        )
     with _owner() as owner:
-        lease = await _claim(store, thread_id, owner, "reject" if place in _inside.get() else on_busy)
+        lease = await _claim(store, thread_id, owner, on_busy)
         token = _inside.set({**_inside.get(), place: lease})
         try:
             yield lease
@@ -49,7 +75,7 @@ async def claimed(store: Store, thread_id: str, *, on_busy: OnBusy) -> AsyncIter
 @contextmanager
 def held(store: Store, thread_id: str) -> Iterator[Lease]:
     """The same, for blocking code that wants it for a moment: inside of a run of the thread, that run's lease."""
-    around = _inside.get().get((id(store), thread_id))
+    around = _around((id(store), thread_id))
     if around is not None:
         yield around
         return

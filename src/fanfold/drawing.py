@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fanfold.errors import UnsupportedError
 from fanfold.kernel.draw import Picture, dot, layout, mermaid, picture, svg, to_json
 from fanfold.kernel.draw import ascii as drawn
 from fanfold.kernel.plan import Plan
@@ -43,6 +44,19 @@ class Drawing:
     def draw_dot(self) -> str:
         """Graphviz' language."""
         return dot(self.picture)
+
+    def print_ascii(self) -> None:
+        """Print the boxes and lines."""
+        print(self.draw_ascii())
+
+    def draw_png(self, *_: Any, **__: Any) -> bytes:
+        """Raises `UnsupportedError`: pictures are drawn here, without a program or a server that would make pixels."""
+        raise UnsupportedError(
+            "a graph is not drawn as PNG",
+            hint="draw_svg() draws it offline, draw_mermaid() and draw_dot() are for programs that make a PNG",
+        )
+
+    draw_mermaid_png = draw_png
 
     def to_json(self) -> dict[str, Any]:
         """Nodes and edges as plain data."""

@@ -271,7 +271,7 @@ class WorkerLostError(FanfoldError):
 
 
 class RemoteError(FanfoldError):
-    """A node's code raised, in a process of its own, an error that cannot be sent; the message has its type and text."""
+    """A node's code raised, in a process of its own, an error that cannot be sent; the message has type and text."""
 
 
 class NotPortableError(FanfoldError, TypeError):

@@ -52,6 +52,9 @@ MOST_WAITING: Final = 4096
 _CHANGES: Final = ("", "command")
 """Where a checkpoint keeps what Commands from outside have changed: it is of no task."""
 
+GIVEN: Final = ("", "given")
+"""Where a checkpoint keeps the answers by id that people have given: they are of no task until they are asked for."""
+
 _DONE_ONCE: Final = frozenset({"result", "child", "error"})
 """What a task has come to that is not so any more when it runs again."""
 
@@ -327,6 +330,9 @@ class Unkept:
     def change(self, step: int, change: Result) -> None:
         """Nothing is kept."""
 
+    def give(self, step: int, answers: Mapping[str, Any]) -> None:
+        """Nothing is kept."""
+
     def checkpoint(self, ledger: Ledger, source: str, metadata: Mapping[str, Any], *, due: bool = False) -> None:
         """Nothing is kept; the checkpoint has an id all the same."""
         self.parent_id, self.checkpoint_id = self.checkpoint_id, new_checkpoint_id()
@@ -405,6 +411,11 @@ class Kept:
             whole = Result((*before.writes, *change.writes), (*before.goto, *change.goto))
             self.keep(Task(*_CHANGES, step), "command", whole)
 
+    def give(self, step: int, answers: Mapping[str, Any]) -> None:
+        """Keep answers by the ids of their questions: a question may not come up before another one stops its node."""
+        if answers:
+            self.keep(Task(*GIVEN, step), GIVEN[1], {**(self.recall(*GIVEN) or {}), **answers})
+
     def checkpoint(self, ledger: Ledger, source: str, metadata: Mapping[str, Any], *, due: bool = False) -> None:
         """The ledger stands somewhere new: keep it, with all values when that is worth it, or when it is `due`."""
         changed = _CHANGES in self._found  # a replay looks at what tasks have returned, and at nothing else
@@ -473,6 +484,7 @@ _WHAT: Final = {
     "interrupt": "the question of {}",
     "answers": "the answers to the questions of {}",
     "command": "what a Command has changed",
+    "given": "the answers that were given",
     "update": "the update as node {}",
 }
 

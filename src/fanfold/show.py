@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fanfold import chat
 from fanfold.frame import Frame, told_metadata
 from fanfold.journal import Kept
+from fanfold.kernel.channels import MISSING
 from fanfold.kernel.ledger import Result, Task, Write
 from fanfold.kernel.plan import Node
 from fanfold.messages import holds_messages
@@ -28,12 +29,19 @@ class Show:
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
         self._written: set[str] = set()
+        self._last: Any = MISSING
         self.moved = False
 
     def stream(self, mode: str, chunk: Any) -> None:
         """A chunk for whoever streams the run."""
         if self._runner.family.streams is not None:
             self._runner.family.streams.put(self._runner.namespace, mode, chunk)
+
+    def output(self) -> Any:
+        """The values that were shown last; None when none ever were."""
+        if self._last is not MISSING:
+            return self._last
+        return self._runner.ledger.chosen(self._runner.keys) if self.moved else None
 
     def wrote(self, result: Result) -> None:
         """A task has ended; its step will show what it wrote."""
@@ -72,6 +80,8 @@ class Show:
         if not always and written.isdisjoint(self._keys()):
             return
         self.moved = True
+        if self._runner.ledger.lapses:  # it may be gone when the run ends, and is its output all the same
+            self._last = self._runner.ledger.chosen(self._runner.keys)
         if self.wanted("values"):
             self.stream("values", self._runner.ledger.chosen(self._runner.keys))
 

@@ -17,10 +17,11 @@ from collections.abc import (
     Sequence,
 )
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, get_args
 
-from fanfold.claiming import claimed
+from fanfold.claiming import claimed, standing_still
 from fanfold.context import configurable
 from fanfold.errors import (
     EmptyInputError,
@@ -35,7 +36,7 @@ from fanfold.errors import (
 from fanfold.events import Event, Noticed, RunFinished, RunStarted
 from fanfold.family import Emitter, Family, WaitingJoinWarning, namespace_in
 from fanfold.frame import ANY, Frame, clock
-from fanfold.journal import Kept, Position, Reader, Record, Unkept
+from fanfold.journal import GIVEN, Kept, Position, Reader, Record, Unkept
 from fanfold.kernel.ledger import Ledger, Result
 from fanfold.kernel.plan import Plan
 from fanfold.kernel.schema import updates_of
@@ -150,6 +151,8 @@ class Sitting:
         if store is None:
             return await self._recorded(input, None, None)
         async with claimed(store, self.thread_id, on_busy=self.options.on_busy) as lease:
+            if self.streams is not None:
+                self.streams.stands_still(partial(standing_still, store, lease))
             position, next_event = await asyncio.to_thread(self._found, store, input)
             return await self._recorded(input, self._record(store, lease, next_event), position)
 
@@ -279,8 +282,7 @@ class Sitting:
         return RunStarted(clock(), self.run_id, self.thread_id, self.graph.name, time.time(), limit, resumed)
 
     def _output(self, runner: Runner) -> Any:
-        whole = self.ledger.provisional if runner.interrupted else self.ledger.chosen
-        values = whole(self.keys) if runner.show.moved or runner.interrupted else None
+        values = self.ledger.provisional(self.keys) if runner.interrupted else runner.show.output()
         if not runner.interrupts and (isinstance(self.keys, str) or values is None):
             return values
         values = values if isinstance(values, dict) else {}
@@ -370,7 +372,7 @@ class Inner:
             raise GraphInterrupt(runner.interrupts)
         if record is not None and self.graph.checkpointer is True:
             record.let_go(place)
-        return ledger.chosen(runner.keys) if runner.show.moved else None
+        return runner.show.output()
 
     def _family(self) -> Family:
         """The run's family with what this graph, or this call of it, has of its own."""
@@ -487,7 +489,12 @@ def _stand(runner: Runner, input: Any, position: Position | None, *, forked: boo
         raise EmptyInputError("the Command says nothing", hint="give it resume=, update= or goto=; None goes on")
     change = Result(_writes(ledger, command), ledger.plan.goals(command.goto, "the Command"))
     if command.resume is not None:
-        runner.family.answers.update(_answers(command.resume, position, earlier=forked))
+        answers = _answers(command.resume, position, earlier=forked)
+        if isinstance(command.resume, Mapping) and answers.keys() == command.resume.keys():  # they are by id
+            runner.journal.give(ledger.step, answers)
+        runner.family.answers.update(answers)
+    for key, answer in (runner.journal.recall(*GIVEN) or {}).items():
+        runner.family.answers.setdefault(key, answer)
     if forked and (command.resume is None or change != Result()):
         ledger.skip()
         ledger.change(change)

@@ -10,7 +10,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, get_args
@@ -107,17 +107,19 @@ def _shaped_values(told: Mapping[str, Any], shapes: Shapes) -> Mapping[str, Any]
 class Consumer:
     """Blocking code that takes chunks. The event loop stands still while it works on one: `away` counts the seconds.
 
-    Time limits must not count those: nobody could have kept them.
+    Time limits must not count those: nobody could have kept them. `still` is entered meanwhile, to let others know.
     """
 
     away: float = 0.0
+    still: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def timed(self, chunks: Generator[T]) -> Generator[T]:
         """The same chunks, with the time between them counted."""
         with closing(chunks):
             for chunk in chunks:
                 handed = time.monotonic()
-                yield chunk
+                with self.still():
+                    yield chunk
                 self.away += time.monotonic() - handed
 
 
@@ -144,6 +146,11 @@ class Streams:
         self._waiting = 0  # also those that the loop has not been told of yet: it may stand still meanwhile
         self._left = False
         self._loop = asyncio.get_running_loop()
+
+    def stands_still(self, still: Callable[[], AbstractContextManager[None]]) -> None:
+        """What to enter while the consumer keeps the loop from going on, if it ever does."""
+        if self._consumer is not None:
+            self._consumer.still = still
 
     @property
     def stood_still(self) -> float:

@@ -143,3 +143,11 @@ async def _watched(graph: CompiledGraph, server: ModelServer, monkeypatch: pytes
         for _ in range(20):
             await asyncio.sleep(0)
         yield chunk, made[0]
+
+
+def test_a_run_that_is_tagged_so_is_not_heard_and_other_tags_are_told() -> None:
+    shouts = python_agent("shout")(str.upper)
+    graph = team("quiet", agent="shout")
+    assert list(graph.stream({}, {"tags": ["nostream"]}, stream_mode="messages", agents=[shouts])) == []
+    ((_, said),) = graph.stream({}, {"tags": ["mine"]}, stream_mode="messages", agents=[shouts])
+    assert said["tags"] == ["mine"]

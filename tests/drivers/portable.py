@@ -67,3 +67,20 @@ def pause_for_ever(state: dict[str, Any]) -> None:
     with open(os.path.join(state["log"][0], str(os.getpid())), "w"):
         pass
     threading.Event().wait()
+
+
+class Demanding(Exception):
+    """An error that cannot be made again from its arguments."""
+
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__(f"{first} and {second}")
+
+
+def fail_demanding(state: dict[str, Any]) -> None:
+    """Raises one."""
+    raise Demanding("this", "that")
+
+
+def numbers(state: dict[str, Any]) -> Any:
+    """Yields what it writes."""
+    yield {"number": 1}

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from fanfold import START, GraphError, InMemorySaver, RetryPolicy, StateGraph, audit
-from fanfold.errors import NotPortableError, WorkerLostError
+from fanfold.errors import NotPortableError, RemoteError, WorkerLostError
 from fanfold.events import TaskStarted
 from fanfold.work.places import cores
 from tests.drivers import portable
@@ -146,7 +146,7 @@ def test_who_waits_for_a_process_is_seen_to_wait(monkeypatch: pytest.MonkeyPatch
     for name in ("a", "b"):
         graph.add_node(name, portable.where, executor="process").add_edge(START, name)
     output = graph.compile().invoke(INPUT)
-    assert [bool(event.waited_for) for event in kinds(output.run.events, TaskStarted) if event.attempt] == [False, True]
+    assert [event.waited_for for event in kinds(output.run.events, TaskStarted)] == ["", "1 processes"]
     assert audit(output).peak == 1
 
 
@@ -170,6 +170,22 @@ def test_what_cannot_go_to_another_process_is_named(run: Run) -> None:
 def test_what_cannot_come_back_is_named(run: Run) -> None:
     with pytest.raises(NotPortableError, match="what 'secret' returned cannot be sent back"):
         run(one(portable.secret, "process").compile(), INPUT)
+
+
+def test_an_error_that_cannot_be_sent_is_told_of_and_harms_nobody_else(run: Run) -> None:
+    graph = one(portable.fail_demanding, "process").add_node("fine", portable.double, executor="process")
+    app = graph.add_edge(START, "fine").compile(on_error="finish", checkpointer=InMemorySaver())
+    config = {"configurable": {"thread_id": "1"}}
+    with pytest.raises(RemoteError, match="Demanding: this and that") as failed:
+        run(app, {"log": [], "number": 1}, config)
+    assert any("in fail_demanding" in note for note in failed.value.__notes__)
+    assert [task.name for task in app.get_state(config).tasks if task.result is not None] == ["fine"]
+
+
+def test_an_error_comes_with_the_place_in_the_other_process(run: Run) -> None:
+    with pytest.raises(LookupError) as failed:
+        run(one(portable.fail, "process").compile(), {"log": [], "number": 7})
+    assert any("portable.py" in note and "in fail" in note for note in failed.value.__notes__)
 
 
 def test_processes_end_with_the_one_that_started_them(tmp_path: Path) -> None:
@@ -229,6 +245,7 @@ def test_what_could_never_run_in_a_process_is_a_problem_of_the_graph() -> None:
     graph.add_node("part", functools.partial(portable.where), executor="process")
     graph.add_node("asks", asks, executor="process")
     graph.add_node("inner", one(portable.where, None).compile(), executor="process")
+    graph.add_node("yields", portable.numbers, executor="process")
     graph.add_node("late", portable.where, executor="process", timeout=1)
     with pytest.raises(GraphError) as found:
         graph.compile()
@@ -236,6 +253,7 @@ def test_what_could_never_run_in_a_process_is_a_problem_of_the_graph() -> None:
     for problem in (
         "node 'local' runs in a process, where only a function of a module can be found by its name",
         "node 'asks' runs in a process and asks for 'config', which is not there",
+        "node 'yields' is a generator function, which cannot run in a process",
         "node 'inner' is a graph and has an executor",
         "node 'late' has a timeout and executor='process', where what has begun cannot be stopped",
     ):

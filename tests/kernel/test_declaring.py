@@ -150,3 +150,16 @@ def test_what_cannot_run_where_it_is_to_run_is_a_problem_of_the_graph() -> None:
         "node 'late' has a timeout and executor='thread', where what has begun cannot be stopped",
         "node 'late too' has a timeout and is a blocking function; make it async, or leave it out",
     ]
+
+
+def test_of_a_state_that_is_one_value_nothing_can_be_read_by_key() -> None:
+    (problem,) = one(int, reads=["__root__"]).problems()
+    assert problem == "reads= of node 'node': the state is one value and has no keys"
+
+
+def test_a_generator_function_cannot_run_in_a_process() -> None:
+    def numbers(state: State) -> Any:
+        yield {"number": 1}
+
+    (problem,) = one().add_node("numbers", numbers, executor="process").problems()
+    assert problem == "node 'numbers' is a generator function, which cannot run in a process"

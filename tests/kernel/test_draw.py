@@ -506,3 +506,8 @@ def test_the_drawing_of_a_nested_graph_names_it_in_its_frame() -> None:
     frame, *_ = [box for box in laid.boxes if box.inside]
     assert ascii(laid).splitlines()[frame.y + 1].startswith("│ team")
     assert texts(ElementTree.fromstring(svg(laid))) == written(laid)
+
+
+def test_a_drawn_edge_says_whether_it_may_not_be_taken() -> None:
+    drawn = picture(built("a", "b").add_conditional_edges("a", lambda _: "b", ["b"]).plan()).edges
+    assert [(edge.target, edge.conditional) for edge in drawn] == [("a", False), ("b", True), (END, False)]

@@ -349,3 +349,15 @@ def test_a_loop_asks_at_each_turn(run: Run) -> None:
     assert run(graph, {"xs": []}, thread())["__interrupt__"][0].value == 0
     assert run(graph, Command(resume="a"), thread())["__interrupt__"][0].value == 1
     assert run(graph, Command(resume="b"), thread()) == {"xs": ["a", "b"]}
+
+
+def test_an_answer_to_a_question_that_does_not_come_up_at_once_is_kept_until_it_does(run: Run) -> None:
+    asking = {1}
+    inner = StateGraph(State).add_node("s", lambda s: {"xs": [interrupt(s["n"]) if s["n"] in asking else "not asked"]})
+    app = inner.add_edge(START, "s").compile(checkpointer=False)
+    graph = line(("node", lambda _: {"xs": [app.invoke({"xs": [], "n": number})["xs"] for number in range(2)]}))
+    (second,) = run(graph, {"xs": []}, thread())["__interrupt__"]
+    asking.add(0)  # from now on there is a question before that one
+    (first,) = run(graph, Command(resume={second.id: "two"}), thread())["__interrupt__"]
+    assert (first.value, second.value) == (0, 1)
+    assert run(graph, Command(resume={first.id: "one"}), thread())["xs"] == [["one"], ["two"]]

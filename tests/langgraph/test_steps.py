@@ -20,7 +20,7 @@ from fanfold import (
     StateGraph,
     task,
 )
-from fanfold.family import UnknownKeyWarning
+from fanfold.family import UnknownKeyWarning, WaitingJoinWarning
 from tests.langgraph.conftest import Run
 from tests.langgraph.parts import State, alone, lettered, say
 
@@ -304,3 +304,9 @@ def test_a_path_in_a_thread_is_let_finish_when_a_sibling_fails(run: Run) -> None
     with pytest.raises(LookupError):
         run(graph.add_conditional_edges("a", path, [END]).compile(), {"log": []})
     assert ended == [True]
+
+
+def test_a_join_that_never_fired_is_warned_of(run: Run) -> None:
+    graph = lettered("abc", [(START, "a"), (("a", "b"), "c")])
+    with pytest.warns(WaitingJoinWarning, match="the join to 'c' never fired: 'b' did not run"):
+        assert run(graph.compile(), {"log": []}) == {"log": ["a"]}

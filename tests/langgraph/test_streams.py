@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Annotated, Any, TypedDict
 
 import pytest
 
@@ -13,6 +13,7 @@ from fanfold import (
     START,
     CachePolicy,
     Command,
+    EphemeralValue,
     GraphOutput,
     InMemoryCache,
     InMemorySaver,
@@ -21,11 +22,12 @@ from fanfold import (
     Send,
     StateGraph,
     StreamWriter,
+    Topic,
     get_config,
     get_stream_writer,
     interrupt,
 )
-from fanfold.errors import OutsideError, UsageError
+from fanfold.errors import OutsideError, ThreadBusyError, UsageError
 from fanfold.stream import MOST_WAITING
 from tests.langgraph.conftest import Run
 from tests.langgraph.parts import State, alone, lettered, say
@@ -495,3 +497,33 @@ def test_a_consumer_that_leaves_frees_a_blocking_node_that_waits_for_it() -> Non
     assert next(chunks) == 0
     chunks.close()
     assert ended.wait(30)
+
+
+def test_a_thread_can_be_changed_while_a_blocking_stream_of_it_stands_still() -> None:
+    graph = chain(checkpointer=InMemorySaver())
+    chunks = graph.stream(NOTHING, THREAD)
+    assert next(chunks) == {"a": {"log": ["a"]}}
+    graph.update_state(THREAD, {"log": ["changed"]}, as_node="a")
+    chunks.close()
+    assert {"log": ["a", "changed"]} in [snapshot.values for snapshot in graph.get_state_history(THREAD)]
+
+
+def test_a_run_that_would_wait_for_a_stream_that_waits_for_it_is_refused() -> None:
+    graph = chain(checkpointer=InMemorySaver())
+    chunks = graph.stream(NOTHING, THREAD)
+    next(chunks)
+    with pytest.raises(ThreadBusyError, match="waits for the code that wants to run it again\n  end its stream"):
+        graph.invoke(NOTHING, THREAD)
+    assert list(chunks) == [{"b": {"log": ["b"]}}]
+    assert graph.invoke(NOTHING, THREAD) == {"log": ["a", "b", "a", "b"]}
+
+
+def test_what_is_shown_last_is_what_is_returned_also_if_it_has_lapsed_by_then(run: Run, stream: Run) -> None:
+    class Lapsing(TypedDict, total=False):
+        topic: Annotated[list[str], Topic(str)]
+        brief: Annotated[str, EphemeralValue(str)]
+
+    graph = StateGraph(Lapsing).add_node("say", lambda _: {"topic": "t", "brief": "b"}).add_node("rest", lambda _: None)
+    app = graph.add_edge(START, "say").add_edge("say", "rest").compile()
+    assert run(app, {"brief": "in"}) == {"topic": ["t"], "brief": "b"}
+    assert stream(app, {"brief": "in"}, stream_mode="values")[-1] == {"topic": ["t"], "brief": "b"}

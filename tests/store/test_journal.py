@@ -17,7 +17,7 @@ from typing import Annotated, Any, TypedDict
 
 import pytest
 
-from fanfold import END, START, Send, StateGraph, Task, audit, interrupt, python_agent
+from fanfold import END, START, Command, Overwrite, Send, StateGraph, Task, audit, interrupt, python_agent
 from fanfold.errors import (
     CorruptRecordError,
     EmptyInputError,
@@ -273,7 +273,7 @@ def test_a_run_may_be_cancelled_while_it_waits_for_the_disk(path: Path) -> None:
 
 def test_a_thread_cannot_be_run_twice_at_once(path: Path) -> None:
     graph = line(path, "inner", inner=lambda state: graph.invoke({"count": 2}, thread_id="t"))
-    with pytest.raises(ThreadBusyError, match="another call in this process"):
+    with pytest.raises(ThreadBusyError, match="waits for the code that wants to run it again"):
         graph.invoke({"count": 1}, thread_id="t")
     graph.kept_in.close()
     with SqliteStore(path) as store:
@@ -633,3 +633,16 @@ def test_a_slow_disk_holds_a_run_back_before_what_waits_for_it_fills_the_memory(
     with SqliteStore(path) as store:
         before, after = asyncio.run(main(store))
     assert before < 100 < after == 200
+
+
+def test_a_value_that_takes_the_place_of_what_is_there_is_stored_as_that(path: Path) -> None:
+    def replaces(state: State) -> Any:
+        return Command(update={"log": Overwrite(["new"])}, goto=Send("sent", {"log": Overwrite(["sent"])}))
+
+    graph = StateGraph(State).add_node("replaces", replaces).add_node("sent", lambda given: {"count": len(given)})
+    app = graph.add_edge(START, "replaces").compile(path)
+    assert app.invoke({"log": ["old"]}, thread_id="t") == {"log": ["new"], "count": 1}
+    config = {"configurable": {"thread_id": "t"}}
+    app.update_state(config, {"log": Overwrite(["changed"])}, as_node="sent")
+    assert app.invoke({"log": Overwrite(["begun"])}, config)["log"] == ["new"]
+    app.kept_in.close()

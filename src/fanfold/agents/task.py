@@ -121,7 +121,7 @@ class Task:
             prompt=self.prompt,
             model=scope.model_for(definition, self.model) if definition.backend == "model" else None,
             workspace=scope.folder(self.workspace),
-            heard=frame is not None and frame.runner.hears(),
+            heard=frame is not None and frame.runner.hears() and chat.QUIET not in _tags(frame),
         )
         ignored = scope.ignored(definition, call.model)
         if ignored is not None and frame is not None:
@@ -169,9 +169,16 @@ async def _told(frame: Frame | None, call: Call, event: Progress | Said) -> None
     frame.progress()
     if isinstance(event, Said):
         metadata = {**frame.config()["metadata"], "agent": call.definition.name}
+        if tags := _tags(frame):
+            metadata["tags"] = tags
         await frame.runner.say(chat.piece(event.text, event.message, call.definition.name), metadata)
     else:
         frame.runner.emit(event)
+
+
+def _tags(frame: Frame) -> list[str]:
+    """The tags of the run."""
+    return list(frame.runner.family.config.get("tags") or ())
 
 
 def _result(data: Mapping[str, Any]) -> TaskResult:

@@ -133,6 +133,11 @@ class Ledger:
         """Whether no task is left to run or to finish."""
         return not self._tasks
 
+    @property
+    def lapses(self) -> bool:
+        """Whether there are keys whose values are gone after a step that does not write them."""
+        return bool(self._lapsing)
+
     def ready(self) -> list[Task]:
         """The tasks that may start now, in the order to start them. Each task is handed out once.
 

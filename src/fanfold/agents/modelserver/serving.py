@@ -168,6 +168,7 @@ class Endpoint:
         *before, last = parts
         for part in before:
             await send(part)
+            await asyncio.sleep(0)  # nothing in `send` waits, and a client that has gone is to be noticed
         # Before the last byte: whoever has the answer finds it in the journal, and is in flight no more.
         self._desk.journal.answered(call, said)
         await send({**last, "more_body": not said.complete})

@@ -40,6 +40,11 @@ class DrawnEdge:
     label: str = ""
     join: int = 0
 
+    @property
+    def conditional(self) -> bool:
+        """Whether it may also not be taken."""
+        return self.kind == "conditional"
+
 
 @dataclass(frozen=True, slots=True)
 class Picture:
