@@ -1,4 +1,4 @@
-"""What every store promises. A store that is new is added to `STORES` and has to pass all of this."""
+"""What every store promises, whichever database it is."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -27,107 +25,18 @@ from fanfold.store import owner as owners
 from fanfold.store.base import (
     FAILED,
     RUNNING,
-    Change,
     CheckpointKept,
     EventsKept,
     Lease,
     OnBusy,
     ResultKept,
     RunClosed,
-    RunOpened,
-    RunRecord,
     Store,
 )
-from fanfold.store.postgres import PostgresStore
 from fanfold.store.sql import SqlStore
 from fanfold.store.sqlite import SqliteStore
 from fanfold.store.writer import Session
-
-Open = Callable[[], Store]
-
-STORES: dict[str, Callable[[Any], Store]] = {
-    "file": lambda folder: SqliteStore(folder / "runs.db"),
-    "memory": lambda folder: SqliteStore(":memory:"),
-    "postgres": PostgresStore,
-}
-LASTING = ("file", "postgres")
-"""The stores that another process, or the same one later, can open again."""
-
-
-@pytest.fixture(params=STORES)
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    with _opening(request, tmp_path)() as opened:
-        yield opened
-
-
-@pytest.fixture(params=LASTING)
-def again(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
-    """Opens one and the same store as often as it is called."""
-    return _opening(request, tmp_path)
-
-
-def _opening(request: pytest.FixtureRequest, folder: Path) -> Open:
-    place = request.getfixturevalue("postgres") if request.param == "postgres" else folder
-    return lambda: STORES[request.param](place)
-
-
-def opened(run: str = "r1", thread: str = "t", created: float = 1.0, status: str = RUNNING) -> RunOpened:
-    return RunOpened(RunRecord(run, thread, "graph", "digest", status, created, settings={"model": "m", "n": [1, 2]}))
-
-
-def result(
-    task: str,
-    step: int = 1,
-    data: bytes = b"data",
-    parent: str | None = None,
-    run: str = "r1",
-    at: str = "c0",
-    kind: str = "",
-    namespace: str = "",
-    attempt: str = "1",
-    branch: str = "",
-) -> ResultKept:
-    kind = kind or ("child" if parent else "result")
-    return ResultKept("t", namespace, at, run, task, kind, f"node of {task}", step, data, parent, attempt, branch)
-
-
-def checkpoint(
-    id: str,
-    step: int = 0,
-    data: bytes = b"data",
-    *,
-    parent: str | None = None,
-    full: bool = True,
-    namespace: str = "",
-    run: str = "r1",
-) -> CheckpointKept:
-    return CheckpointKept("t", namespace, id, parent, run, step, "loop", 1.5, full, data)
-
-
-def kept(store: Store, *changes: Change) -> None:
-    for ticket in [store.submit(change) for change in changes]:
-        ticket.result(10)
-
-
-@pytest.fixture
-def me() -> Iterator[str]:
-    owner = owners.me()
-    yield owner
-    owners.leave(owner)
-
-
-@contextmanager
-def held(store: Store) -> Iterator[None]:
-    """Everything that is submitted inside goes into one transaction, if the store is one that gathers."""
-    if not isinstance(store, SqlStore):
-        yield
-        return
-    gate, reached = threading.Event(), threading.Event()
-    store.write(lambda _: reached.set() or gate.wait(10))
-    assert reached.wait(10)
-    yield
-    gate.set()
-
+from tests.store.making import Open, checkpoint, held, kept, opened, result
 
 # Changes
 
