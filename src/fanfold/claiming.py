@@ -18,7 +18,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Final
 
-from fanfold.errors import ThreadBusyError
+from fanfold.errors import StoreError, ThreadBusyError
 from fanfold.store import owner as owners
 from fanfold.store.base import Lease, OnBusy, Store
 
@@ -101,14 +101,17 @@ async def _claim(store: Store, thread_id: str, owner: str, on_busy: OnBusy) -> L
     freed = asyncio.Event()
     forget = store.freed(thread_id, lambda: loop.call_soon_threadsafe(freed.set))
     try:
+        around = {lease.owner for lease in _inside.get().values()}
+        if around:  # gently, as another store object may lead to a thread of theirs: it is not to be taken from them
+            try:
+                return await _asked(store, store.claim(thread_id, owner, on_busy="reject"))
+            except ThreadBusyError as busy:
+                if busy.owner in around:
+                    raise
         while True:
             freed.clear()
-            ticket = store.claim(thread_id, owner, on_busy=on_busy)
             try:
-                return await asyncio.wrap_future(ticket)
-            except asyncio.CancelledError:
-                ticket.add_done_callback(partial(_let_go, store))
-                raise
+                return await _asked(store, store.claim(thread_id, owner, on_busy=on_busy))
             except ThreadBusyError:
                 if on_busy != "wait":
                     raise
@@ -119,10 +122,19 @@ async def _claim(store: Store, thread_id: str, owner: str, on_busy: OnBusy) -> L
         forget()
 
 
-def _let_go(store: Store, ticket: Future[Lease]) -> None:
+async def _asked(store: Store, claim: Future[Lease]) -> Lease:
+    try:
+        return await asyncio.wrap_future(claim)
+    except asyncio.CancelledError:
+        claim.add_done_callback(partial(_let_go, store))
+        raise
+
+
+def _let_go(store: Store, claim: Future[Lease]) -> None:
     """A claim that nobody waits for any more may have come to a lease all the same."""
-    if ticket.exception() is None:
-        store.release(ticket.result())
+    if claim.exception() is None:
+        with contextlib.suppress(StoreError):  # it is closed, and its leases lapse
+            store.release(claim.result())
 
 
 def _claim_soon(store: Store, thread_id: str, owner: str) -> Lease:

@@ -137,7 +137,11 @@ class RunNotFoundError(StoreError, LookupError):
 
 
 class ThreadBusyError(StoreError):
-    """Another process, or another call in this one, is running the thread."""
+    """Another process, or another call in this one, is running the thread: `owner`, as the store names it."""
+
+    def __init__(self, message: str, *, hint: str | None = None, owner: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.owner = owner
 
 
 class LeaseLostError(StoreError):

@@ -292,7 +292,8 @@ class Record:
         self.raise_failure()
 
     async def _close(self, status: str, error: str) -> None:
-        text = error.encode("utf-8", "backslashreplace").decode()  # a message may hold half a character
+        # A message may hold half a character, or one that no database has.
+        text = error.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
         await on_disk(self.submit(RunClosed(self.run.run_id, status, time.time(), text)))
 
     def raise_failure(self) -> None:

@@ -1,16 +1,18 @@
 """What the writer does with a batch of changes, in one transaction.
 
-It begins with one look at the epochs of all threads that the batch concerns, which also keeps them as they are until
-the batch is committed: what is of an older epoch is refused. Results that come one after the other are kept together.
-Whatever is done here is harmless to do twice, since a commit of which nobody has heard may have happened.
+Changes that come one after the other begin with one look at the epochs of all threads that they concern, which also
+keeps them as they are until the batch is committed: what is of an older epoch is refused. After a claim or a deletion
+in their midst there is another look. Results that come one after the other are kept together. Whatever is done here is
+harmless to do twice, since a commit of which nobody has heard may have happened.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import partial
 from itertools import groupby
 from typing import Any, Final
 
@@ -25,16 +27,18 @@ from fanfold.store.base import (
     RunClosed,
     RunOpened,
 )
-from fanfold.store.leases import Leases
+from fanfold.store.leases import Leases, unfit
 from fanfold.store.writer import Session
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Kept:
     """A change with the lease under which it is made."""
 
     change: Change
     lease: Lease | None
+    first: int | None = None
+    """The number that the first of its events was given, also when it is not known whether that has lasted."""
 
 
 class Changes:
@@ -45,51 +49,91 @@ class Changes:
 
     def __call__(self, session: Session, batch: Sequence[Any]) -> list[Any]:
         """What came of each. A `StoreError` is a refusal of one alone; what is raised concerns the batch."""
-        leases = dict.fromkeys(item.lease for item in batch if isinstance(item, Kept) and item.lease is not None)
-        lost = self._leases.fence(session, leases) if leases else {}
         outcomes: list[Any] = []
-        for together, group in groupby(batch, key=_is_result):
-            if together:
-                outcomes += _keep_results(session, list(group), lost)
+        for changes, group in groupby(batch, key=lambda item: isinstance(item, Kept)):
+            if changes:
+                outcomes += self._keep(session, list(group))
             else:
-                outcomes += [_done(session, item, lost) for item in group]
+                outcomes += [_done(item, session) for item in group]
         return outcomes
 
+    def failed(self, batch: Sequence[Any], failure: StoreError) -> None:
+        """Nothing of this batch was stored."""
+        for item in batch:
+            if isinstance(item, Kept) and item.lease is not None:
+                self._leases.spoil(item.lease, failure, for_good=True)
 
-def _is_result(item: Any) -> bool:
-    return isinstance(item, Kept) and isinstance(item.change, ResultKept)
+    def _keep(self, session: Session, batch: Sequence[Kept]) -> list[StoreError | None]:
+        leases = dict.fromkeys(kept.lease for kept in batch if kept.lease is not None)
+        lost: Mapping[Any, StoreError] = self._leases.fence(session, leases) if leases else {}
+        outcomes: list[StoreError | None] = []
+        for how, group in groupby(batch, key=_how):
+            together = list(group)
+            refused = [lost.get(kept.lease) or self._unfit(kept) for kept in together]
+            good = [kept for kept, refusal in zip(together, refused, strict=True) if refusal is None]
+            done = iter(_KEEP[how](session, good) if good else ())
+            came = [refusal or next(done) for refusal in refused]
+            self._spoil(together, came)
+            outcomes += came
+        return outcomes
+
+    def _unfit(self, kept: Kept) -> StoreError | None:
+        refusal = self._leases.spoilt(kept.lease) if isinstance(kept.change, _FOLLOWING) else None
+        if refusal is None and (refusal := unfit_change(kept.change)) is not None:
+            self._spoil([kept], [refusal])
+        return refusal
+
+    def _spoil(self, batch: Sequence[Kept], outcomes: Sequence[StoreError | None]) -> None:
+        for kept, outcome in zip(batch, outcomes, strict=True):
+            if outcome is not None and kept.lease is not None:
+                self._leases.spoil(kept.lease, outcome)
 
 
-def _done(session: Session, item: Any, lost: Mapping[Lease, StoreError]) -> Any:
+_FOLLOWING: Final = (ResultKept, CheckpointKept)
+"""What would stand on air where something earlier is missing. Of events the chain says so, and a run may always end."""
+
+
+def unfit_change(change: Change) -> StoreError | None:
+    """What keeps a text of this change from being stored, in any database, if anything does."""
+    facts = change.run if isinstance(change, RunOpened) else change
+    found = (unfit(field.name, getattr(facts, field.name)) for field in fields(facts))
+    return next((problem for problem in found if problem is not None), None)
+
+
+def _done(work: Callable[[Session], Any], session: Session) -> Any:
     try:
-        if not isinstance(item, Kept):
-            return item(session)
-        if item.lease is not None and item.lease in lost:
-            return lost[item.lease]
-        return _keep(session, item.change)
+        return work(session)
     except StoreError as refusal:
         return refusal
 
 
-def _keep_results(session: Session, batch: Sequence[Kept], lost: Mapping[Lease, StoreError]) -> list[Any]:
-    """Keep results that were submitted one after the other; what came of each."""
-    rows = [_row(kept) for kept in batch if kept.lease not in lost]
-    finals = [row for row in rows if row["kind"] in FINAL]
-    latest = {_key(row): row for row in rows if row["kind"] not in FINAL}
-    refused: Mapping[Any, StoreError] = {}
-    if finals and session.many("keep_final", finals) < len(finals):
-        refused = _duplicates(session, finals)
-    if latest:
-        session.many("keep_latest", list(latest.values()))
-    written = iter(rows)
-    return [
-        lost[kept.lease] if kept.lease in lost else _verdict(next(written), refused)  # type: ignore[index]
-        for kept in batch
-    ]
+def _how(kept: Kept) -> str:
+    if not isinstance(kept.change, ResultKept):
+        return "alone"
+    return "finals" if kept.change.kind in FINAL else "latest"
 
 
-def _verdict(row: Mapping[str, Any], refused: Mapping[Any, StoreError]) -> StoreError | None:
-    return refused.get((_key(row), row["attempt"])) if refused else None
+def _keep_finals(session: Session, batch: Sequence[Kept]) -> list[StoreError | None]:
+    """Keep results that stay as they are, unless another attempt's is there."""
+    rows = [_row(kept) for kept in batch]
+    if session.many("keep_final", rows) == len(rows):
+        return [None] * len(rows)
+    refused = _duplicates(session, rows)
+    return [refused.get((_key(row), row["attempt"])) for row in rows]
+
+
+def _keep_latest(session: Session, batch: Sequence[Kept]) -> list[StoreError | None]:
+    """Keep what tasks have come to for now, each in the place of what was there before."""
+    latest = {_key(row): row for row in map(_row, batch)}
+    session.many("keep_latest", list(latest.values()))
+    return [None] * len(batch)
+
+
+def _keep_alone(session: Session, batch: Sequence[Kept]) -> list[StoreError | None]:
+    return [_done(partial(_keep, kept), session) for kept in batch]
+
+
+_KEEP: Final = {"finals": _keep_finals, "latest": _keep_latest, "alone": _keep_alone}
 
 
 def _duplicates(session: Session, rows: Sequence[Mapping[str, Any]]) -> dict[Any, StoreError]:
@@ -127,10 +171,10 @@ def _key(row: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(row[name] for name in ("thread_id", "namespace", "checkpoint_id", "branch", "task_id", "kind"))
 
 
-def _keep(session: Session, change: Change) -> None:
-    match change:
+def _keep(kept: Kept, session: Session) -> None:
+    match change := kept.change:
         case EventsKept():
-            _keep_events(session, change)
+            _keep_events(session, kept, change)
         case CheckpointKept():
             _keep_checkpoint(session, change)
         case RunOpened(run):
@@ -158,36 +202,51 @@ def _keep_checkpoint(session: Session, change: CheckpointKept) -> None:
     values = asdict(change)
     if session.rows("keep_checkpoint", values):
         return
-    same = (change.parent_id, change.run_id, change.step, change.data)
-    if session.rows("checkpoint_is", values) != [same]:
-        raise StoreError(
-            f"checkpoint {change.checkpoint_id!r} of thread {change.thread_id!r} is there already, and another one"
-        )
+    there = session.rows("checkpoint_is", values)
+    name = f"checkpoint {change.checkpoint_id!r} of thread {change.thread_id!r}"
+    if not there:
+        raise StoreError(f"{name} follows from {change.parent_id!r}, which is not there")
+    if there != [(change.parent_id, change.run_id, change.step, change.data)]:
+        raise StoreError(f"{name} is there already, and another one")
 
 
-def _keep_events(session: Session, change: EventsKept) -> None:
-    if not change.events:
+def _keep_events(session: Session, kept: Kept, change: EventsKept) -> None:
+    """Keep what happened. What is there under the same numbers already has to be the same."""
+    texts = [json.dumps(event) for event in change.events]
+    if not texts:
         return
-    first, before = _event_before(session, change)
+    numbered = kept.first if change.first is None else change.first
+    rows, there = _numbered(session, change.run_id, texts, numbered)
+    if [row["hash"] for row in rows[: len(there)]] != there:
+        if change.first is not None:
+            raise StoreError(
+                f"event {change.first} of run {change.run_id!r} or one after it is there already, and another one"
+            )
+        rows, there = _numbered(session, change.run_id, texts, None)  # somebody else was given these numbers
+    kept.first = rows[0]["no"]
+    if len(there) < len(rows):
+        session.many("keep_events", rows[len(there) :])
+
+
+def _numbered(
+    session: Session, run_id: str, texts: Sequence[str], first: int | None
+) -> tuple[list[dict[str, Any]], list[bytes]]:
+    """The rows of events that begin with number `first`, and the hashes that are there under their numbers."""
+    there: list[bytes] = []
+    if first is None:
+        last = session.rows("last_event", {"run": run_id})
+        first, before = (last[0][0] + 1, last[0][1]) if last else (0, b"")
+    else:
+        values = {"run": run_id, "first": max(first - 1, 0), "count": len(texts) + min(first, 1)}
+        there = [hash for (hash,) in session.rows("event_hashes", values)]
+        if first > 0 and not there:
+            raise StoreError(f"event {first} of run {run_id!r} cannot follow one that is not there")
+        before = there.pop(0) if first > 0 else b""
     rows = []
-    for no, event in enumerate(change.events, first):
-        text = json.dumps(event)
+    for no, text in enumerate(texts, first):
         before = chained(before, text)
-        rows.append({"run": change.run_id, "no": no, "data": text, "hash": before})
-    session.many("keep_events", rows)
-
-
-def _event_before(session: Session, change: EventsKept) -> tuple[int, bytes]:
-    """The number that the first of these events has, and the hash of the one before it."""
-    if change.first is None:
-        last = session.rows("last_event", {"run": change.run_id})
-        return (last[0][0] + 1, last[0][1]) if last else (0, b"")
-    if change.first == 0:
-        return 0, b""
-    found = session.rows("event_hash", {"run": change.run_id, "no": change.first - 1})
-    if not found:
-        raise StoreError(f"event {change.first} of run {change.run_id!r} cannot follow one that is not there")
-    return change.first, found[0][0]
+        rows.append({"run": run_id, "no": no, "data": text, "hash": before})
+    return rows, there
 
 
 def chained(before: bytes, text: str) -> bytes:

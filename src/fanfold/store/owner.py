@@ -17,11 +17,6 @@ from pathlib import Path
 _sittings: set[str] = set()
 
 
-def worker_of(owner: str) -> str:
-    """The process of an owner."""
-    return owner.rpartition("/")[0]
-
-
 def here() -> tuple[str, str, int]:
     """This process: its name, its machine's and its number."""
     pid = os.getpid()

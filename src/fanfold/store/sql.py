@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -24,7 +25,7 @@ from fanfold.store.base import Change, CheckpointKept, Lease, OnBusy, ResultKept
 from fanfold.store.changes import Changes, Kept
 from fanfold.store.leases import TTL, Leases
 from fanfold.store.serde import Codec, Encryption
-from fanfold.store.writer import Database, Session, Writer
+from fanfold.store.writer import LONGEST_PAUSE, Database, Session, Writer
 
 PATIENCE: Final = 30.0
 """Seconds for which a database that cannot be reached is tried again."""
@@ -86,6 +87,7 @@ class SqlStore:
         # A database in memory ends with the process, so it may hold objects of any class that this process has written.
         self.learned = None if place.lasting else Codec()
         self._place = place
+        self._patience = patience
         self._leases = Leases(ttl)
         # The writer knows the leases and not the store, so that a store which nobody closes can be collected.
         self._writer = Writer(place, place.connect(), Changes(self._leases), self._leases, patience=patience)
@@ -107,7 +109,7 @@ class SqlStore:
 
     def submit(self, change: Change, lease: Lease | None = None) -> Future[None]:
         """Queue a change; see `Store.submit`."""
-        return self._writer.queue(Kept(change, lease))
+        return self._writer.queue(Kept(change, lease), len(getattr(change, "data", b"")))
 
     def backlog(self) -> int:
         """How many changes are queued that nobody has begun to write."""
@@ -121,7 +123,8 @@ class SqlStore:
         """Forget a thread with all that it holds. Whoever runs it is refused from then on."""
 
         def work(session: Session) -> None:
-            for what in ("events", "results", "checkpoints", "runs", "thread"):
+            # The thread first: then whoever runs it writes nothing more, not even while this is going on.
+            for what in ("thread", "events", "results", "checkpoints", "runs"):
                 session.rows(f"forget_{what}", {"thread": thread_id})
 
         return self.write(work)
@@ -130,15 +133,21 @@ class SqlStore:
 
     def claim(self, thread_id: str, owner: str, *, on_busy: OnBusy = "reject") -> Future[Lease]:
         """Become the only runner of a thread; see `Store.claim`."""
-        return self.write(lambda session: self._leases.claim(session, thread_id, owner, on_busy))
+        leases = self._leases
+
+        def judge(ticket: Future[Lease]) -> None:
+            if ticket.exception() is not None:
+                leases.unclaimed(thread_id, owner)
+
+        ticket = self.write(lambda session: leases.claim(session, thread_id, owner, on_busy))
+        ticket.add_done_callback(judge)
+        return ticket
 
     def release(self, lease: Lease) -> None:
         """Stop being the runner of a thread. Returns at once: whoever claims it next is queued behind."""
         leases = self._leases
         leases.drop(lease)
-        released = self.write(
-            lambda session: session.rows("release", {"thread": lease.thread_id, "epoch": lease.epoch})
-        )
+        released = self.write(lambda session: leases.release(session, lease))
         released.add_done_callback(lambda _: leases.tell(lease.thread_id))
 
     def holds(self, lease: Lease) -> bool:
@@ -161,16 +170,21 @@ class SqlStore:
     # Questions
 
     def ask(self, name: str, values: Mapping[str, Any]) -> list[Any]:
-        """What a statement returns that changes nothing."""
-        if not self._finish.alive:
-            raise StoreError(f"the store {self._place.label} is closed")
-        try:
-            with self._place.reading() as session:
-                return session.rows(name, values)
-        except StoreError:
-            raise
-        except Exception as error:
-            raise StoreError(f"cannot read {self._place.label}: {error}") from error
+        """What a statement returns that changes nothing. Over a connection that breaks it is asked again."""
+        end, pause = time.monotonic() + self._patience, 0.02
+        while True:
+            if not self._finish.alive:
+                raise StoreError(f"the store {self._place.label} is closed")
+            try:
+                with self._place.reading() as session:
+                    return session.rows(name, values)
+            except Exception as error:
+                if not self._place.passes(error) or time.monotonic() + pause >= end:
+                    if isinstance(error, StoreError):
+                        raise
+                    raise StoreError(f"cannot read {self._place.label}: {error}") from error
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
 
     def thread(self, thread_id: str, namespace: str = "", checkpoint_id: str | None = None) -> ThreadRecord | None:
         """What is needed to stand at a checkpoint; see `Store.thread`."""

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
@@ -27,6 +28,8 @@ Row: TypeAlias = tuple[Any, ...]
 
 LONGEST_PAUSE: Final = 1.0
 """Seconds between two tries of a batch, at most."""
+LARGEST_BATCH: Final = 32 * 1024 * 1024
+"""Bytes after which a batch takes nothing more: a statement of a gigabyte is more than a database takes."""
 
 _NOTHING: Final = object()
 
@@ -81,34 +84,44 @@ class Heart(Protocol):
         """Say that this process lives."""
 
     def ended(self, *, committed: bool) -> None:
-        """The transaction is over in which it may have been said."""
+        """The transaction that may have had a beat in it has ended."""
 
 
 @dataclass(slots=True, eq=False)
 class Item:
-    """Something that is queued: `work` to be done in a session, and who waits for what it returns."""
+    """Something that is queued: `work` to be done in a session, about how many bytes, and who waits for the outcome."""
 
     work: Any
+    size: int = 0
     done: Future[Any] = field(default_factory=Future)
 
 
-class Writer:
-    """Does what is queued, in its order. `apply` does a batch in a session and returns an outcome for each item.
+class Apply(Protocol):
+    """Does batches in a session. Each item has an outcome, and a `StoreError` is a refusal of that item alone."""
 
-    An outcome that is a `StoreError` is a refusal of that item alone. A beat of `heart` has a transaction of its own.
-    """
+    def __call__(self, session: Session, batch: Sequence[Any], /) -> list[Any]:
+        """Do it, in a transaction that may be undone and done again."""
+
+    def failed(self, batch: Sequence[Any], failure: StoreError, /) -> None:
+        """It could not be done, and will not be tried again."""
+
+
+class Writer:
+    """Does what is queued, in its order, by `apply`. A beat of `heart` has a transaction of its own."""
 
     def __init__(
         self,
         database: Database,
         session: Session,
-        apply: Callable[[Session, Sequence[Any]], list[Any]],
+        apply: Apply,
         heart: Heart,
         *,
         patience: float,
     ) -> None:
         self._database = database
         self._session = session
+        self._doubtful = False
+        """Whether the session may be broken."""
         self._apply = apply
         self._heart = heart
         self._patience = patience
@@ -120,12 +133,12 @@ class Writer:
         self._thread = threading.Thread(target=self._write, name="fanfold-store", daemon=True)
         self._thread.start()
 
-    def queue(self, work: Any) -> Future[Any]:
+    def queue(self, work: Any, size: int = 0) -> Future[Any]:
         """Have `work` done in the next transaction; the future has its outcome when that is on disk.
 
         It cannot be cancelled: whoever stops waiting for it, what was queued is done.
         """
-        item = Item(work)
+        item = Item(work, size)
         item.done.set_running_or_notify_cancel()
         with self._closing:
             if self._closed:
@@ -156,9 +169,10 @@ class Writer:
 
     def _serve(self) -> None:
         while (item := self._wait()) is not None:
-            batch = [item]
-            while (item := self._taken()) is not _NOTHING and item is not None:
+            batch, size = [item], item.size
+            while size < LARGEST_BATCH and (item := self._taken()) is not _NOTHING and item is not None:
                 batch.append(item)
+                size += item.size
             self._settle(batch)
             if item is None:
                 return
@@ -166,12 +180,10 @@ class Writer:
     def _wait(self) -> Any:
         """The next item; meanwhile the heart beats."""
         while True:
-            left = self._next_beat - time.monotonic()
-            if left <= 0:
+            if time.monotonic() >= self._next_beat:
                 self._beat_once()
-                continue
-            try:
-                return self._queue.get(timeout=left)
+            try:  # at least a look, also where beats take longer than is between them
+                return self._queue.get(timeout=max(self._next_beat - time.monotonic(), 0.0))
             except queue.Empty:
                 continue
 
@@ -182,7 +194,7 @@ class Writer:
             return _NOTHING
 
     def _settle(self, batch: list[Item]) -> None:
-        outcomes = self._tried(batch)
+        outcomes = self._tried(batch, time.monotonic() + self._patience)
         for item, outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, StoreError):
                 item.done.set_exception(outcome)
@@ -191,54 +203,52 @@ class Writer:
         if time.monotonic() >= self._next_beat:  # also when there is always something to write
             self._beat_once()
 
-    def _tried(self, batch: list[Item]) -> list[Any]:
+    def _tried(self, batch: list[Item], end: float) -> list[Any]:
         """The outcomes of a batch. One that is refused as a whole is done item by item, to find who is at fault."""
-        end, pause = time.monotonic() + self._patience, 0.02
+        work, pause = [item.work for item in batch], 0.02
         while True:
             try:
-                return self._transacted(lambda session: self._apply(session, [item.work for item in batch]))
+                return self._transacted(lambda session: self._apply(session, work))
             except Exception as error:  # noqa: BLE001 - told to all who wait; a writer that dies would let them wait for ever
-                again = self._database.passes(error) and time.monotonic() + pause < end
-                if not again and len(batch) > 1 and not self._database.passes(error):
-                    return [outcome for item in batch for outcome in self._tried([item])]
-                if not again:
-                    return [self.failure(error)] * len(batch)
+                passes = self._database.passes(error)
+                if not passes and len(batch) > 1:
+                    return [outcome for item in batch for outcome in self._tried([item], end)]
+                if not passes or time.monotonic() + pause >= end:
+                    failure = self.failure(error)
+                    self._apply.failed(work, failure)
+                    return [failure] * len(batch)
             self._stop.wait(pause) if not self._closed else time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
-            self._reconnect()
 
     def _transacted(self, work: Callable[[Session], T]) -> T:
+        """What `work` returns, committed. After an error that may pass it begins in a new session."""
+        committed = False
         try:
+            if self._doubtful:
+                self._reconnect()
             self._session.begin()
             outcome = work(self._session)
             self._session.commit()
-        except BaseException:
-            self._heart.ended(committed=False)
+            committed = True
+        except BaseException as error:
+            self._doubtful = self._doubtful or (isinstance(error, Exception) and self._database.passes(error))
             self._session.rollback()
             raise
-        self._heart.ended(committed=True)
+        finally:
+            self._heart.ended(committed=committed)
         return outcome
 
     def _reconnect(self) -> None:
-        """A new session in place of a broken one; where that fails, the next try says so."""
-        try:
-            fresh = self._database.connect()
-        except Exception as error:
-            if not self._database.passes(error):
-                raise
-            return
+        fresh = self._database.connect()
         self._session.close()
-        self._session = fresh
+        self._session, self._doubtful = fresh, False
 
     def _beat_once(self) -> None:
         self._next_beat = time.monotonic() + self._heart.every
-        if not self._heart.needed:
-            return
-        try:
-            self._transacted(self._heart.beat)
-        except Exception as error:  # noqa: BLE001 - a beat that is missed is noticed by the leases, which then lapse
-            if self._database.passes(error):
-                self._reconnect()
+        if self._heart.needed:
+            # A beat that is missed is noticed by the leases, which then lapse.
+            with suppress(Exception):
+                self._transacted(self._heart.beat)
 
     def failure(self, error: Exception) -> StoreError:
         """The error of ours for one of the database's."""

@@ -5,6 +5,14 @@
 -- What is there already need not be told of.
 set client_min_messages = warning;
 
+-- name: ping
+-- Whether the server is there.
+select 1;
+
+-- name: end_if_silent
+-- End this connection when nothing is said in the middle of a transaction for so long.
+select set_config('idle_in_transaction_session_timeout', %(milliseconds)s, false);
+
 -- name: schema_chosen
 -- The schema in which tables are made.
 select current_schema();
@@ -54,10 +62,18 @@ select tablename from pg_tables where schemaname = current_schema() and tablenam
 -- See that a thread has a row.
 insert into thread (thread_id) values (%(thread)s) on conflict (thread_id) do nothing;
 
+-- name: holder
+-- Who runs a thread.
+select owner, worker from thread where thread_id = %(thread)s;
+
 -- name: hold_thread
--- Who runs a thread, and whether nobody has heard of them for longer than their lease lasts.
-select t.owner, coalesce(w.expires_at < extract(epoch from clock_timestamp()), true)
-from thread t left join worker w on w.worker_id = t.worker where t.thread_id = %(thread)s for update of t;
+-- Who runs a thread, which stays so until the transaction ends.
+select owner, worker from thread where thread_id = %(thread)s for update;
+
+-- name: lapsed
+-- Whether nobody has heard of a process for longer than its leases last. To be asked when its thread is held: only a
+-- statement that begins later sees a beat that was waited for.
+select expires_at < extract(epoch from clock_timestamp()) from worker where worker_id = %(worker)s;
 
 -- name: claim
 -- Become the runner of a thread, in an epoch of one's own.
@@ -80,8 +96,9 @@ values (%(worker)s, %(host)s, %(pid)s, extract(epoch from clock_timestamp()) + %
 on conflict (worker_id) do update set expires_at = excluded.expires_at;
 
 -- name: leases
--- The threads that a process runs, by what the database says.
-select thread_id, epoch from thread where worker = %(worker)s and owner is not null;
+-- The threads that a process runs, by what the database says when nobody is about to claim them.
+select thread_id, epoch from thread where worker = %(worker)s and owner is not null
+order by thread_id for share;
 
 -- name: forget_workers
 -- Processes that have not been heard of for a day.
@@ -132,12 +149,17 @@ on conflict (thread_id, namespace, checkpoint_id, branch, task_id, kind) do upda
 set run_id = excluded.run_id, attempt = excluded.attempt, epoch = excluded.epoch, data = excluded.data;
 
 -- name: keep_checkpoint
--- Where a thread stands after a step, numbered on from the last; harmless when it is there already.
+-- Where a thread stands after a step, numbered on from the last; harmless when it is there already. What is not full
+-- has to have a parent.
 insert into checkpoint
     (thread_id, namespace, seq, checkpoint_id, parent_id, run_id, step, source, created, "full", around, data)
 select %(thread_id)s, %(namespace)s, coalesce(max(seq), -1) + 1, %(checkpoint_id)s, %(parent_id)s, %(run_id)s, %(step)s, %(source)s,
     %(created)s, %(full)s, %(around)s, %(data)s
 from checkpoint where thread_id = %(thread_id)s and namespace = %(namespace)s
+having %(full)s or exists (
+    select 1 from checkpoint
+    where thread_id = %(thread_id)s and namespace = %(namespace)s and checkpoint_id = %(parent_id)s
+)
 on conflict (thread_id, namespace, checkpoint_id) do nothing returning seq;
 
 -- name: checkpoint_is
@@ -149,15 +171,14 @@ where thread_id = %(thread_id)s and namespace = %(namespace)s and checkpoint_id 
 -- The number and the hash of what happened last in a run.
 select no, hash from event where run_id = %(run)s order by no desc limit 1;
 
--- name: event_hash
--- The hash of one thing that happened.
-select hash from event where run_id = %(run)s and no = %(no)s;
+-- name: event_hashes
+-- The hashes of what happened, from a number on.
+select hash from event where run_id = %(run)s and no >= %(first)s order by no limit %(count)s;
 
 -- name: keep_events
--- What happened, in order; harmless when it is there already.
+-- What happened, in order.
 insert into event (run_id, no, data, hash)
-select * from unnest(%(run)s::text[], %(no)s::bigint[], %(data)s::text[], %(hash)s::bytea[])
-on conflict (run_id, no) do nothing;
+select * from unnest(%(run)s::text[], %(no)s::bigint[], %(data)s::text[], %(hash)s::bytea[]);
 
 -- name: owner
 -- Who runs a thread, unless their lease has lapsed.

@@ -29,10 +29,18 @@ select name from sqlite_schema where type = 'table' and name not in ('migration'
 -- See that a thread has a row.
 insert into thread (thread_id) values (:thread) on conflict (thread_id) do nothing;
 
+-- name: holder
+-- Who runs a thread.
+select owner, worker from thread where thread_id = :thread;
+
 -- name: hold_thread
--- Who runs a thread, and whether nobody has heard of them for longer than their lease lasts.
-select t.owner, coalesce(w.expires_at < (julianday('now') - 2440587.5) * 86400.0, true)
-from thread t left join worker w on w.worker_id = t.worker where t.thread_id = :thread;
+-- Who runs a thread, which stays so until the transaction ends.
+select owner, worker from thread where thread_id = :thread;
+
+-- name: lapsed
+-- Whether nobody has heard of a process for longer than its leases last. To be asked when its thread is held: only a
+-- statement that begins later sees a beat that was waited for.
+select expires_at < (julianday('now') - 2440587.5) * 86400.0 from worker where worker_id = :worker;
 
 -- name: claim
 -- Become the runner of a thread, in an epoch of one's own.
@@ -99,12 +107,17 @@ on conflict (thread_id, namespace, checkpoint_id, branch, task_id, kind) do upda
 set run_id = excluded.run_id, attempt = excluded.attempt, epoch = excluded.epoch, data = excluded.data;
 
 -- name: keep_checkpoint
--- Where a thread stands after a step, numbered on from the last; harmless when it is there already.
+-- Where a thread stands after a step, numbered on from the last; harmless when it is there already. What is not full
+-- has to have a parent.
 insert into checkpoint
     (thread_id, namespace, seq, checkpoint_id, parent_id, run_id, step, source, created, "full", around, data)
 select :thread_id, :namespace, coalesce(max(seq), -1) + 1, :checkpoint_id, :parent_id, :run_id, :step, :source,
     :created, :full, :around, :data
 from checkpoint where thread_id = :thread_id and namespace = :namespace
+having :full or exists (
+    select 1 from checkpoint
+    where thread_id = :thread_id and namespace = :namespace and checkpoint_id = :parent_id
+)
 on conflict (thread_id, namespace, checkpoint_id) do nothing returning seq;
 
 -- name: checkpoint_is
@@ -116,13 +129,13 @@ where thread_id = :thread_id and namespace = :namespace and checkpoint_id = :che
 -- The number and the hash of what happened last in a run.
 select no, hash from event where run_id = :run order by no desc limit 1;
 
--- name: event_hash
--- The hash of one thing that happened.
-select hash from event where run_id = :run and no = :no;
+-- name: event_hashes
+-- The hashes of what happened, from a number on.
+select hash from event where run_id = :run and no >= :first order by no limit :count;
 
 -- name: keep_events
--- What happened, in order; harmless when it is there already.
-insert into event (run_id, no, data, hash) values (:run, :no, :data, :hash) on conflict (run_id, no) do nothing;
+-- What happened, in order.
+insert into event (run_id, no, data, hash) values (:run, :no, :data, :hash);
 
 -- name: owner
 -- Who runs a thread, unless their lease has lapsed.
