@@ -2,48 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from fanfold.store import owner as owners
-from fanfold.store.postgres import PostgresStore
 from fanfold.store.sql import SqlStore
-from fanfold.store.sqlite import SqliteStore
-from tests.store.making import Open
+from fanfold.store.sqlite import MEMORY
+from tests.store.making import Open, store_at
 
-STORES: dict[str, Callable[..., SqlStore]] = {
-    "file": lambda folder, **options: SqliteStore(folder / "runs.db", **options),
-    "memory": lambda folder, **options: SqliteStore(":memory:", **options),
-    "postgres": PostgresStore,
-}
 LASTING = ("file", "postgres")
 """The stores that another process, or the same one later, can open again."""
+STORES = ("memory", *LASTING)
 
 
-@pytest.fixture(params=STORES)
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqlStore]:
-    with _opening(request, tmp_path)() as opened:
-        yield opened
+def _place(request: pytest.FixtureRequest, folder: Path) -> str:
+    if request.param == "postgres":
+        return str(request.getfixturevalue("postgres"))
+    return str(folder / "runs.db") if request.param == "file" else MEMORY
+
+
+@pytest.fixture(params=LASTING)
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where there is room for a store, for `store_at` in this process or in another one."""
+    return _place(request, tmp_path)
+
+
+@pytest.fixture
+def again(place: str) -> Open:
+    """Opens one and the same store as often as it is called."""
+    return partial(store_at, place)
 
 
 @pytest.fixture(params=STORES)
 def opens(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
     """Opens a store with the options that it is called with. In memory it is a new one each time."""
-    return _opening(request, tmp_path)
+    return partial(store_at, _place(request, tmp_path))
 
 
-@pytest.fixture(params=LASTING)
-def again(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
-    """Opens one and the same store as often as it is called."""
-    return _opening(request, tmp_path)
-
-
-def _opening(request: pytest.FixtureRequest, folder: Path) -> Open:
-    place = request.getfixturevalue("postgres") if request.param == "postgres" else folder
-    return partial(STORES[request.param], place)
+@pytest.fixture
+def store(opens: Open) -> Iterator[SqlStore]:
+    with opens() as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -85,7 +85,7 @@ def test_a_change_that_cannot_be_written_fails_alone(store: Store) -> None:
     before.result(10)
     after.result(10)
     for ticket in refused:
-        with pytest.raises(StoreError, match="cannot write to"):
+        with pytest.raises(StoreError, match=r"cannot write to|holds half a character"):
             ticket.result(10)
     assert [one.task_id for one in store.results("r1")] == ["before", "after"]
     assert store.events("r1") == []

@@ -4,8 +4,10 @@ One connection writes, in a thread of its own; questions are asked over a small 
 server as arrays, one statement for however many end together. The tables are in the schema that the URL's `search_path`
 names, or else in one of their own, `fanfold`.
 
-A server that stops answering without closing the connection would keep the writer waiting for ever. So a watch looks
-at how long it has been waiting, and breaks the connection itself.
+A server that stops answering without closing the connection would keep us waiting for ever. So a watch looks at how
+long each answer has been waited for, and breaks the connection itself. The other way round, a process that is frozen in
+the middle of a transaction holds the rows of its threads, which nobody could take over: the server ends the connection
+of one that is silent there for as long.
 """
 
 from __future__ import annotations
@@ -15,12 +17,12 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from fanfold.errors import MissingExtraError, StoreError
 from fanfold.store.migrations import migrate
-from fanfold.store.sql import SqlStore, StoreOptions, statements
+from fanfold.store.sql import PATIENCE, SqlStore, StoreOptions, statements
 from fanfold.store.writer import NO_VALUES, Row, Session, Values
 
 if TYPE_CHECKING:
@@ -36,12 +38,13 @@ class PostgresStore(SqlStore):
     """Keeps everything in the database that `url` names, such as `postgresql://user@host/name`.
 
     A lease lasts `ttl` seconds without a sign of life, by the database's clock. A server that cannot be reached is
-    tried again for `patience` seconds. Raises `MissingExtraError` without psycopg, `StoreError` when the database
-    cannot be opened, was written by a newer fanfold, or holds something else in that schema.
+    tried again for `patience` seconds, and counts as lost when an answer takes `longest_answer` seconds. Raises
+    `MissingExtraError` without psycopg, `StoreError` when the database cannot be opened, was written by a newer
+    fanfold, or holds something else in that schema.
     """
 
-    def __init__(self, url: str, **options: Unpack[StoreOptions]) -> None:
-        super().__init__(_Server(url), **options)
+    def __init__(self, url: str, *, longest_answer: float = LONGEST_ANSWER, **options: Unpack[StoreOptions]) -> None:
+        super().__init__(_Server(url, longest_answer, options.get("patience", PATIENCE)), **options)
 
 
 class _Server:
@@ -50,10 +53,13 @@ class _Server:
     dialect = "postgres"
     lasting = True
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, longest_answer: float, patience: float) -> None:
         self._driver = _driver()
         self._url = url
         self.label = _label(self._driver, url)
+        self._longest_answer = longest_answer
+        self._patience = patience
+        self._watch = Watch(longest_answer)
         self._pool: ConnectionPool[Any] | None = None
         self._opening = threading.Lock()
 
@@ -61,38 +67,60 @@ class _Server:
         """A connection, with the tables of this version there. Raises `StoreError` when there cannot be one."""
         try:
             connection = self._driver.connect(self._url, autocommit=True, **_SETTINGS)
+            session = _Session(connection, self._watch)
+            try:
+                self._prepare(connection)
+                session.rows("end_if_silent", {"milliseconds": str(int(self._longest_answer * 1000))})
+                migrate(session, "postgres", self.label)
+            except BaseException:
+                session.close()
+                raise
         except self._driver.Error as error:
             raise StoreError(
                 f"cannot open the store {self.label}: {_brief(error)}",
                 hint="is the server running, and does the URL name a database and a user that it knows?",
             ) from error
-        session = _Session(connection, Watch(connection.fileno()))
-        try:
-            _choose_schema(connection)
-            migrate(session, "postgres", self.label)
-        except BaseException:
-            session.close()
-            raise
         return session
 
     def passes(self, error: Exception) -> bool:
         """The connection broke, the server is starting or stopping, or two transactions were in each other's way."""
         cause = error.__cause__ if isinstance(error, StoreError) else error
-        return isinstance(cause, self._driver.OperationalError | self._driver.InterfaceError) and not isinstance(
-            cause, self._driver.errors.DiskFull | self._driver.errors.InsufficientResources
+        errors = self._driver.errors
+        state = getattr(cause, "sqlstate", None) or ""
+        if state[:2] in _LASTING:
+            return bool(state == errors.TooManyConnections.sqlstate)
+        passing = (
+            self._driver.OperationalError,
+            self._driver.InterfaceError,
+            errors.IdleInTransactionSessionTimeout,
+            errors.UniqueViolation,  # of two who number on at once; anything else that is unique may be there already
         )
+        return isinstance(cause, passing)
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """A connection of the pool. One that has broken meanwhile is replaced before it is handed out."""
-        with self._readers().connection() as connection:
-            yield _Session(connection)
+        with self._readers().connection(self._patience) as connection:
+            yield _Session(connection, self._watch)
 
     def close(self) -> None:
         """Close the pool."""
         with self._opening:
             if self._pool is not None:
                 self._pool.close()
+        self._watch.close()
+
+    def _prepare(self, connection: psycopg.Connection[Any]) -> None:
+        """Stay in the schema that the URL chose; in the one that is there by default, make one of our own."""
+        session = _Session(connection, self._watch)
+        session.rows("keep_quiet")
+        ((chosen,),) = session.rows("schema_chosen")
+        if chosen in (None, "public"):
+            session.rows("make_schema")
+            session.rows("use_schema")
+
+    def _check(self, connection: psycopg.Connection[Any]) -> None:
+        _Session(connection, self._watch).rows("ping")
 
     def _readers(self) -> ConnectionPool[Any]:
         from psycopg_pool import ConnectionPool
@@ -104,8 +132,8 @@ class _Server:
                     min_size=1,
                     max_size=MOST_READERS,
                     kwargs={"autocommit": True, **_SETTINGS},
-                    configure=_choose_schema,
-                    check=ConnectionPool.check_connection,
+                    configure=self._prepare,
+                    check=self._check,
                     name="fanfold-readers",
                     open=True,
                 )
@@ -122,81 +150,102 @@ _SETTINGS: Final = {
 }
 
 
-_UNWATCHED: Final = nullcontext[None]()
+_LASTING: Final = ("53", "54")
+"""Classes of errors that the same again will run into again: no room for it, or more than can be said at once."""
 
 
 class _Session:
-    """A connection to the server. That of the writer has a watch."""
+    """A connection to the server, whose answers are watched."""
 
-    def __init__(self, connection: psycopg.Connection[Any], watch: Watch | nullcontext[None] = _UNWATCHED) -> None:
+    def __init__(self, connection: psycopg.Connection[Any], watch: Watch) -> None:
         self._connection = connection
         self._statements = statements("postgres")
         self._watch = watch
 
     def rows(self, name: str, values: Values = NO_VALUES) -> list[Row]:
-        with self._watch:
+        with self._watch(self._connection):
             cursor = self._connection.execute(self._statements[name], values or None, binary=True)
             return cursor.fetchall() if cursor.description else []
 
     def many(self, name: str, rows: Sequence[Values]) -> int:
         columns = {column: [row[column] for row in rows] for column in rows[0]}
-        with self._watch:
+        with self._watch(self._connection):
             return self._connection.execute(self._statements[name], columns).rowcount
 
     def script(self, text: str) -> None:
-        self._connection.execute(text)
+        self._connection.execute(text)  # not watched, for a migration may take as long as it takes
 
     def lock(self) -> None:
-        self.rows("lock_migrations")
+        self._connection.execute(self._statements["lock_migrations"])
 
     def begin(self) -> None:
-        with self._watch:
+        with self._watch(self._connection):
             self._connection.execute("begin")
 
     def commit(self) -> None:
-        with self._watch:
+        with self._watch(self._connection):
             self._connection.execute("commit")
 
     def rollback(self) -> None:
         from psycopg import Error
 
-        with suppress(Error), self._watch:  # a connection that is broken has undone it
+        with suppress(Error), self._watch(self._connection):  # a connection that is broken has undone it
             self._connection.execute("rollback")
 
     def close(self) -> None:
-        if isinstance(self._watch, Watch):
-            self._watch.close()
         self._connection.close()
 
 
 class Watch:
-    """Breaks a connection when an answer takes longer than it may: `with watch:` around whatever waits for one."""
+    """Breaks connections whose answers take longer than they may: `with watch(connection):` around what waits for one.
 
-    def __init__(self, file: int, longest: float = LONGEST_ANSWER) -> None:
-        self._socket = socket.socket(fileno=os.dup(file))
+    It looks from a thread of its own, which is there as soon as it is needed and until it is closed.
+    """
+
+    def __init__(self, longest: float) -> None:
         self._longest = longest
-        self._end: float | None = None
-        self._closing = threading.Event()
-        threading.Thread(target=self._look, name="fanfold-watch", daemon=True).start()
+        self._lock = threading.Lock()
+        self._ends: dict[int, float] = {}
+        """Until when an answer may come, by a descriptor of ours for its connection."""
+        self._closed = threading.Event()
+        self._thread: threading.Thread | None = None
 
-    def __enter__(self) -> None:
-        self._end = time.monotonic() + self._longest
-
-    def __exit__(self, *_: object) -> None:
-        self._end = None
+    @contextmanager
+    def __call__(self, connection: psycopg.Connection[Any]) -> Iterator[None]:
+        # A descriptor of ours, for the connection's own may be closed, and mean something else, before we look.
+        file = None if connection.closed else os.dup(connection.fileno())
+        if file is None:
+            yield  # what is said to it fails at once
+            return
+        with self._lock:
+            self._ends[file] = time.monotonic() + self._longest
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._look, name="fanfold-watch", daemon=True)
+                self._thread.start()
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._ends[file]
+                os.close(file)
 
     def close(self) -> None:
         """Watch no more."""
-        self._closing.set()
+        self._closed.set()
 
     def _look(self) -> None:
-        with self._socket:
-            while not self._closing.wait(self._longest / 4):
-                end = self._end
-                if end is not None and time.monotonic() >= end:
-                    with suppress(OSError):  # it is broken already
-                        self._socket.shutdown(socket.SHUT_RDWR)
-                    return
+        while not self._closed.wait(self._longest / 4):
+            with self._lock:
+                now = time.monotonic()
+                for file in [file for file, end in self._ends.items() if now >= end]:
+                    _break(file)
+
+
+def _break(file: int) -> None:
+    """End a connection, so that whoever waits for it is told."""
+    connection = socket.socket(fileno=os.dup(file))
+    with connection, suppress(OSError):  # it is broken already
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def _driver() -> Any:
@@ -221,16 +270,6 @@ def _label(driver: Any, url: str) -> str:
         ) from None
     host, port, name = (parts.get(part, "") for part in ("host", "port", "dbname"))
     return f"postgresql://{host}{':' if port else ''}{port}/{name}"
-
-
-def _choose_schema(connection: psycopg.Connection[Any]) -> None:
-    """Stay in the schema that the URL chose; in the one that is there by default, make one of our own."""
-    session = _Session(connection)
-    session.rows("keep_quiet")
-    ((chosen,),) = session.rows("schema_chosen")
-    if chosen in (None, "public"):
-        session.rows("make_schema")
-        session.rows("use_schema")
 
 
 def _brief(error: Exception) -> str:

@@ -64,26 +64,27 @@ class _File:
         self.label = path
         self.lasting = path != MEMORY
         self._reading = threading.Lock()
-        self._writing: _Connection | None = None
         self._reader: _Connection | None = None
 
     def connect(self) -> Session:
         """The connection that writes. A database in memory belongs to one connection, so its reader shares it."""
-        self._writing = _opened(self.label)
-        return self._writing
+        if self.lasting:
+            return _opened(self.label, _FileLock(self.label) if fcntl is not None else None)
+        self._reader = _opened(self.label, _Turns(self._reading))
+        return self._reader
 
     def passes(self, error: Exception) -> bool:
         """Another process had the file for too long."""
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        return isinstance(error, TimeoutError) or (isinstance(error, sqlite3.OperationalError) and code in _IN_THE_WAY)
+        cause = error.__cause__ if isinstance(error, StoreError) else error
+        code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
+        return self.lasting and (isinstance(cause, TimeoutError) or code in _IN_THE_WAY)
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """The connection that reads, for one at a time."""
         with self._reading:
             if self._reader is None:
-                self._reader = _opened(self.label) if self.lasting else self._writing
-            assert self._reader is not None, "the writing connection is opened first"
+                self._reader = _opened(self.label)
             yield self._reader
 
     def close(self) -> None:
@@ -96,12 +97,12 @@ class _File:
 class _Connection:
     """A connection to the file. Only one that writes begins transactions."""
 
-    def __init__(self, path: str, connection: sqlite3.Connection) -> None:
+    def __init__(self, path: str, connection: sqlite3.Connection, lock: _FileLock | _Turns | None) -> None:
         self._path = path
         self._connection = connection
         self._statements = statements("sqlite")
         self._commits = 0
-        self._lock = _FileLock(path) if path != MEMORY and fcntl is not None else None
+        self._lock = lock
 
     def rows(self, name: str, values: Values = NO_VALUES) -> list[Row]:
         return self._connection.execute(self._statements[name], _fit(values)).fetchall()
@@ -124,7 +125,10 @@ class _Connection:
     def commit(self) -> None:
         self._connection.execute("commit")
         if self._lock is not None:
-            self._copy_log()
+            # What is committed stays so if the log cannot be copied now, be it that the disk is full. The next commits
+            # say so, if they find no room; and the log is copied when there is some.
+            with contextlib.suppress(sqlite3.OperationalError):
+                self._copy_log()
             self._lock.give()
 
     def rollback(self) -> None:
@@ -147,6 +151,29 @@ class _Connection:
         self._commits += 1
         if self._commits % _COMMITS == 0 and _size(f"{self._path}-wal") >= _LONG_LOG:
             self._connection.execute("pragma wal_checkpoint(passive)")
+
+
+class _Turns:
+    """A lock for a database in memory, whose one connection shows a reader what is not committed yet."""
+
+    def __init__(self, lock: threading.Lock) -> None:
+        self._lock = lock
+        self._mine = False
+
+    def take(self) -> None:
+        """Wait until nobody reads."""
+        self._lock.acquire()
+        self._mine = True
+
+    def give(self) -> None:
+        """Let them read; harmless without it."""
+        if self._mine:
+            self._mine = False
+            self._lock.release()
+
+    def close(self) -> None:
+        """Let go of it for good."""
+        self.give()
 
 
 class _FileLock:
@@ -202,14 +229,14 @@ def _fit(values: Values) -> Values:
     return {name: json.dumps(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
-def _opened(path: str) -> _Connection:
+def _opened(path: str, lock: _FileLock | _Turns | None = None) -> _Connection:
     try:
         if path != MEMORY:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
         raw = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_LONGEST_WAIT)
     except (OSError, sqlite3.Error) as error:
         raise _cannot_open(path, error) from error
-    connection = _Connection(path, raw)
+    connection = _Connection(path, raw, lock)
     try:
         _write_ahead(raw)
         raw.execute("pragma synchronous = full")
