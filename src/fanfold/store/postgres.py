@@ -99,7 +99,10 @@ class _Server:
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """A connection of the pool. One that has broken meanwhile is replaced before it is handed out."""
+        """A connection of the pool. One that turns out to be broken is not put back, and the question asked again.
+
+        To have the pool check each before it is handed out would double the way, and it sleeps when one fails.
+        """
         with self._readers().connection(self._patience) as connection:
             yield _Session(connection, self._watch)
 
@@ -119,9 +122,6 @@ class _Server:
             session.rows("make_schema")
             session.rows("use_schema")
 
-    def _check(self, connection: psycopg.Connection[Any]) -> None:
-        _Session(connection, self._watch).rows("ping")
-
     def _readers(self) -> ConnectionPool[Any]:
         from psycopg_pool import ConnectionPool
 
@@ -133,7 +133,6 @@ class _Server:
                     max_size=MOST_READERS,
                     kwargs={"autocommit": True, **_SETTINGS},
                     configure=self._prepare,
-                    check=self._check,
                     name="fanfold-readers",
                     open=True,
                 )

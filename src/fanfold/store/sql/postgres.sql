@@ -5,10 +5,6 @@
 -- What is there already need not be told of.
 set client_min_messages = warning;
 
--- name: ping
--- Whether the server is there.
-select 1;
-
 -- name: end_if_silent
 -- End this connection when nothing is said in the middle of a transaction for so long.
 select set_config('idle_in_transaction_session_timeout', %(milliseconds)s, false);
