@@ -6,6 +6,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from typing import Any, TypedDict
 
 import psycopg
@@ -307,6 +308,7 @@ def test_deleting_a_thread_leaves_nothing_of_what_its_runner_was_about_to_write(
             runner._leases.fence(session, [lease])
             reached.set()
             gate.wait(10)
+            session.many("keep_final", [{**asdict(result("a")), "epoch": lease.epoch}])
 
         runner.write(write)
         assert reached.wait(10)
@@ -316,7 +318,7 @@ def test_deleting_a_thread_leaves_nothing_of_what_its_runner_was_about_to_write(
         gate.set()
         deleted.result(10)
         with pytest.raises(LeaseLostError):
-            runner.submit(result("a"), lease).result(10)
+            runner.submit(result("b"), lease).result(10)
         assert store.results("r1") == []
 
 

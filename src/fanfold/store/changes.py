@@ -100,6 +100,10 @@ def unfit_change(change: Change) -> StoreError | None:
     return next((problem for problem in found if problem is not None), None)
 
 
+class _AloneError(Exception):
+    """The changes of this batch have to be done one by one."""
+
+
 def _done(work: Callable[[Session], Any], session: Session) -> Any:
     try:
         return work(session)
@@ -119,7 +123,12 @@ def _keep_finals(session: Session, batch: Sequence[Kept]) -> list[StoreError | N
     if session.many("keep_final", rows) == len(rows):
         return [None] * len(rows)
     refused = _duplicates(session, rows)
-    return [refused.get((_key(row), row["attempt"])) for row in rows]
+    outcomes = [refused.get((_key(row), row["attempt"])) for row in rows]
+    if len(batch) > 1 and any(
+        kept.lease is not None and outcome for kept, outcome in zip(batch, outcomes, strict=True)
+    ):
+        raise _AloneError  # what comes after it under its lease may not stay
+    return outcomes
 
 
 def _keep_latest(session: Session, batch: Sequence[Kept]) -> list[StoreError | None]:

@@ -62,16 +62,22 @@ class _Server:
         self._watch = Watch(longest_answer)
         self._pool: ConnectionPool[Any] | None = None
         self._opening = threading.Lock()
+        self._ready = False
 
     def connect(self) -> Session:
-        """A connection, with the tables of this version there. Raises `StoreError` when there cannot be one."""
+        """A connection, with the tables of this version there. Raises `StoreError` when there cannot be one.
+
+        Only the first one looks after the tables: who has begun goes on when a newer version changes them.
+        """
         try:
             connection = self._driver.connect(self._url, autocommit=True, **_SETTINGS)
             session = _Session(connection, self._watch)
             try:
                 self._prepare(connection)
                 session.rows("end_if_silent", {"milliseconds": str(int(self._longest_answer * 1000))})
-                migrate(session, "postgres", self.label)
+                if not self._ready:
+                    migrate(session, "postgres", self.label)
+                    self._ready = True
             except BaseException:
                 session.close()
                 raise

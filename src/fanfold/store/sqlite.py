@@ -64,14 +64,22 @@ class _File:
         self.label = path
         self.lasting = path != MEMORY
         self._reading = threading.Lock()
+        self._ready = False
         self._reader: _Connection | None = None
 
     def connect(self) -> Session:
-        """The connection that writes. A database in memory belongs to one connection, so its reader shares it."""
+        """The connection that writes. A database in memory belongs to one connection, so its reader shares it.
+
+        Only the first one looks after the tables: who has begun goes on when a newer version changes them.
+        """
         if self.lasting:
-            return _opened(self.label, _FileLock(self.label) if fcntl is not None else None)
-        self._reader = _opened(self.label, _Turns(self._reading))
-        return self._reader
+            session = _opened(
+                self.label, _FileLock(self.label) if fcntl is not None else None, migrating=not self._ready
+            )
+        else:
+            session = self._reader = _opened(self.label, _Turns(self._reading), migrating=True)
+        self._ready = True
+        return session
 
     def passes(self, error: Exception) -> bool:
         """Another process had the file for too long."""
@@ -84,7 +92,7 @@ class _File:
         """The connection that reads, for one at a time."""
         with self._reading:
             if self._reader is None:
-                self._reader = _opened(self.label)
+                self._reader = _opened(self.label, None, migrating=False)
             yield self._reader
 
     def close(self) -> None:
@@ -229,7 +237,7 @@ def _fit(values: Values) -> Values:
     return {name: json.dumps(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
-def _opened(path: str, lock: _FileLock | _Turns | None = None) -> _Connection:
+def _opened(path: str, lock: _FileLock | _Turns | None, *, migrating: bool) -> _Connection:
     try:
         if path != MEMORY:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -242,7 +250,8 @@ def _opened(path: str, lock: _FileLock | _Turns | None = None) -> _Connection:
         raw.execute("pragma synchronous = full")
         if path != MEMORY and fcntl is not None:
             raw.execute("pragma wal_autocheckpoint = 0")
-        migrate(connection, "sqlite", path)
+        if migrating:
+            migrate(connection, "sqlite", path)
     except (OSError, sqlite3.Error) as error:
         connection.close()
         raise _cannot_open(path, error) from error
