@@ -207,6 +207,9 @@ def _keep(kept: Kept, session: Session) -> None:
             session.rows("close_run", values)
 
 
+_CHECKPOINT: Final = ("parent_id", "run_id", "step", "source", "created", "full", "around", "data")
+
+
 def _keep_checkpoint(session: Session, change: CheckpointKept) -> None:
     values = asdict(change)
     if session.rows("keep_checkpoint", values):
@@ -215,7 +218,7 @@ def _keep_checkpoint(session: Session, change: CheckpointKept) -> None:
     name = f"checkpoint {change.checkpoint_id!r} of thread {change.thread_id!r}"
     if not there:
         raise StoreError(f"{name} follows from {change.parent_id!r}, which is not there")
-    if there != [(change.parent_id, change.run_id, change.step, change.data)]:
+    if there != [tuple(values[column] for column in _CHECKPOINT)]:
         raise StoreError(f"{name} is there already, and another one")
 
 

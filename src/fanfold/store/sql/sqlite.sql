@@ -122,7 +122,7 @@ on conflict (thread_id, namespace, checkpoint_id) do nothing returning seq;
 
 -- name: checkpoint_is
 -- The checkpoint of that id, to be compared with one that is to be kept under it.
-select parent_id, run_id, step, data from checkpoint
+select parent_id, run_id, step, source, created, "full", around, data from checkpoint
 where thread_id = :thread_id and namespace = :namespace and checkpoint_id = :checkpoint_id;
 
 -- name: last_event
