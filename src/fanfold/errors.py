@@ -7,6 +7,7 @@
     │   ├── SyncInLoopError        a blocking call where an event loop is already running
     │   ├── OutsideError           something was asked of a run where no run is
     │   ├── UnsupportedError       something that is left out on purpose
+    │   ├── InvalidNamespaceError  a label of long-term memory that cannot be one
     │   └── StateError             a call that does not fit how the thread or the graph stands
     ├── MissingExtraError          an optional package is not installed
     ├── GraphError                 a graph that cannot be compiled; lists every problem
@@ -66,6 +67,10 @@ class UsageError(FanfoldError, ValueError):
 
 class SyncInLoopError(UsageError):
     """A blocking call was made in a thread whose event loop is running; it would stop every agent."""
+
+
+class InvalidNamespaceError(UsageError):
+    """A namespace of long-term memory has a label that cannot be one, or may not be written to."""
 
 
 class StateError(UsageError, RuntimeError):
