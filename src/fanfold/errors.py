@@ -27,6 +27,7 @@
     │   ├── CorruptRecordError     stored bytes that cannot be read back
     │   ├── StoreKeyError          a record whose key is missing or another one
     │   ├── RunNotFoundError       no such run or thread
+    │   ├── ItemConflictError      an item of long-term memory has changed since it was read
     │   ├── ThreadBusyError        somebody else runs the thread
     │   ├── LeaseLostError         somebody else runs the thread now, or nobody can tell
     │   └── DuplicateResultError   another attempt has stored this task's result
@@ -139,6 +140,22 @@ class StoreKeyError(StoreError):
 
 class RunNotFoundError(StoreError, LookupError):
     """The store holds no run, or no thread, of that name."""
+
+
+class ItemConflictError(StoreError):
+    """An item of long-term memory was to be written if it had one version, and has another.
+
+    `current` is the version that it has now, None when there is no such item; `expected` is what was asked for.
+    """
+
+    def __init__(self, namespace: tuple[str, ...], key: str, expected: int | None, current: int | None) -> None:
+        self.namespace, self.key, self.expected, self.current = namespace, key, expected, current
+        stands = "is not there" if current is None else f"has version {current}"
+        wanted = "not to be there" if expected is None else f"to have version {expected}"
+        super().__init__(
+            f"item {key!r} of namespace {namespace} {stands}, and had {wanted}; nothing was written",
+            hint="read it again and decide anew",
+        )
 
 
 class ThreadBusyError(StoreError):

@@ -22,6 +22,11 @@ score first, best first, and after them, with `score=None`, those that the query
   words tell more. The score is the share of the query's weight that was found: 1 when all its words are there.
   `index=False` keeps an item out of both kinds of search, and `index=["field"]` names what is looked at.
 
+**Versions.** Each put gives the item another version, which it never had before. `put(..., if_version=item.version)`
+writes only if nobody else has since the item was read, and with None only if there is no such item; otherwise
+`ItemConflictError` says so. Whoever reads, decides and writes in a loop until that succeeds loses nothing to others who
+do the same. If one such write of a batch is refused, none of the batch is done.
+
 **Time to live** is counted in minutes from when an item was put, and anew from each read, unless `refresh_on_read` or
 `refresh_ttl` says otherwise. An item whose time is over is gone for every operation, and its memory is given back.
 

@@ -37,6 +37,7 @@ class _Asking:
 
     def __init__(self, store: BaseStore) -> None:
         self.ttl_config, self.supports_ttl = store.ttl_config, store.supports_ttl
+        self.supports_versions = store.supports_versions
 
     def batch(self, ops: Sequence[Op]) -> list[Result]:
         (self.op,) = ops
@@ -69,6 +70,8 @@ class BaseStore(ABC):
     __slots__ = ("__weakref__",)
 
     supports_ttl: bool = False
+    supports_versions: bool = False
+    """Whether its items have versions, so that `if_version` can be asked for."""
     ttl_config: TTLConfig | None = None
 
     @abstractmethod
@@ -111,17 +114,23 @@ class BaseStore(ABC):
         index: Literal[False] | Fields | None = None,
         *,
         ttl: float | NotGiven | None = NOT_GIVEN,
+        if_version: int | NotGiven | None = NOT_GIVEN,
     ) -> None:
         """Keep a copy of `value`, in place of what had that key.
 
         `index` names the fields that are searched, False for none of them. `ttl` is in minutes, None for no end.
-        """
-        op = PutOp(writable(namespace), str(key), value, index, _ttl(self, ttl))
-        self.batch([op])
 
-    def delete(self, namespace: Namespace, key: str) -> None:
-        """Remove the item of that key, if there is one."""
-        self.batch([PutOp(labels_of(namespace), str(key), None)])
+        With `if_version`, that is done only while the item has that version, and with None only while there is no
+        such item. Otherwise raises `ItemConflictError`, which tells the version that it has: somebody else has
+        written it since it was read.
+        """
+        condition = _condition(self, if_version)
+        self.batch([PutOp(writable(namespace), str(key), value, index, _ttl(self, ttl), condition)])
+
+    def delete(self, namespace: Namespace, key: str, *, if_version: int | NotGiven = NOT_GIVEN) -> None:
+        """Remove the item of that key, if there is one; with `if_version` as `put` does."""
+        condition = _condition(self, if_version)
+        self.batch([PutOp(labels_of(namespace), str(key), None, if_version=condition)])
 
     def list_namespaces(
         self,
@@ -165,4 +174,10 @@ def _ttl(store: BaseStore, asked: float | NotGiven | None) -> float | None:
         return (store.ttl_config or {}).get("default_ttl")
     if asked is not None and not store.supports_ttl:
         raise UsageError("this store cannot let items expire: its `supports_ttl` is False, so `ttl` has to be None")
+    return asked
+
+
+def _condition(store: BaseStore, asked: int | NotGiven | None) -> int | NotGiven | None:
+    if not isinstance(asked, NotGiven) and not store.supports_versions:
+        raise UsageError("this store has no versions: its `supports_versions` is False, so `if_version` cannot be kept")
     return asked

@@ -1,4 +1,4 @@
-"""The store that ends with the process."""
+"""The store that ends with the process. It also is what every other one is compared with: what they do, it does."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import threading
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from itertools import count
+from operator import attrgetter
 from typing import Any
 
 from fanfold.memory.base import BaseStore
-from fanfold.memory.matching import listed, passes, word_scores, words_of
+from fanfold.memory.matching import hits, listed, passes, vocabulary, word_scores, words_asked
 from fanfold.memory.ops import (
     EVERYTHING,
     Clock,
@@ -23,13 +25,15 @@ from fanfold.memory.ops import (
     ListNamespacesOp,
     Namespace,
     Op,
-    PutOp,
     Result,
     SearchItem,
     SearchOp,
     TTLConfig,
+    Value,
+    check_version,
+    own_value,
 )
-from fanfold.memory.steps import Put, Step, needed, prepared
+from fanfold.memory.steps import Batch, Read, Write, batch_of
 from fanfold.memory.vectors import Embedder, Vector, Vectors, nearest
 
 
@@ -38,19 +42,20 @@ class _Row:
     """One item as it is kept. `value` is the store's own and never changed, so it can be copied without the lock."""
 
     item: Item
+    born: int  # its version when it was put first, which is what the order of items goes by
     searched: Sequence[Any]  # the parts of the value that a query is compared with
     vectors: Collection[Vector]
     ttl: timedelta | None
     expires: datetime | None
     due: datetime | None = None  # when the heap will look at it: at `expires`, or before it was prolonged
-    words: frozenset[str] | None = None  # made when first needed
+    words: frozenset[str] | None = None  # its vocabulary, made when first needed
 
     def refresh(self, now: datetime) -> None:
         self.expires = now + self.ttl if self.ttl is not None else None
 
     def vocabulary(self) -> frozenset[str]:
         if self.words is None:
-            self.words = frozenset(words_of(list(self.searched)))
+            self.words = frozenset(vocabulary(self.searched))
         return self.words
 
 
@@ -65,9 +70,10 @@ class InMemoryStore(BaseStore):
     `ttl={"default_ttl": 60, "refresh_on_read": True}` lets items expire, and `clock` says what time it is, with a zone.
     """
 
-    __slots__ = ("_clock", "_due", "_embedder", "_fields", "_lock", "_rows", "ttl_config")
+    __slots__ = ("_clock", "_due", "_embedder", "_fields", "_lock", "_rows", "_versions", "ttl_config")
 
     supports_ttl = True
+    supports_versions = True
 
     def __init__(
         self, *, index: IndexConfig | None = None, ttl: TTLConfig | None = None, clock: Clock = utc_now
@@ -79,45 +85,52 @@ class InMemoryStore(BaseStore):
         self._lock = threading.Lock()
         self._rows: dict[Namespace, dict[str, _Row]] = {}
         self._due: list[tuple[datetime, Namespace, str]] = []
+        self._versions = count(1)
 
     def batch(self, ops: Iterable[Op]) -> list[Any]:
-        steps = [prepared(op, self._fields) for op in ops]
-        vectors = self._embedder.embed(*needed(steps)) if self._embedder else Vectors()
-        return _copies(self._apply(steps, vectors))
+        batch = batch_of(ops, self._fields, own_value)
+        vectors = self._embedder.embed(*batch.texts()) if self._embedder else Vectors()
+        return _copies(self._apply(batch, vectors))
 
     async def abatch(self, ops: Iterable[Op]) -> list[Any]:
-        steps = [prepared(op, self._fields) for op in ops]
-        vectors = await self._embedder.aembed(*needed(steps)) if self._embedder else Vectors()
-        if any(isinstance(step, SearchOp) for step in steps):  # it looks at every item, which may take a while
-            return await asyncio.to_thread(lambda: _copies(self._apply(steps, vectors)))
-        return _copies(self._apply(steps, vectors))
+        batch = batch_of(ops, self._fields, own_value)
+        vectors = await self._embedder.aembed(*batch.texts()) if self._embedder else Vectors()
+        if any(isinstance(read, SearchOp) for read in batch.reads.values()):  # it looks at every item: that takes time
+            return await asyncio.to_thread(lambda: _copies(self._apply(batch, vectors)))
+        return _copies(self._apply(batch, vectors))
 
     # Everything below holds the lock.
 
-    def _apply(self, steps: Sequence[Step], vectors: Vectors) -> list[Result]:
+    def _apply(self, batch: Batch, vectors: Vectors) -> list[Result]:
         now = self._clock()
         with self._lock:
             self._sweep(now)
-            answers = [self._read(step, vectors, now) for step in steps]
-            for step in steps:
-                self._write(step, vectors, now)
-        return answers
+            for write in batch.writes:
+                row = self._row(*write.place)
+                check_version(write.op, row.item.version if row else None)
+            found = {place: self._read(read, vectors, now) for place, read in batch.reads.items()}
+            for write in batch.writes:
+                self._write(write, vectors, now)
+        return batch.answers(found)
 
-    def _read(self, step: Step, vectors: Vectors, now: datetime) -> Result:
-        match step:
+    def _row(self, namespace: Namespace, key: str) -> _Row | None:
+        return self._rows.get(namespace, {}).get(key)
+
+    def _read(self, read: Read, vectors: Vectors, now: datetime) -> Result:
+        match read:
             case GetOp():
-                row = self._rows.get(step.namespace, {}).get(step.key)
-                if row is not None and step.refresh_ttl:
+                row = self._row(read.namespace, read.key)
+                if row is not None and read.refresh_ttl:
                     row.refresh(now)
                 return row.item if row else None
             case SearchOp():
-                return self._search(step, vectors, now)
+                return self._search(read, vectors, now)
             case ListNamespacesOp():
-                return listed(self._rows, step)
-        return None
+                return listed(self._rows, read)
 
     def _search(self, op: SearchOp, vectors: Vectors, now: datetime) -> list[SearchItem]:
         rows = [row for row in self._under(op.namespace_prefix) if passes(row.item.value, op.filter or {})]
+        rows.sort(key=attrgetter("born"))
         ranked = _ranked(rows, self._scores(op.query, rows, vectors) if op.query else [None] * len(rows))
         window = ranked[op.offset : op.offset + op.limit]
         if op.refresh_ttl:
@@ -131,23 +144,26 @@ class InMemoryStore(BaseStore):
                 yield from rows.values()
 
     def _scores(self, query: str, rows: Sequence[_Row], vectors: Vectors) -> list[float | None]:
-        if self._embedder is None:
-            return word_scores(query, [row.vocabulary() for row in rows])
-        return [nearest(vectors.queries[query], row.vectors) for row in rows]
+        if self._embedder is not None:
+            return [nearest(vectors.queries[query], row.vectors) for row in rows]
+        words = {place: row.vocabulary() for place, row in enumerate(rows)}
+        scores = word_scores([hits(word, words) for word in words_asked(query)], len(rows))
+        return [scores.get(place) for place in words]
 
-    def _write(self, step: Step, vectors: Vectors, now: datetime) -> None:
-        if isinstance(step, Put):
-            self._keep(step, [vectors.documents[text] for text in step.texts] if self._embedder else [], now)
-        elif isinstance(step, PutOp):
-            self._drop(step.namespace, step.key)
+    def _write(self, write: Write, vectors: Vectors, now: datetime) -> None:
+        if write.value is None:
+            self._drop(*write.place)
+        else:
+            self._keep(write, write.value, [vectors.documents[text] for text in write.texts if self._embedder], now)
 
-    def _keep(self, put: Put, vectors: Collection[Vector], now: datetime) -> None:
-        namespace, key = put.op.namespace, put.op.key
-        rows = self._rows.setdefault(namespace, {})
-        created = rows[key].item.created_at if key in rows else now
-        row = _Row(Item(namespace, key, put.value, created, now), put.searched, vectors, put.ttl, None)
+    def _keep(self, write: Write, value: Value, vectors: Collection[Vector], now: datetime) -> None:
+        namespace, key = write.place
+        before, version = self._row(namespace, key), next(self._versions)
+        created, born = (before.item.created_at, before.born) if before else (now, version)
+        item = Item(namespace, key, value, created, now, version=version)
+        row = _Row(item, born, write.searched, vectors, write.ttl, None)
         row.refresh(now)
-        rows[key] = row
+        self._rows.setdefault(namespace, {})[key] = row
         self._watch(row)
 
     def _drop(self, namespace: Namespace, key: str) -> None:
@@ -165,7 +181,7 @@ class InMemoryStore(BaseStore):
         """Drop what has expired. A row that was read meanwhile has been prolonged, and is looked at again later."""
         while self._due and self._due[0][0] <= now:
             due, namespace, key = heapq.heappop(self._due)
-            row = self._rows.get(namespace, {}).get(key)
+            row = self._row(namespace, key)
             if row is None or row.due != due:  # deleted or put again since
                 continue
             if row.expires is not None and row.expires <= now:
@@ -182,7 +198,9 @@ def _ranked(rows: Sequence[_Row], scores: Sequence[float | None]) -> list[tuple[
 
 
 def _scored(item: Item, score: float | None) -> SearchItem:
-    return SearchItem(item.namespace, item.key, item.value, item.created_at, item.updated_at, score)
+    return SearchItem(
+        item.namespace, item.key, item.value, item.created_at, item.updated_at, score, version=item.version
+    )
 
 
 def _copies(answers: Iterable[Result]) -> list[Any]:

@@ -8,10 +8,22 @@ import math
 import operator
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from itertools import accumulate
+from typing import Any, Final, TypeVar
 
 from fanfold.errors import UsageError, did_you_mean
 from fanfold.memory.ops import Fields, ListNamespacesOp, MatchCondition, Namespace
+
+K = TypeVar("K")
+
+LONGEST_WORD: Final = 100
+"""Characters by which a word counts."""
+MOST_WORDS: Final = 200_000
+"""Characters of all words by which an item is found."""
+SHORTEST_BEGINNING: Final = 3
+"""Characters that a word of a query needs to be the beginning of another."""
+WHOLE, HALF = 1.0, 0.5
+"""What it counts when a word is found, and when the beginning of one is."""
 
 # Filters
 
@@ -123,13 +135,29 @@ def text_of(part: Any) -> str:
     return json.dumps(part, sort_keys=True, ensure_ascii=False, default=str)
 
 
-def words_of(part: Any) -> Iterator[str]:
-    """The words in a value, without the names of its keys."""
+def vocabulary(parts: Iterable[Any]) -> tuple[str, ...]:
+    """The words in these parts of a value, without the names of its keys, each once.
+
+    A word counts by its first LONGEST_WORD characters, and an item by its first words, up to MOST_WORDS characters
+    together. More is not safe in every database: PostgreSQL cuts a word of more than 2046 bytes to its length modulo
+    2048, and loses its place behind a megabyte, without a word of complaint.
+    """
+    found = dict.fromkeys(word[:LONGEST_WORD] for word in _words(list(parts)))
+    lengths = accumulate(map(len, found))
+    return tuple(word for word, length in zip(found, lengths, strict=True) if length <= MOST_WORDS)
+
+
+def words_asked(query: str) -> list[str]:
+    """The words of a query, each once, in an order that depends on them alone."""
+    return sorted({word[:LONGEST_WORD] for word in _WORD.findall(query.casefold())})
+
+
+def _words(part: Any) -> Iterator[str]:
     if isinstance(part, Mapping):
         part = list(part.values())
     if isinstance(part, list | tuple):
         for inner in part:
-            yield from words_of(inner)
+            yield from _words(inner)
     elif part is not None:
         yield from _WORD.findall(str(part).casefold())
 
@@ -137,20 +165,30 @@ def words_of(part: Any) -> Iterator[str]:
 # Ranking
 
 
-def word_scores(query: str, texts: Sequence[Collection[str]]) -> list[float | None]:
-    """For each text, the share of the query's weight that its words have; None for none of it."""
-    asked = sorted(set(_WORD.findall(query.casefold())))
-    hits = [[_hit(word, text) for text in texts] for word in asked]
-    weights = [math.log1p(len(texts) / max(1, sum(map(bool, row)))) for row in hits]
+def hits(word: str, vocabularies: Mapping[K, Collection[str]]) -> dict[K, float]:
+    """Where the word is found: it counts fully where it is, half where a word begins with it."""
+    shares = {place: _hit(word, words) for place, words in vocabularies.items()}
+    return {place: share for place, share in shares.items() if share}
+
+
+def _hit(word: str, words: Collection[str]) -> float:
+    if word in words:
+        return WHOLE
+    return HALF if len(word) >= SHORTEST_BEGINNING and any(other.startswith(word) for other in words) else 0.0
+
+
+def word_scores(found: Sequence[Mapping[K, float]], looked_at: int) -> dict[K, float]:
+    """For each place where words of a query were found, the share of the query's weight that is there.
+
+    `found` has what `hits` says of each word, in the order of `words_asked`: the sums are then the same everywhere.
+    """
+    weights = [math.log1p(looked_at / max(1, len(places))) for places in found]
+    scores: dict[K, float] = {}
+    for weight, places in zip(weights, found, strict=True):
+        for place, share in places.items():
+            scores[place] = scores.get(place, 0.0) + weight * share
     total = sum(weights)
-    sums = [sum(map(operator.mul, weights, column)) for column in zip(*hits, strict=True)] or [0.0] * len(texts)
-    return [found / total if found else None for found in sums]
-
-
-def _hit(word: str, text: Collection[str]) -> float:
-    if word in text:
-        return 1.0
-    return 0.5 if len(word) >= 3 and any(other.startswith(word) for other in text) else 0.0
+    return {place: score / total for place, score in scores.items()}
 
 
 # Namespaces

@@ -5,12 +5,12 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypedDict
 
-from fanfold.errors import InvalidNamespaceError, NotStorableError, UsageError
+from fanfold.errors import InvalidNamespaceError, ItemConflictError, NotStorableError, UsageError
 
 Namespace: TypeAlias = tuple[str, ...]
 Value: TypeAlias = dict[str, Any]
@@ -29,6 +29,8 @@ class Item:
     value: Value
     created_at: datetime
     updated_at: datetime
+    version: int = field(default=0, kw_only=True)
+    """Another one after each put, and never one that the item had before, also when it was deleted meanwhile."""
 
     def dict(self) -> Value:
         """The item as JSON can say it."""
@@ -58,6 +60,14 @@ class SearchItem(Item):
         return {**Item.dict(self), "score": self.score}
 
 
+class NotGiven(Enum):
+    NOT_GIVEN = "NOT_GIVEN"
+
+
+NOT_GIVEN: Final = NotGiven.NOT_GIVEN
+"""Stands for "as the store says" or "whatever it is", where None has another meaning."""
+
+
 class GetOp(NamedTuple):
     """Read one item."""
 
@@ -78,13 +88,27 @@ class SearchOp(NamedTuple):
 
 
 class PutOp(NamedTuple):
-    """Write one item, or delete it when the value is None."""
+    """Write one item, or delete it when the value is None.
+
+    With `if_version` that is done only while the item has that version, with None only while there is none.
+    """
 
     namespace: Namespace
     key: str
     value: Mapping[str, Any] | None
     index: Literal[False] | Fields | None = None  # type: ignore[assignment]  # hides tuple.index; LangGraph's name
     ttl: float | None = None
+    if_version: int | NotGiven | None = NOT_GIVEN
+
+    @property
+    def conditional(self) -> bool:
+        """Whether it depends on the version that the item has."""
+        return not isinstance(self.if_version, NotGiven)
+
+    @property
+    def where(self) -> str:
+        """What it is called in errors."""
+        return f"item {self.key!r} of namespace {self.namespace}"
 
 
 class MatchCondition(NamedTuple):
@@ -122,14 +146,6 @@ class TTLConfig(TypedDict, total=False):
     refresh_on_read: bool
 
 
-class NotGiven(Enum):
-    NOT_GIVEN = "NOT_GIVEN"
-
-
-NOT_GIVEN: Final = NotGiven.NOT_GIVEN
-"""Stands for "as the store says", where None means "without end"."""
-
-
 def labels_of(namespace: Iterable[str]) -> Namespace:
     """The namespace, checked."""
     if isinstance(namespace, str):
@@ -138,9 +154,25 @@ def labels_of(namespace: Iterable[str]) -> Namespace:
     for label in labels:
         if not isinstance(label, str):
             raise InvalidNamespaceError(f"label {label!r} of namespace {labels} is not a str")
-        if not label or "." in label or "\x00" in label:
-            raise InvalidNamespaceError(f"label {label!r} of namespace {labels} is empty or contains a '.' or a NUL")
+        if not label or "." in label or not _storable(label):
+            raise InvalidNamespaceError(
+                f"label {label!r} of namespace {labels} is empty, or contains a '.', a NUL or a lone surrogate"
+            )
     return labels
+
+
+def checked_key(key: str) -> str:
+    """The key, if every store can keep it."""
+    if not _storable(key):
+        raise UsageError(f"key {key!r} contains a NUL or a lone surrogate, which no database keeps")
+    return key
+
+
+def _storable(text: str) -> bool:
+    try:
+        return b"\x00" not in text.encode()
+    except UnicodeEncodeError:
+        return False
 
 
 def writable(namespace: Iterable[str]) -> Namespace:
@@ -164,14 +196,36 @@ def check_window(op: SearchOp | ListNamespacesOp) -> None:
             raise UsageError(f"{name}={getattr(op, name)} is negative; it counts what is returned or skipped")
 
 
-def own_value(op: PutOp) -> Value:
-    where = f"item {op.key!r} of namespace {op.namespace}"
+def given_value(op: PutOp) -> Value:
+    """The value that is to be put, still the caller's own."""
     if not isinstance(op.value, Mapping):
-        raise UsageError(f"the value of {where} is no dictionary: {op.value!r:.100}", hint="write {'value': ...}")
+        raise UsageError(f"the value of {op.where} is no dictionary: {op.value!r:.100}", hint="write {'value': ...}")
+    return dict(op.value)
+
+
+def own_value(op: PutOp) -> Value:
+    """A copy of it."""
     try:
-        return copy.deepcopy(dict(op.value))
+        return copy.deepcopy(given_value(op))
     except TypeError as error:
-        raise NotStorableError(f"{where} cannot be kept, because it cannot be copied: {error}") from error
+        raise NotStorableError(f"{op.where} cannot be kept, because it cannot be copied: {error}") from error
+
+
+def check_condition(op: PutOp) -> None:
+    """Raise `UsageError` when `if_version` is no version, or one that a deletion cannot ask for."""
+    asked = op.if_version
+    if not isinstance(asked, int | NotGiven | None) or isinstance(asked, bool):
+        raise UsageError(
+            f"if_version={asked!r} of item {op.key!r} is no version", hint="take item.version of what you have read"
+        )
+    if asked is None and op.value is None:
+        raise UsageError(f"item {op.key!r} cannot be deleted if it is not there: if_version=None is for put")
+
+
+def check_version(op: PutOp, current: int | None) -> None:
+    """Raise `ItemConflictError` when the item has another version than the operation asks for."""
+    if not isinstance(op.if_version, NotGiven) and op.if_version != current:
+        raise ItemConflictError(op.namespace, op.key, op.if_version, current)
 
 
 def time_to_live(op: PutOp) -> timedelta | None:

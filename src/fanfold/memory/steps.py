@@ -1,9 +1,9 @@
-"""Operations that have been checked: what can be wrong with one is found before any of its batch is done."""
+"""Batches that have been checked: what can be wrong with an operation is found before any of its batch is done."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeAlias
 
@@ -13,43 +13,94 @@ from fanfold.memory.ops import (
     Fields,
     GetOp,
     ListNamespacesOp,
+    Namespace,
     Op,
     PutOp,
+    Result,
     SearchOp,
     Value,
+    check_condition,
     check_window,
     checked_condition,
+    checked_key,
     labels_of,
-    own_value,
     time_to_live,
 )
 
+Read: TypeAlias = GetOp | SearchOp | ListNamespacesOp
+Keep: TypeAlias = Callable[[PutOp], Value]
+
 
 @dataclass(frozen=True, slots=True)
-class Put:
-    """A write that has been checked: the store's own copy of the value, and what a search will look at."""
+class Write:
+    """A write that has been checked: the value as it is to be kept, None to delete, and what a search will look at."""
 
     op: PutOp
-    value: Value
-    searched: Sequence[Any]
-    ttl: timedelta | None
+    value: Value | None = None
+    searched: Sequence[Any] = ()
+    ttl: timedelta | None = None
+
+    @property
+    def place(self) -> tuple[Namespace, str]:
+        """Which item it is about."""
+        return self.op.namespace, self.op.key
 
     @property
     def texts(self) -> list[str]:
+        """What is embedded."""
         return [text_of(part) for part in self.searched]
 
 
-Step: TypeAlias = GetOp | SearchOp | ListNamespacesOp | PutOp | Put
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The reads of a batch, by their places in it, and its writes: one a key, the last, in the place of the first."""
+
+    reads: Mapping[int, Read]
+    writes: Sequence[Write]
+    size: int
+
+    def answers(self, found: Mapping[int, Result]) -> list[Result]:
+        """What was asked for, in order; a write has no answer."""
+        return [found.get(place) for place in range(self.size)]
+
+    def texts(self) -> tuple[list[str], list[str]]:
+        """What is to be embedded, each once: the texts of what is put, and the queries."""
+        documents = {text: None for write in self.writes for text in write.texts}
+        queries = {read.query: None for read in self.reads.values() if isinstance(read, SearchOp) and read.query}
+        return list(documents), list(queries)
 
 
-def prepared(op: Op, fields: Fields) -> Step:
-    """The operation, checked. `fields` are searched where it does not say otherwise."""
+@dataclass(slots=True)
+class _Sorted:
+    reads: dict[int, Read] = field(default_factory=dict)
+    writes: dict[tuple[Namespace, str], Write] = field(default_factory=dict)
+
+    def add(self, write: Write) -> None:
+        before = self.writes.get(write.place)
+        if before is not None and (before.op.conditional or write.op.conditional):
+            raise UsageError(
+                f"a batch writes item {write.op.key!r} of namespace {write.op.namespace} twice, with if_version",
+                hint="make two batches of it",
+            )
+        self.writes[write.place] = write
+
+
+def batch_of(ops: Iterable[Op], fields: Fields, keep: Keep) -> Batch:
+    """The operations, checked. `fields` are searched where a put does not say otherwise; `keep` gives what is kept."""
+    sorted_ = _Sorted()
+    size = 0
+    for size, op in enumerate(ops, 1):
+        if isinstance(op, PutOp):
+            sorted_.add(_write(op, fields, keep))
+        else:
+            sorted_.reads[size - 1] = _read(op)
+    return Batch(sorted_.reads, tuple(sorted_.writes.values()), size)
+
+
+def _read(op: Read) -> Read:
     match op:
         case GetOp():
-            return op._replace(namespace=labels_of(op.namespace))
-        case PutOp():
-            op = op._replace(namespace=labels_of(op.namespace))
-            return op if op.value is None else _prepared_put(op, fields)
+            return op._replace(namespace=labels_of(op.namespace), key=checked_key(op.key))
         case SearchOp():
             check_window(op)
             check_filter(op.filter)
@@ -60,14 +111,11 @@ def prepared(op: Op, fields: Fields) -> Step:
     raise UsageError(f"{op!r:.100} is no operation of a store")
 
 
-def _prepared_put(op: PutOp, fields: Fields) -> Put:
-    value = own_value(op)
+def _write(op: PutOp, fields: Fields, keep: Keep) -> Write:
+    op = op._replace(namespace=labels_of(op.namespace), key=checked_key(op.key))
+    check_condition(op)
+    if op.value is None:
+        return Write(op)
+    value = keep(op)
     searched = [] if op.index is False else parts_of(value, fields if op.index is None else op.index)
-    return Put(op, value, searched, time_to_live(op))
-
-
-def needed(steps: Iterable[Step]) -> tuple[list[str], list[str]]:
-    """The texts to embed, each once: those of what is put, and the queries."""
-    documents = {text: None for step in steps if isinstance(step, Put) for text in step.texts}
-    queries = {step.query: None for step in steps if isinstance(step, SearchOp) and step.query}
-    return list(documents), list(queries)
+    return Write(op, value, searched, time_to_live(op))

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import math
 import operator
+from array import array
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
@@ -18,14 +19,18 @@ Vector: TypeAlias = Sequence[float]
 Embed: TypeAlias = Callable[[Any], Any]
 
 
-def unit(vector: Vector) -> list[float]:
-    """The vector at length 1, so that a product is a cosine; one of length 0 is like nothing."""
+def unit(vector: Vector) -> Vector:
+    """The vector at length 1, so that a product is a cosine; one of length 0 is like nothing.
+
+    In single precision, as every database keeps it, so that scores are the same wherever it was kept.
+    """
     numbers = [float(number) for number in vector]
     length = math.hypot(*numbers)
-    return [number / length for number in numbers] if length else numbers
+    return array("f", [number / length for number in numbers] if length else numbers)
 
 
 def nearest(query: Vector, vectors: Collection[Vector]) -> float | None:
+    """The cosine between a query's vector and the nearest of these; None without any."""
     return max((sum(map(operator.mul, query, vector)) for vector in vectors), default=None)
 
 
@@ -87,6 +92,8 @@ class Embedder:
                     f"index['embed'] gave {len(vector)} numbers for {text!r:.60}, and the index has {self.dims}",
                     hint="index['dims'] is the length of the vectors that your model makes",
                 )
+            if not all(map(math.isfinite, vector)):
+                raise UsageError(f"index['embed'] gave a number for {text!r:.60} that is not finite")
         return {text: unit(vector) for text, vector in zip(texts, vectors, strict=True)}
 
 
