@@ -151,9 +151,9 @@ class ItemConflictError(StoreError):
     def __init__(self, namespace: tuple[str, ...], key: str, expected: int | None, current: int | None) -> None:
         self.namespace, self.key, self.expected, self.current = namespace, key, expected, current
         stands = "is not there" if current is None else f"has version {current}"
-        wanted = "not to be there" if expected is None else f"to have version {expected}"
+        wanted = "was not to be there" if expected is None else f"was to have version {expected}"
         super().__init__(
-            f"item {key!r} of namespace {namespace} {stands}, and had {wanted}; nothing was written",
+            f"item {key!r} of namespace {namespace} {stands} and {wanted}; nothing was written",
             hint="read it again and decide anew",
         )
 
