@@ -26,6 +26,7 @@ from fanfold.store.base import (
     RunOpened,
 )
 from fanfold.store.leases import Leases
+from fanfold.store.once import Turn
 from fanfold.store.writer import Session
 
 
@@ -47,6 +48,7 @@ class Changes:
         """What came of each. A `StoreError` is a refusal of one alone; what is raised concerns the batch."""
         leases = dict.fromkeys(item.lease for item in batch if isinstance(item, Kept) and item.lease is not None)
         lost = self._leases.fence(session, leases) if leases else {}
+        _hold_items(session, batch)
         outcomes: list[Any] = []
         for together, group in groupby(batch, key=_is_result):
             if together:
@@ -54,6 +56,16 @@ class Changes:
             else:
                 outcomes += [_done(session, item, lost) for item in group]
         return outcomes
+
+
+def _hold_items(session: Session, batch: Sequence[Any]) -> None:
+    """Lock the items that the batch writes, in an order that is the same for all processes: none waits for another one
+    that waits for it. Those that are new cannot be locked. There the database finds out, and one of them tries again.
+    """
+    items = sorted({place for item in batch if isinstance(item, Turn) for place in item.touches})
+    if len(items) > 1:
+        namespaces, keys = zip(*items, strict=True)
+        session.rows("hold_items", {"namespaces": list(namespaces), "keys": list(keys)})
 
 
 def _is_result(item: Any) -> bool:

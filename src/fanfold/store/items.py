@@ -73,8 +73,8 @@ class Keeper(Protocol):
     def write(self, work: Callable[[Session], T]) -> Future[T]:
         """Queue work to be done in a transaction."""
 
-    def write_once(self, work: Callable[[Session], T]) -> Future[T]:
-        """The same for work that may not be done twice."""
+    def write_once(self, work: Callable[[Session], T], touches: Sequence[tuple[str, str]] = ()) -> Future[T]:
+        """The same for work that may not be done twice; `touches` are the namespaces and keys that it writes."""
 
     def ask(self, name: str, values: Mapping[str, Any]) -> list[Any]:
         """What a statement returns that changes nothing."""
@@ -143,7 +143,7 @@ class Items(BaseStore):
             self._sweep_now_and_then(session)
             return _undone_if_refused(session, batch, lambda: self._done(session, batch, changes, vectors))
 
-        return self._store.write_once(work)
+        return self._store.write_once(work, [(change.row["namespace"], change.row["key"]) for change in changes])
 
     def _change(self, write: Write, vectors: Vectors) -> _Change:
         place = {"namespace": written(write.op.namespace), "key": write.op.key}

@@ -14,15 +14,17 @@ from __future__ import annotations
 import itertools
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from fanfold.errors import StoreError
 from fanfold.store.writer import Session
 
 T = TypeVar("T")
+Place: TypeAlias = tuple[str, str]
+"""The namespace and the key of an item, as they are kept."""
 
 
 class Once:
@@ -34,19 +36,20 @@ class Once:
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
 
-    def write(self, work: Callable[[Session], T]) -> Future[T]:
-        """Queue `work` to be done in a transaction, and once only."""
+    def write(self, work: Callable[[Session], T], touches: Sequence[Place] = ()) -> Future[T]:
+        """Queue `work` to be done in a transaction, and once only. `touches` are the items that it writes."""
         with self._lock:  # numbered in the order in which they are queued
-            return self._queue(_Turn(self._writer, next(self._numbers), work))
+            return self._queue(Turn(self._writer, next(self._numbers), work, touches))
 
 
 @dataclass(slots=True)
-class _Turn(Generic[T]):
+class Turn(Generic[T]):
     """One piece of work, which remembers what it came to when it was done last."""
 
     writer: str
     no: int
     work: Callable[[Session], T]
+    touches: Sequence[Place]
     outcome: Any = None
 
     def __call__(self, session: Session) -> T:

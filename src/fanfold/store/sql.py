@@ -120,9 +120,9 @@ class SqlStore:
         """Queue `work` to be done in the writer's session, within a transaction; it may be done more than once."""
         return self._writer.queue(work)
 
-    def write_once(self, work: Work[T]) -> Future[T]:
+    def write_once(self, work: Work[T], touches: Sequence[tuple[str, str]] = ()) -> Future[T]:
         """The same for work that may not be done twice, such as what depends on what is there; see `once`."""
-        return self._once.write(work)
+        return self._once.write(work, touches)
 
     def delete_thread(self, thread_id: str) -> Future[None]:
         """Forget a thread with all that it holds. Whoever runs it is refused from then on."""

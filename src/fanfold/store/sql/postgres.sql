@@ -247,6 +247,12 @@ returning no;
 -- Writers that have not been heard of for a day.
 delete from turn where at < extract(epoch from statement_timestamp()) - 86400.0;
 
+-- name: hold_items
+-- Keep these items as they are until the transaction ends, in an order that is the same for everybody.
+select 1 from item
+join unnest(%(namespaces)s::text[], %(keys)s::text[]) as held (namespace, key) using (namespace, key)
+order by item.namespace, item.key for update of item;
+
 -- name: set_savepoint
 -- Where to go back to within a transaction.
 savepoint items;
