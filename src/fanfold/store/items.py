@@ -88,7 +88,7 @@ class Items(BaseStore):
     plain data, and classes that `register_type` was told. Whoever closes the store closes its items.
     """
 
-    __slots__ = ("_codec", "_embedder", "_fields", "_next_sweep", "_reader", "_store", "ttl_config")
+    __slots__ = ("_codec", "_embedder", "_fields", "_hides", "_next_sweep", "_reader", "_store", "ttl_config")
 
     supports_ttl = True
     supports_versions = True
@@ -99,6 +99,7 @@ class Items(BaseStore):
         self._embedder = Embedder(index) if index else None
         self._fields = self._embedder.fields if self._embedder else EVERYTHING
         self._codec = Codec().bound(store)
+        self._hides = store.encryption is not None
         self._reader = Reader(self._codec)
         self._next_sweep = 0.0
 
@@ -150,7 +151,7 @@ class Items(BaseStore):
         if write.value is None:
             return _Change(write, place, [])
         words = " ".join(vocabulary(write.searched))
-        hidden = self._store.encryption is not None and words
+        hidden = self._hides and words
         row = {
             **place,
             "data": self._codec.encode(write.value, write.op.where),
@@ -168,7 +169,7 @@ class Items(BaseStore):
                 **place,
                 "place": number,
                 "data": self._codec.encode(packed(vectors.documents[text])),
-                "embedding": None if self._store.encryption else _braced(vectors.documents[text]),
+                "embedding": None if self._hides else _braced(vectors.documents[text]),
             }
             for number, text in enumerate(write.texts)
         ]

@@ -183,15 +183,15 @@ class Search:
         return dict(sorted(ages.items(), key=lambda pair: pair[1]))
 
     def _pages(self, name: str) -> Iterator[Any]:
-        """All that a statement has to say which tells a page from an item on."""
-        namespace, key, seen = self._span.low, "", None
+        """All that a statement has to say which tells a page from an item on; the last of a page comes twice."""
+        namespace, key = self._span.low, ""
         while True:
             values = {"namespace": namespace, "key": key, "high": self._span.high, "most": PAGE}
             rows = self._ask(name, values)
-            yield from (row for row in rows if row[1:3] != seen)
+            yield from rows
             if len(rows) < PAGE:
                 return
-            seen = namespace, key = rows[-1][1:3]
+            namespace, key = rows[-1][1:3]
 
     # What a query says
 
