@@ -6,6 +6,7 @@ import asyncio
 import math
 import random
 import sqlite3
+from base64 import b64encode
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -278,7 +279,7 @@ def test_an_encrypted_store_keeps_no_text_of_its_items(tmp_path: Path) -> None:
         filled(Items(store, index=index), b={"t": "melon"})
     found = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert b"notes" in found, "namespaces are not encrypted"
-    for text in (b"cherr", b"melon", bytes.fromhex("9a99193f")):  # 0.6 in single precision
+    for text in (b"cherr", b"melon", b64encode(bytes.fromhex("9a99193f"))[:5]):  # 0.6 in single precision
         assert text not in found
 
 

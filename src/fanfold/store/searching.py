@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import sys
 from array import array
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
@@ -111,15 +112,15 @@ class Reader:
         return vector
 
 
-def packed(vector: Vector) -> bytes:
-    """A vector as bytes."""
-    return _turned(array("f", vector)).tobytes()
+def packed(vector: Vector) -> str:
+    """A vector as what a codec is quick with: among bytes of any value it has to look for those that open a list."""
+    return b2a_base64(_turned(array("f", vector)).tobytes(), newline=False).decode()
 
 
-def unpacked(data: bytes) -> Vector:
+def unpacked(text: str) -> Vector:
     """A vector that was packed."""
     vector = array("f")
-    vector.frombytes(data)
+    vector.frombytes(a2b_base64(text))
     return _turned(vector)
 
 
