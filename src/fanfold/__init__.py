@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from fanfold.errors import GraphInterrupt as GraphInterrupt
     from fanfold.errors import GraphRecursionError as GraphRecursionError
     from fanfold.errors import InvalidUpdateError as InvalidUpdateError
+    from fanfold.errors import ItemConflictError as ItemConflictError
     from fanfold.errors import NodeCancelledError as NodeCancelledError
     from fanfold.errors import NodeError as NodeError
     from fanfold.errors import NodeTimeoutError as NodeTimeoutError
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from fanfold.receipt import audit as audit
     from fanfold.store.cache import InMemoryCache as InMemoryCache
     from fanfold.store.cache import SqliteCache as SqliteCache
+    from fanfold.store.items import Items as Items
     from fanfold.store.savers import InMemorySaver as InMemorySaver
     from fanfold.store.savers import MemorySaver as MemorySaver
     from fanfold.store.savers import PostgresSaver as PostgresSaver
@@ -115,6 +117,8 @@ _HOMES = {
     "Interrupt": "fanfold.types",
     "InvalidUpdateError": "fanfold.errors",
     "IsLastStep": "fanfold.kernel.schema",
+    "ItemConflictError": "fanfold.errors",
+    "Items": "fanfold.store.items",
     "Keys": "fanfold.store.serde",
     "LastValue": "fanfold.kernel.channels",
     "Limits": "fanfold.limits",

@@ -7,6 +7,7 @@
     │   ├── SyncInLoopError        a blocking call where an event loop is already running
     │   ├── OutsideError           something was asked of a run where no run is
     │   ├── UnsupportedError       something that is left out on purpose
+    │   ├── InvalidNamespaceError  a label of long-term memory that cannot be one
     │   └── StateError             a call that does not fit how the thread or the graph stands
     ├── MissingExtraError          an optional package is not installed
     ├── GraphError                 a graph that cannot be compiled; lists every problem
@@ -26,6 +27,7 @@
     │   ├── CorruptRecordError     stored bytes that cannot be read back
     │   ├── StoreKeyError          a record whose key is missing or another one
     │   ├── RunNotFoundError       no such run or thread
+    │   ├── ItemConflictError      an item of long-term memory has changed since it was read
     │   ├── ThreadBusyError        somebody else runs the thread
     │   ├── LeaseLostError         somebody else runs the thread now, or nobody can tell
     │   └── DuplicateResultError   another attempt has stored this task's result
@@ -66,6 +68,10 @@ class UsageError(FanfoldError, ValueError):
 
 class SyncInLoopError(UsageError):
     """A blocking call was made in a thread whose event loop is running; it would stop every agent."""
+
+
+class InvalidNamespaceError(UsageError):
+    """A namespace of long-term memory has a label that cannot be one, or may not be written to."""
 
 
 class StateError(UsageError, RuntimeError):
@@ -134,6 +140,22 @@ class StoreKeyError(StoreError):
 
 class RunNotFoundError(StoreError, LookupError):
     """The store holds no run, or no thread, of that name."""
+
+
+class ItemConflictError(StoreError):
+    """An item of long-term memory was to be written if it had one version, and has another.
+
+    `current` is the version that it has now, None when there is no such item; `expected` is what was asked for.
+    """
+
+    def __init__(self, namespace: tuple[str, ...], key: str, expected: int | None, current: int | None) -> None:
+        self.namespace, self.key, self.expected, self.current = namespace, key, expected, current
+        stands = "is not there" if current is None else f"has version {current}"
+        wanted = "was not to be there" if expected is None else f"was to have version {expected}"
+        super().__init__(
+            f"item {key!r} of namespace {namespace} {stands} and {wanted}; nothing was written",
+            hint="read it again and decide anew",
+        )
 
 
 class ThreadBusyError(StoreError):

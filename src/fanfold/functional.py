@@ -24,6 +24,7 @@ from fanfold.kernel.graph import is_async, name_of
 from fanfold.kernel.plan import Action, Node, Plan
 from fanfold.kernel.schema import asked_for, hints_of, single_schema
 from fanfold.limits import Limits
+from fanfold.store.opening import items_of
 from fanfold.types import START, CachePolicy, Command, RetryPolicy, TimeoutPolicy
 
 T = TypeVar("T")
@@ -214,7 +215,7 @@ class entrypoint:  # noqa: N801 - it is used as a decorator, like a function
         limits: Limits | None = None,
     ) -> None:
         self._checkpointer = checkpointer_of(checkpointer)
-        self._memory = store
+        self._memory = items_of(store, self._checkpointer)
         self._cache = cache
         self._context = context_schema
         self._cache_policy = cache_policy

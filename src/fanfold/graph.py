@@ -44,7 +44,7 @@ from fanfold.messages import holds_messages, message_types
 from fanfold.sitting import DEFAULT_RECURSION_LIMIT, Inner, RunOptions, Sitting
 from fanfold.state import States
 from fanfold.store.base import Store
-from fanfold.store.opening import open_store
+from fanfold.store.opening import items_of, open_store
 from fanfold.store.serde import Codec
 from fanfold.stream import Chunk, Consumer, Form, Shapes, Streams
 from fanfold.types import END, INTERRUPT, GraphOutput, Overwrite
@@ -88,7 +88,8 @@ class StateGraph(Builder):
 
         `checkpointer` is a store or the URL of one, such as `sqlite:///runs.db`; without it nothing is kept. For a
         graph that runs inside another one None means the other's, True a memory of its own there, False none.
-        `store` is long-term memory. `interrupt_before` and `interrupt_after` name nodes, or are "*". With
+        `store` is long-term memory: an `InMemoryStore`, the `items` of a store, a store or its URL, or True for what
+        the checkpointer's database holds. `interrupt_before` and `interrupt_after` name nodes, or are "*". With
         `on_error="finish"` siblings of a failed node are let finish.
 
         Raises `GraphError` with every problem of the graph, `StoreError` when the store cannot be opened, `TypeError`
@@ -96,11 +97,12 @@ class StateGraph(Builder):
         """
         before, after = interrupt_before or [], interrupt_after or []
         plan = self.plan(name or "graph", stops=(*_names(before), *_names(after)))
+        kept_in = checkpointer_of(checkpointer)
         return CompiledGraph(
             plan,
-            checkpointer_of(checkpointer),
+            kept_in,
             limits or Limits(),
-            memory=store,
+            memory=items_of(store, kept_in),
             cache=cache,
             pause_before=before,
             pause_after=after,

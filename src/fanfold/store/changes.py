@@ -28,6 +28,7 @@ from fanfold.store.base import (
     RunOpened,
 )
 from fanfold.store.leases import Leases, unfit
+from fanfold.store.once import Turn
 from fanfold.store.writer import Session
 
 
@@ -49,6 +50,7 @@ class Changes:
 
     def __call__(self, session: Session, batch: Sequence[Any]) -> list[Any]:
         """What came of each. A `StoreError` is a refusal of one alone; what is raised concerns the batch."""
+        _hold_items(session, batch)
         outcomes: list[Any] = []
         for changes, group in groupby(batch, key=lambda item: isinstance(item, Kept)):
             if changes:
@@ -87,6 +89,16 @@ class Changes:
         for kept, outcome in zip(batch, outcomes, strict=True):
             if outcome is not None and kept.lease is not None:
                 self._leases.spoil(kept.lease, outcome)
+
+
+def _hold_items(session: Session, batch: Sequence[Any]) -> None:
+    """Lock the items that the batch writes, in an order that is the same for all processes: none waits for another one
+    that waits for it. Those that are new cannot be locked. There the database finds out, and one of them tries again.
+    """
+    items = sorted({place for item in batch if isinstance(item, Turn) for place in item.touches})
+    if len(items) > 1:
+        namespaces, keys = zip(*items, strict=True)
+        session.rows("hold_items", {"namespaces": list(namespaces), "keys": list(keys)})
 
 
 _FOLLOWING: Final = (ResultKept, CheckpointKept)

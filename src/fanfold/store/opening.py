@@ -1,14 +1,34 @@
-"""From a URL to a store."""
+"""From a URL to a store, and to the long-term memory in one."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from fanfold.errors import UsageError
-from fanfold.store.base import Store
+
+if TYPE_CHECKING:
+    from fanfold.store.sql import SqlStore
 
 
-def open_store(url: str | Path) -> Store:
+def items_of(given: Any, checkpointer: Any) -> Any:
+    """The long-term memory that `store=` names: that of a store or of a URL, with True that of the checkpointer.
+
+    Anything else is the memory itself. Raises `UsageError` for True where the checkpointer has none.
+    """
+    if given is True and not hasattr(checkpointer, "items"):
+        raise UsageError(
+            f"store=True is the memory in the checkpointer's database, and checkpointer= is {checkpointer!r:.60}",
+            hint="give a checkpointer, such as sqlite:///runs.db, or name a store",
+        )
+    if given is True:
+        return checkpointer.items
+    if isinstance(given, str | Path):
+        return open_store(given).items
+    return given.items if hasattr(given, "submit") and hasattr(given, "items") else given
+
+
+def open_store(url: str | Path) -> SqlStore:
     """The store that `url` names: `sqlite:///runs.db`, `postgresql://user@host/name`, a bare path, or `memory:`.
 
     A `sqlite:///` path is relative to the working directory, with a fourth slash absolute. Raises `UsageError` for a

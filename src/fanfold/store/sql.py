@@ -16,14 +16,16 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
-from functools import cache
+from functools import cache, cached_property
 from importlib.resources import files
 from typing import Any, Final, Protocol, Self, TypeAlias, TypedDict, TypeVar
 
 from fanfold.errors import CorruptRecordError, RunNotFoundError, StoreError
 from fanfold.store.base import Change, CheckpointKept, Lease, OnBusy, ResultKept, RunRecord, ThreadRecord
 from fanfold.store.changes import Changes, Kept
+from fanfold.store.items import Items
 from fanfold.store.leases import TTL, Leases
+from fanfold.store.once import Once
 from fanfold.store.serde import Codec, Encryption
 from fanfold.store.writer import LONGEST_PAUSE, Database, Session, Writer
 
@@ -91,6 +93,7 @@ class SqlStore:
         self._leases = Leases(ttl)
         # The writer knows the leases and not the store, so that a store which nobody closes can be collected.
         self._writer = Writer(place, place.connect(), Changes(self._leases), self._leases, patience=patience)
+        self._once = Once(self._writer.queue)
         # Also when nobody closes it: at the latest when the process ends, what is queued is committed.
         self._finish = weakref.finalize(self, _finish, self._writer, place)
 
@@ -119,6 +122,10 @@ class SqlStore:
         """Queue `work` to be done in the writer's session, within a transaction; it may be done more than once."""
         return self._writer.queue(work)
 
+    def write_once(self, work: Work[T], touches: Sequence[tuple[str, str]] = ()) -> Future[T]:
+        """The same for work that may not be done twice, such as what depends on what is there; see `once`."""
+        return self._once.write(work, touches)
+
     def delete_thread(self, thread_id: str) -> Future[None]:
         """Forget a thread with all that it holds. Whoever runs it is refused from then on."""
 
@@ -128,6 +135,11 @@ class SqlStore:
                 session.rows(f"forget_{what}", {"thread": thread_id})
 
         return self.write(work)
+
+    @cached_property
+    def items(self) -> Items:
+        """Long-term memory in the same database. `Items(store, index=..., ttl=...)` is the same with other settings."""
+        return Items(self)
 
     # Leases
 

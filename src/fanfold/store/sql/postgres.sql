@@ -253,3 +253,217 @@ select no, data from event where run_id = %(run)s order by no;
 -- name: count_events
 -- How much has happened in a run.
 select count(*) from event where run_id = %(run)s;
+
+-- name: take_turn
+-- The next thing of a writer that may not be done twice; nothing is returned when it has been done.
+insert into turn (writer, no, at) values (%(writer)s, %(no)s, extract(epoch from statement_timestamp()))
+on conflict (writer) do update set no = excluded.no, at = excluded.at where turn.no < excluded.no
+returning no;
+
+-- name: forget_turns
+-- Writers that have not been heard of for a day.
+delete from turn where at < extract(epoch from statement_timestamp()) - 86400.0;
+
+-- name: hold_items
+-- Keep these items as they are until the transaction ends, in an order that is the same for everybody.
+select 1 from item
+join unnest(%(namespaces)s::text[], %(keys)s::text[]) as held (namespace, key) using (namespace, key)
+order by item.namespace, item.key for update of item;
+
+-- name: set_savepoint
+-- Where to go back to within a transaction.
+savepoint items;
+
+-- name: return_to_savepoint
+-- Undo what was done since.
+rollback to savepoint items;
+
+-- name: release_savepoint
+-- Keep what was done since.
+release savepoint items;
+
+-- name: keep_item
+-- Put items, whatever was there. One whose time is over counts as gone.
+insert into item as old (namespace, key, data, words, sealed, version, born, created, updated, ttl, expires_at)
+select n.namespace, n.key, n.data, n.words, n.sealed, n.version, n.version, t.now, t.now, n.ttl, t.now + n.ttl
+from (
+    select *, nextval('item_version') as version
+    from unnest(
+            %(namespace)s::text[], %(key)s::text[], %(data)s::bytea[],
+            %(words)s::text[], %(sealed)s::bytea[], %(ttl)s::double precision[]
+        ) as given (namespace, key, data, words, sealed, ttl)
+) n, (select extract(epoch from statement_timestamp())::double precision as now) t
+on conflict (namespace, key) do update
+set born = case when old.expires_at <= excluded.updated then excluded.born else old.born end,
+    created = case when old.expires_at <= excluded.updated then excluded.created else old.created end,
+    data = excluded.data, words = excluded.words, sealed = excluded.sealed,
+    version = case when excluded.version > old.version then excluded.version else nextval('item_version') end,
+    updated = excluded.updated, ttl = excluded.ttl, expires_at = excluded.expires_at;
+
+-- name: add_item
+-- Put an item if there is none. One whose time is over counts as gone.
+insert into item as old (namespace, key, data, words, sealed, version, born, created, updated, ttl, expires_at)
+select %(namespace)s::text, %(key)s::text, %(data)s::bytea, %(words)s::text, %(sealed)s::bytea, v.version, v.version,
+    t.now, t.now, %(ttl)s::double precision, t.now + %(ttl)s::double precision
+from (select nextval('item_version') as version) v,
+    (select extract(epoch from statement_timestamp())::double precision as now) t
+on conflict (namespace, key) do update
+set born = excluded.born, created = excluded.created, data = excluded.data, words = excluded.words,
+    sealed = excluded.sealed, updated = excluded.updated, ttl = excluded.ttl, expires_at = excluded.expires_at,
+    version = case when excluded.version > old.version then excluded.version else nextval('item_version') end
+where old.expires_at <= excluded.updated
+returning version;
+
+-- name: change_item
+-- Put an item if it has a certain version.
+update item
+set data = %(data)s, words = %(words)s, sealed = %(sealed)s::bytea, version = nextval('item_version'), updated = t.now,
+    ttl = %(ttl)s::double precision, expires_at = t.now + %(ttl)s::double precision
+from (select extract(epoch from statement_timestamp())::double precision as now) t
+where namespace = %(namespace)s and key = %(key)s and version = %(expected)s
+    and (expires_at is null or expires_at > t.now)
+returning version;
+
+-- name: drop_item
+-- Delete an item if it has a certain version.
+delete from item
+where namespace = %(namespace)s and key = %(key)s and version = %(expected)s
+    and (expires_at is null or expires_at > extract(epoch from statement_timestamp()))
+returning version;
+
+-- name: forget_item
+-- Delete items.
+delete from item using unnest(%(namespace)s::text[], %(key)s::text[]) as gone (namespace, key)
+where item.namespace = gone.namespace and item.key = gone.key;
+
+-- name: forget_vectors
+-- Delete the vectors of items' older versions.
+delete from item_vector v using unnest(%(namespace)s::text[], %(key)s::text[]) as n (namespace, key), item i
+where i.namespace = n.namespace and i.key = n.key and v.item = i.no and v.version <> i.version;
+
+-- name: keep_vector
+-- Put vectors of items as they are now.
+insert into item_vector (item, version, place, data, embedding)
+select i.no, i.version, n.place, n.data, n.embedding::real[]
+from unnest(
+        %(namespace)s::text[], %(key)s::text[], %(place)s::bigint[], %(data)s::bytea[], %(embedding)s::text[]
+    ) as n (namespace, key, place, data, embedding)
+join item i on i.namespace = n.namespace and i.key = n.key;
+
+-- name: refresh_items
+-- Let the time of these items begin anew.
+update item set expires_at = extract(epoch from statement_timestamp()) + ttl
+where no = any(%(items)s::bigint[]) and expires_at > extract(epoch from statement_timestamp());
+
+-- name: sweep_items
+-- Delete items whose time is over, but for those that somebody is writing just now.
+delete from item
+where no in (
+    select no from item where expires_at <= extract(epoch from statement_timestamp())
+    order by expires_at limit %(most)s for update skip locked
+)
+returning no;
+
+-- name: version_of_item
+-- The version that an item has.
+select version from item
+where namespace = %(namespace)s and key = %(key)s
+    and (expires_at is null or expires_at > extract(epoch from statement_timestamp()));
+
+-- name: item
+-- One item.
+select no, namespace, key, data, version, born, created, updated, ttl from item
+where namespace = %(namespace)s and key = %(key)s
+    and (expires_at is null or expires_at > extract(epoch from statement_timestamp()));
+
+-- name: items_numbered
+-- These items.
+select no, namespace, key, data, version, born, created, updated, ttl from item
+where no = any(%(items)s::bigint[])
+    and (expires_at is null or expires_at > extract(epoch from statement_timestamp()));
+
+-- name: items_page
+-- Items under a prefix from one of them on, in the order of their names.
+select no, namespace, key, data, version, born, created, updated, ttl from item
+where (namespace, key) >= (%(namespace)s, %(key)s) and namespace < %(high)s
+    and (expires_at is null or expires_at > extract(epoch from statement_timestamp()))
+order by namespace, key limit %(most)s;
+
+-- name: sealed_page
+-- The encrypted words of items under a prefix from one of them on, in the order of their names.
+select no, namespace, key, sealed, born from item
+where sealed is not null and (namespace, key) >= (%(namespace)s, %(key)s) and namespace < %(high)s
+    and (expires_at is null or expires_at > extract(epoch from statement_timestamp()))
+order by namespace, key limit %(most)s;
+
+-- name: items_beside
+-- The numbers of items under a prefix, but for some, in the order of their first put.
+select no from item
+where namespace >= %(low)s and namespace < %(high)s and no <> all(%(without)s::bigint[])
+    and (expires_at is null or expires_at > extract(epoch from statement_timestamp()))
+order by born limit %(most)s offset %(skip)s;
+
+-- name: count_items
+-- How many items there are under a prefix.
+select count(*) from item
+where namespace >= %(low)s and namespace < %(high)s
+    and (expires_at is null or expires_at > extract(epoch from statement_timestamp()));
+
+-- name: namespaces
+-- The namespaces under a prefix that hold items.
+select distinct namespace from item
+where namespace >= %(low)s and namespace < %(high)s
+    and (expires_at is null or expires_at > extract(epoch from statement_timestamp()));
+
+-- name: items_with_words
+-- For each of these words, the items under a prefix that have it.
+select w.word, i.no, i.born
+from unnest(%(words)s::text[]) as w (word)
+join item i on i.lexemes @@ ('''' || w.word || '''')::tsquery
+where i.namespace >= %(low)s and i.namespace < %(high)s
+    and (i.expires_at is null or i.expires_at > extract(epoch from statement_timestamp()));
+
+-- name: items_with_beginnings
+-- For each of these words, the items under a prefix that have one which begins so.
+select w.word, i.no, i.born
+from unnest(%(words)s::text[]) as w (word)
+join item i on i.lexemes @@ ('''' || w.word || ''':*')::tsquery
+where i.namespace >= %(low)s and i.namespace < %(high)s
+    and (i.expires_at is null or i.expires_at > extract(epoch from statement_timestamp()));
+
+-- name: has_likeness
+-- Whether the database can compare vectors.
+select 1 from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+where n.nspname = current_schema() and p.proname = 'likeness';
+
+-- name: items_near
+-- The numbers of items under a prefix that have vectors. All of them, since the database cannot compare these.
+select no from item
+where namespace >= %(low)s and namespace < %(high)s
+    and (expires_at is null or expires_at > extract(epoch from statement_timestamp()))
+    and exists (select 1 from item_vector v where v.item = item.no and v.version = item.version);
+
+-- name: items_nearest
+-- The numbers of items under a prefix that may be the first ones by their nearest vector. `slack` is how far the
+-- database, which counts in single precision, can be off. Vectors that it cannot compare are for others to look at.
+with compared as (
+    select i.no, max(case when v.alike then likeness(v.embedding, %(query)s::real[]) end) as score,
+        bool_or(not v.alike) as odd
+    from item i
+    join (
+        select *, coalesce(cardinality(embedding) = cardinality(%(query)s::real[]), false) as alike from item_vector
+    ) v on v.item = i.no and v.version = i.version
+    where i.namespace >= %(low)s and i.namespace < %(high)s
+        and (i.expires_at is null or i.expires_at > extract(epoch from statement_timestamp()))
+    group by i.no
+)
+select no from compared
+where odd or score >= coalesce(
+    (select score from compared where not odd order by score desc offset %(most)s - 1 limit 1), '-infinity'
+) - %(slack)s::double precision;
+
+-- name: vectors_of_items
+-- The vectors of these items.
+select i.no, i.namespace, i.key, i.born, v.data
+from item i join item_vector v on v.item = i.no and v.version = i.version
+where i.no = any(%(items)s::bigint[]) order by i.no, v.place;

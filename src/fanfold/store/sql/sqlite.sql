@@ -214,3 +214,185 @@ select no, data from event where run_id = :run order by no;
 -- name: count_events
 -- How much has happened in a run.
 select count(*) from event where run_id = :run;
+
+-- name: take_turn
+-- The next thing of a writer that may not be done twice; nothing is returned when it has been done.
+insert into turn (writer, no, at) values (:writer, :no, (julianday('now') - 2440587.5) * 86400.0)
+on conflict (writer) do update set no = excluded.no, at = excluded.at where turn.no < excluded.no
+returning no;
+
+-- name: forget_turns
+-- Writers that have not been heard of for a day.
+delete from turn where at < (julianday('now') - 2440587.5) * 86400.0 - 86400.0;
+
+-- name: hold_items
+-- Nothing is left to do: a transaction that writes has the whole file.
+select 1 where false;
+
+-- name: set_savepoint
+-- Where to go back to within a transaction.
+savepoint items;
+
+-- name: return_to_savepoint
+-- Undo what was done since.
+rollback to savepoint items;
+
+-- name: release_savepoint
+-- Keep what was done since.
+release savepoint items;
+
+-- name: keep_item
+-- Put an item, whatever was there. One whose time is over counts as gone.
+insert into item (namespace, key, data, words, sealed, version, born, created, updated, ttl, expires_at)
+select :namespace, :key, :data, :words, :sealed, v.last + 1, v.last + 1, t.now, t.now, :ttl, t.now + :ttl
+from item_version v, (select (julianday('now') - 2440587.5) * 86400.0 as now) t where true
+on conflict (namespace, key) do update
+set born = iif(coalesce(item.expires_at <= excluded.updated, false), excluded.born, item.born),
+    created = iif(coalesce(item.expires_at <= excluded.updated, false), excluded.created, item.created),
+    data = excluded.data, words = excluded.words, sealed = excluded.sealed, version = excluded.version,
+    updated = excluded.updated, ttl = excluded.ttl, expires_at = excluded.expires_at;
+
+-- name: add_item
+-- Put an item if there is none. One whose time is over counts as gone.
+insert into item (namespace, key, data, words, sealed, version, born, created, updated, ttl, expires_at)
+select :namespace, :key, :data, :words, :sealed, v.last + 1, v.last + 1, t.now, t.now, :ttl, t.now + :ttl
+from item_version v, (select (julianday('now') - 2440587.5) * 86400.0 as now) t where true
+on conflict (namespace, key) do update
+set born = excluded.born, created = excluded.created, data = excluded.data, words = excluded.words,
+    sealed = excluded.sealed, version = excluded.version, updated = excluded.updated, ttl = excluded.ttl,
+    expires_at = excluded.expires_at
+where item.expires_at <= excluded.updated
+returning version;
+
+-- name: change_item
+-- Put an item if it has a certain version.
+update item
+set data = :data, words = :words, sealed = :sealed, version = v.last + 1, updated = t.now, ttl = :ttl,
+    expires_at = t.now + :ttl
+from item_version v, (select (julianday('now') - 2440587.5) * 86400.0 as now) t
+where namespace = :namespace and key = :key and version = :expected
+    and (expires_at is null or expires_at > t.now)
+returning version;
+
+-- name: drop_item
+-- Delete an item if it has a certain version.
+delete from item
+where namespace = :namespace and key = :key and version = :expected
+    and (expires_at is null or expires_at > (julianday('now') - 2440587.5) * 86400.0)
+returning version;
+
+-- name: forget_item
+-- Delete an item.
+delete from item where namespace = :namespace and key = :key;
+
+-- name: forget_vectors
+-- Delete the vectors of an item's older versions.
+delete from item_vector
+where (item, version) in (
+    select v.item, v.version from item i join item_vector v on v.item = i.no
+    where i.namespace = :namespace and i.key = :key and v.version <> i.version
+);
+
+-- name: keep_vector
+-- Put a vector of an item as it is now.
+insert into item_vector (item, version, place, data)
+select no, version, :place, :data from item where namespace = :namespace and key = :key;
+
+-- name: refresh_items
+-- Let the time of these items begin anew.
+update item set expires_at = (julianday('now') - 2440587.5) * 86400.0 + ttl
+where no in (select value from json_each(:items)) and expires_at > (julianday('now') - 2440587.5) * 86400.0;
+
+-- name: sweep_items
+-- Delete items whose time is over.
+delete from item
+where no in (
+    select no from item where expires_at <= (julianday('now') - 2440587.5) * 86400.0 order by expires_at limit :most
+)
+returning no;
+
+-- name: version_of_item
+-- The version that an item has.
+select version from item
+where namespace = :namespace and key = :key
+    and (expires_at is null or expires_at > (julianday('now') - 2440587.5) * 86400.0);
+
+-- name: item
+-- One item.
+select no, namespace, key, data, version, born, created, updated, ttl from item
+where namespace = :namespace and key = :key
+    and (expires_at is null or expires_at > (julianday('now') - 2440587.5) * 86400.0);
+
+-- name: items_numbered
+-- These items.
+select no, namespace, key, data, version, born, created, updated, ttl from item
+where no in (select value from json_each(:items))
+    and (expires_at is null or expires_at > (julianday('now') - 2440587.5) * 86400.0);
+
+-- name: items_page
+-- Items under a prefix from one of them on, in the order of their names.
+select no, namespace, key, data, version, born, created, updated, ttl from item
+where (namespace, key) >= (:namespace, :key) and namespace < :high
+    and (expires_at is null or expires_at > (julianday('now') - 2440587.5) * 86400.0)
+order by namespace, key limit :most;
+
+-- name: sealed_page
+-- The encrypted words of items under a prefix from one of them on, in the order of their names.
+select no, namespace, key, sealed, born from item
+where sealed is not null and (namespace, key) >= (:namespace, :key) and namespace < :high
+    and (expires_at is null or expires_at > (julianday('now') - 2440587.5) * 86400.0)
+order by namespace, key limit :most;
+
+-- name: items_beside
+-- The numbers of items under a prefix, but for some, in the order of their first put.
+select no from item
+where namespace >= :low and namespace < :high and no not in (select value from json_each(:without))
+    and (expires_at is null or expires_at > (julianday('now') - 2440587.5) * 86400.0)
+order by born limit :most offset :skip;
+
+-- name: count_items
+-- How many items there are under a prefix.
+select count(*) from item
+where namespace >= :low and namespace < :high
+    and (expires_at is null or expires_at > (julianday('now') - 2440587.5) * 86400.0);
+
+-- name: namespaces
+-- The namespaces under a prefix that hold items.
+select distinct namespace from item
+where namespace >= :low and namespace < :high
+    and (expires_at is null or expires_at > (julianday('now') - 2440587.5) * 86400.0);
+
+-- name: items_with_words
+-- For each of these words, the items under a prefix that have it.
+select w.value, i.no, i.born
+from json_each(:words) w
+join item_words on item_words match ('"' || w.value || '"')
+join item i on i.no = item_words.rowid
+where i.namespace >= :low and i.namespace < :high
+    and (i.expires_at is null or i.expires_at > (julianday('now') - 2440587.5) * 86400.0);
+
+-- name: items_with_beginnings
+-- For each of these words, the items under a prefix that have one which begins so.
+select w.value, i.no, i.born
+from json_each(:words) w
+join item_words on item_words match ('"' || w.value || '" *')
+join item i on i.no = item_words.rowid
+where i.namespace >= :low and i.namespace < :high
+    and (i.expires_at is null or i.expires_at > (julianday('now') - 2440587.5) * 86400.0);
+
+-- name: has_likeness
+-- Whether the database can compare vectors.
+select 1 where false;
+
+-- name: items_near
+-- The numbers of items under a prefix that have vectors. All of them, since the database cannot compare these.
+select no from item
+where namespace >= :low and namespace < :high
+    and (expires_at is null or expires_at > (julianday('now') - 2440587.5) * 86400.0)
+    and exists (select 1 from item_vector v where v.item = item.no and v.version = item.version);
+
+-- name: vectors_of_items
+-- The vectors of these items.
+select i.no, i.namespace, i.key, i.born, v.data
+from item i join item_vector v on v.item = i.no and v.version = i.version
+where i.no in (select value from json_each(:items)) order by i.no, v.place;
