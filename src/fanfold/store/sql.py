@@ -13,7 +13,7 @@ import json
 import re
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from functools import cache
@@ -29,6 +29,11 @@ from fanfold.store.writer import LONGEST_PAUSE, Database, Session, Writer
 
 PATIENCE: Final = 30.0
 """Seconds for which a database that cannot be reached is tried again."""
+
+FORGOTTEN: Final = (
+    "thread", "events", "results", "checkpoints", "runs", "saver_checkpoints", "saver_writes", "saver_pieces",
+)  # fmt: skip
+"""What there is of a thread, in the order in which it is deleted."""
 
 T = TypeVar("T")
 Work: TypeAlias = Callable[[Session], T]
@@ -124,10 +129,17 @@ class SqlStore:
 
         def work(session: Session) -> None:
             # The thread first: then whoever runs it writes nothing more, not even while this is going on.
-            for what in ("thread", "events", "results", "checkpoints", "runs"):
+            for what in FORGOTTEN:
                 session.rows(f"forget_{what}", {"thread": thread_id})
 
         return self.write(work)
+
+    def fence(self, session: Session, leases: Iterable[Lease]) -> dict[Lease, StoreError]:
+        """Of these leases, those that are no longer good: to be asked first by `work` that is done under some.
+
+        The threads of the others stay as they are until the session's transaction ends.
+        """
+        return self._leases.fence(session, leases)
 
     # Leases
 

@@ -1,0 +1,33 @@
+-- What LangGraph's own graphs keep. A checkpoint is stored as what differs from its parent, unless it is full.
+
+create table saver_checkpoint (
+    thread_id     text not null,
+    namespace     text not null,
+    checkpoint_id text not null,
+    parent_id     text,
+    run_id        text,
+    "full"        integer not null,
+    data          blob not null,
+    primary key (thread_id, namespace, checkpoint_id)
+) strict, without rowid;
+create index saver_checkpoint_by_run on saver_checkpoint (run_id) where run_id is not null;
+
+create table saver_write (
+    thread_id     text not null,
+    namespace     text not null,
+    checkpoint_id text not null,
+    task_id       text not null,
+    idx           integer not null,
+    path          text not null,
+    channel       text not null,
+    data          blob not null,
+    primary key (thread_id, namespace, checkpoint_id, task_id, idx)
+) strict, without rowid;
+
+create table saver_piece (
+    no        integer primary key,
+    thread_id text not null,
+    digest    blob not null,
+    data      blob not null,
+    unique (thread_id, digest)
+) strict;
