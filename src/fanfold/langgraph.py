@@ -35,7 +35,7 @@ from fanfold.store.lines import TRIES, Line, Lines, Row, Written
 from fanfold.store.opening import open_store
 from fanfold.store.pieces import Leaf, Taking, put_together
 from fanfold.store.sql import SqlStore
-from fanfold.store.standing import Held, Standing
+from fanfold.store.standing import ABOUT, Held, Standing
 
 try:
     from langchain_core.runnables import RunnableConfig
@@ -383,7 +383,7 @@ class Saver(BaseCheckpointSaver[Any]):
     def _about(self, line: Line, checkpoint_id: str, data: bytes) -> Mapping[str, Any]:
         """A checkpoint's metadata, from its record alone."""
         record = self._lines.record(line, checkpoint_id, data)
-        about: Mapping[str, Any] = put_together(self.serde.loads_typed, record["about"], {})
+        about: Mapping[str, Any] = put_together(self.serde.loads_typed, record[ABOUT], {})
         return about
 
     def _tuple(self, line: Line, held: Held, pieces: dict[bytes, Leaf]) -> CheckpointTuple | None:

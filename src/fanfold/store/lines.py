@@ -136,9 +136,9 @@ class Lines:
         values = {"thread": thread, "namespace": namespace, "checkpoint": checkpoint_id, "before": before}
         return [(Line(*place), name, data) for *place, name, data in self.store.ask("saver_keys", values)]
 
-    def record(self, line: Line, checkpoint_id: str, data: bytes) -> dict[str, Any]:
+    def record(self, line: Line, checkpoint_id: str, data: bytes) -> dict[int, Any]:
         """What the row of a checkpoint says."""
-        record: dict[str, Any] = self._codec.decode(data, _where(line, checkpoint_id))
+        record: dict[int, Any] = self._codec.decode(data, _where(line, checkpoint_id))
         return record
 
     def ways(self, line: Line, rows: Iterable[Row], checkpoint_id: str, channels: Iterable[str]) -> dict[str, Way]:
@@ -203,19 +203,27 @@ class Lines:
         new = self._stored(line, checkpoint_id, parent_id, run_id, standing, base)
         rows = self._piece_rows(line, pieces)
         place = {**_place(line), "checkpoint": checkpoint_id}
-        values = {**place, "parent": new.parent_id, "run": run_id, "full": new.full, "data": new.data}
+        values = {
+            "namespace": line.namespace,
+            "checkpoint": checkpoint_id,
+            "parent": new.parent_id,
+            "run": run_id,
+            "full": new.full,
+            "data": new.data,
+        }
 
         def work(session: Session) -> bool:
-            self._share(session, line, lease)
+            self._fence(session, lease)
+            no = _numbers(session, [line.thread])[line.thread]
             if base is not None and not new.full and not _is(session, line, base):
                 return False
             if rows:
-                session.many("saver_keep_pieces", rows)
-            if not session.rows("saver_keep", values) and not _is(session, line, new):
-                session.rows("saver_hold", {"thread": line.thread})
+                session.many("saver_keep_pieces", [{"no": no, **row} for row in rows])
+            if not session.rows("saver_keep", {"no": no, **values}) and not _is(session, line, new):
+                _hold(session, line.thread)
                 rows_there = [Row(*row) for row in session.rows("saver_line", _place(line))]
                 self._make_whole(session, line, rows_there, {checkpoint_id})
-                session.rows("saver_replace", values)
+                session.rows("saver_replace", {**place, **values})
             return True
 
         done = self.store.write(work)
@@ -226,7 +234,7 @@ class Lines:
         self, line: Line, written: Sequence[Written], pieces: Mapping[bytes, Leaf], lease: Lease | None
     ) -> Future[None]:
         """Keep what a task has written, together with whatever else waits to be written."""
-        rows = [{**_place(line), **self._written_row(each)} for each in written]
+        rows = [{"namespace": line.namespace, **self._written_row(each)} for each in written]
         waiting = _Waiting(line, rows, self._piece_rows(line, pieces), lease)
         waiting.done.set_running_or_notify_cancel()
         with self._lock:
@@ -240,12 +248,13 @@ class Lines:
         """Delete the checkpoints that `drop` names of each line, with what was written since them."""
 
         def work(session: Session) -> None:
-            self._hold(session, thread, lease)
+            self._fence(session, lease)
+            no = _hold(session, thread)
             for (namespace,) in session.rows("saver_namespaces", {"thread": thread}):
                 line = Line(thread, namespace)
                 rows = [Row(*row) for row in session.rows("saver_line", _place(line))]
-                self._drop(session, line, rows, drop(line, rows))
-            self._sweep(session, thread)
+                self._drop(session, no, line, rows, drop(line, rows))
+            self._sweep(session, no, thread)
 
         return self._forgetting(thread, work)
 
@@ -253,8 +262,9 @@ class Lines:
         """Delete all that there is of a thread."""
 
         def work(session: Session) -> None:
-            self._hold(session, thread, lease)
-            for what in ("checkpoints", "writes", "pieces"):
+            self._fence(session, lease)
+            _hold(session, thread)
+            for what in ("checkpoints", "writes", "pieces", "thread"):
                 session.rows(f"forget_saver_{what}", {"thread": thread})
 
         return self._forgetting(thread, work)
@@ -263,15 +273,17 @@ class Lines:
         """Copy a thread to one that is not there yet."""
 
         def work(session: Session) -> None:
-            self._hold(session, target, lease)
+            self._fence(session, lease)
+            session.many("saver_touch", [{"thread": target}])
+            no = _hold(session, target)
             if session.rows("saver_namespaces", {"thread": target}):
                 raise StoreError(
                     f"cannot copy thread {source!r} to {target!r}, which has checkpoints of its own",
                     hint="name a new thread, or delete that one first",
                 )
-            session.rows("saver_share", {"threads": [source]})
+            _numbers(session, [source])
             for what in ("checkpoints", "writes", "pieces"):
-                session.rows(f"saver_copy_{what}", {"thread": source, "target": target})
+                session.rows(f"saver_copy_{what}", {"thread": source, "no": no})
 
         return self._forgetting(target, work)
 
@@ -281,23 +293,15 @@ class Lines:
 
     # In the writer's session
 
-    def _share(self, session: Session, line: Line, lease: Lease | None) -> None:
-        self._fence(session, lease)
-        session.rows("saver_share", {"threads": [line.thread]})
-
-    def _hold(self, session: Session, thread: str, lease: Lease | None) -> None:
-        self._fence(session, lease)
-        session.rows("saver_hold", {"thread": thread})
-
     def _fence(self, session: Session, lease: Lease | None) -> None:
         if lease is not None:
             for refusal in self.store.fence(session, [lease]).values():
                 raise refusal
 
-    def _drop(self, session: Session, line: Line, rows: Iterable[Row], gone: set[str]) -> None:
+    def _drop(self, session: Session, no: int | None, line: Line, rows: Iterable[Row], gone: set[str]) -> None:
         if gone:
             self._make_whole(session, line, rows, gone)
-            keys = [{**_place(line), "checkpoint": each} for each in sorted(gone)]
+            keys = [{"no": no, "namespace": line.namespace, "checkpoint": each} for each in sorted(gone)]
             session.many("saver_drop", keys)
             session.many("saver_drop_writes", keys)
 
@@ -311,7 +315,7 @@ class Lines:
                 values = {"parent": row.parent_id, "run": row.run_id, "full": True, "data": data}
                 session.rows("saver_replace", {**place, **values})
 
-    def _sweep(self, session: Session, thread: str) -> None:
+    def _sweep(self, session: Session, no: int | None, thread: str) -> None:
         """Delete the pieces of a thread that nothing points to."""
         used: set[bytes] = set()
         for (namespace,) in session.rows("saver_namespaces", {"thread": thread}):
@@ -323,7 +327,7 @@ class Lines:
             used.update(digests([self._codec.decode(data, where)]))
         there = {digest for (digest,) in session.rows("saver_digests", {"thread": thread})}
         if unused := sorted(there - used):
-            session.many("saver_drop_pieces", [{"thread": thread, "digest": digest} for digest in unused])
+            session.many("saver_drop_pieces", [{"no": no, "digest": digest} for digest in unused])
 
     # Writes, as many as are waiting
 
@@ -356,10 +360,9 @@ class Lines:
         leases = {each.lease for each in waiting if each.lease is not None}
         lost = self.store.fence(session, leases) if leases else {}
         good = [each for each in waiting if each.lease not in lost]
-        rows = [row for each in good for row in each.rows]
-        if rows:
-            session.rows("saver_share", {"threads": sorted({each.line.thread for each in good})})
-        if pieces := [piece for each in good for piece in each.pieces]:
+        numbers = _numbers(session, sorted({each.line.thread for each in good}))
+        rows = [{"no": numbers[each.line.thread], **row} for each in good for row in each.rows]
+        if pieces := [{"no": numbers[each.line.thread], **piece} for each in good for piece in each.pieces]:
             session.many("saver_keep_pieces", pieces)
         if first := [row for row in rows if row["idx"] >= 0]:
             session.many("saver_keep_writes", first)
@@ -436,10 +439,7 @@ class Lines:
 
     def _piece_rows(self, line: Line, pieces: Mapping[bytes, Leaf]) -> list[dict[str, Any]]:
         where = f"a value of thread {line.thread!r}"
-        return [
-            {"thread": line.thread, "digest": digest, "data": self._codec.encode(leaf, where)}
-            for digest, leaf in pieces.items()
-        ]
+        return [{"digest": digest, "data": self._codec.encode(leaf, where)} for digest, leaf in pieces.items()]
 
     def _written_row(self, written: Written) -> dict[str, Any]:
         return {
@@ -456,12 +456,27 @@ def _where(line: Line, checkpoint_id: str) -> str:
     return f"checkpoint {checkpoint_id!r} of thread {line.thread!r}, namespace {line.namespace!r}"
 
 
+def _numbers(session: Session, threads: Sequence[str]) -> dict[str, int]:
+    """The numbers of these threads, of which nobody deletes anything until the transaction ends."""
+    found: dict[str, int] = dict(session.rows("saver_share", {"threads": list(threads)}))
+    if missing := [{"thread": thread} for thread in threads if thread not in found]:
+        session.many("saver_touch", missing)
+        found = dict(session.rows("saver_share", {"threads": list(threads)}))
+    return found
+
+
+def _hold(session: Session, thread: str) -> int | None:
+    """The number of a thread that nobody else writes to until the transaction ends; None if there is nothing of it."""
+    rows = session.rows("saver_hold", {"thread": thread})
+    return rows[0][0] if rows else None
+
+
 def _place(line: Line) -> dict[str, str]:
     return {"thread": line.thread, "namespace": line.namespace}
 
 
 def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(row[name] for name in ("thread", "namespace", "checkpoint", "task", "idx"))
+    return tuple(row[name] for name in ("no", "namespace", "checkpoint", "task", "idx"))
 
 
 def _is(session: Session, line: Line, held: Held) -> bool:

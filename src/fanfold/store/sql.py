@@ -31,7 +31,8 @@ PATIENCE: Final = 30.0
 """Seconds for which a database that cannot be reached is tried again."""
 
 FORGOTTEN: Final = (
-    "thread", "events", "results", "checkpoints", "runs", "saver_checkpoints", "saver_writes", "saver_pieces",
+    "events", "results", "checkpoints", "runs",
+    "saver_checkpoints", "saver_writes", "saver_pieces", "saver_thread",
 )  # fmt: skip
 """What there is of a thread, in the order in which it is deleted."""
 
@@ -129,6 +130,8 @@ class SqlStore:
 
         def work(session: Session) -> None:
             # The thread first: then whoever runs it writes nothing more, not even while this is going on.
+            session.rows("forget_thread", {"thread": thread_id})
+            session.rows("saver_hold", {"thread": thread_id})
             for what in FORGOTTEN:
                 session.rows(f"forget_{what}", {"thread": thread_id})
 

@@ -19,6 +19,10 @@ LONGEST: Final = 4
 FREE: Final = 4096
 """Bytes that may have to be read in any case."""
 
+REST, ABOUT, VERSIONS, SEEN, VALUES, MORE = range(6)
+"""What the parts of a difference are called: numbers, as each checkpoint has them. What is gone of a part has the same
+number below zero."""
+
 _NOTHING: Final[Any] = object()
 
 
@@ -54,21 +58,16 @@ class Held:
         return self.behind + size <= LONGEST * self.whole + FREE
 
 
-def difference(old: Standing, new: Standing) -> dict[str, Any]:
+def difference(old: Standing, new: Standing) -> dict[int, Any]:
     """What is stored of a checkpoint: what has to be done to `old` to make it `new`."""
-    record: dict[str, Any] = {"rest": new.rest, "about": new.about}
-    for name in ("versions", "seen", "values"):
-        before, after = getattr(old, name), getattr(new, name)
-        changed = {key: each for key, each in after.items() if before.get(key, _NOTHING) != each}
-        if gone := [key for key in before if key not in after]:
-            record[f"{name} gone"] = gone
-        if name == "values":
-            more = {key: kept for key, each in changed.items() if (kept := grown(before.get(key), each)) > 1}
-            if more:
-                record["more"] = {key: [kept, *changed.pop(key)[kept:]] for key, kept in more.items()}
-        if changed:
-            record[name] = changed
-    return record
+    record: dict[int, Any] = {REST: new.rest, ABOUT: new.about}
+    parts = ((VERSIONS, old.versions, new.versions), (SEEN, old.seen, new.seen), (VALUES, old.values, new.values))
+    for part, before, after in parts:
+        record[part] = {key: each for key, each in after.items() if before.get(key, _NOTHING) != each}
+        record[-part] = [key for key in before if key not in after]
+    kept = {key: grown(old.values.get(key), each) for key, each in record[VALUES].items()}
+    record[MORE] = {key: [many, *record[VALUES].pop(key)[many:]] for key, many in kept.items() if many > 1}
+    return {part: each for part, each in record.items() if each}
 
 
 class Folding:
@@ -81,14 +80,14 @@ class Folding:
         self.seen: dict[str, Mapping[str, Any]] = {}
         self.values: dict[str, Node] = {}
 
-    def add(self, record: Mapping[str, Any]) -> None:
+    def add(self, record: Mapping[int, Any]) -> None:
         """Go on by a difference, in time that depends on it alone."""
-        self.rest, self.about = record["rest"], record["about"]
-        for name, part in (("versions", self.versions), ("seen", self.seen), ("values", self.values)):
-            part.update(record.get(name, {}))
-            for key in record.get(f"{name} gone", ()):
-                del part[key]
-        for key, (kept, *added) in record.get("more", {}).items():
+        self.rest, self.about = record[REST], record[ABOUT]
+        for part, entries in ((VERSIONS, self.versions), (SEEN, self.seen), (VALUES, self.values)):
+            entries.update(record.get(part, {}))
+            for key in record.get(-part, ()):
+                del entries[key]
+        for key, (kept, *added) in record.get(MORE, {}).items():
             del self.values[key][kept:]
             self.values[key] += added
 
@@ -97,11 +96,7 @@ class Folding:
         return Standing(self.rest, self.about, self.versions, self.seen, self.values)
 
 
-def nodes(record: Mapping[str, Any]) -> list[Node]:
-    """All nodes that a difference names: all that those of a standing are made of, over its differences."""
-    return [
-        record["rest"],
-        record["about"],
-        *record.get("values", {}).values(),
-        *(each for _, *added in record.get("more", {}).values() for each in added),
-    ]
+def nodes(record: Mapping[int, Any]) -> list[Node]:
+    """The values that a difference names: all that those of a standing are made of, over its differences."""
+    added = (each for _, *more in record.get(MORE, {}).values() for each in more)
+    return [*record.get(VALUES, {}).values(), *added]

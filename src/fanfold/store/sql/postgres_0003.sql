@@ -1,33 +1,38 @@
 -- What LangGraph's own graphs keep. A checkpoint is stored as what differs from its parent, unless it is full. The
 -- newest checkpoint is the one whose id is the largest, byte by byte.
 
+create table saver_thread (
+    no        bigint generated always as identity primary key,
+    thread_id text not null unique
+);
+
 create table saver_checkpoint (
-    thread_id     text not null,
+    thread        bigint not null,
     namespace     text not null,
     checkpoint_id text collate "C" not null,
     parent_id     text collate "C",
     run_id        text,
     "full"        boolean not null,
     data          bytea not null,
-    primary key (thread_id, namespace, checkpoint_id)
+    primary key (thread, namespace, checkpoint_id)
 );
 create index saver_checkpoint_by_run on saver_checkpoint (run_id) where run_id is not null;
 
 create table saver_write (
-    thread_id     text not null,
+    thread        bigint not null,
+    idx           bigint not null,
     namespace     text not null,
     checkpoint_id text collate "C" not null,
     task_id       text not null,
-    idx           bigint not null,
     path          text not null,
     channel       text not null,
     data          bytea not null,
-    primary key (thread_id, namespace, checkpoint_id, task_id, idx)
+    primary key (thread, namespace, checkpoint_id, task_id, idx)
 );
 
 create table saver_piece (
-    thread_id text not null,
-    digest    bytea not null,
-    data      bytea not null,
-    primary key (thread_id, digest)
+    thread bigint not null,
+    digest bytea not null,
+    data   bytea not null,
+    primary key (thread, digest)
 );

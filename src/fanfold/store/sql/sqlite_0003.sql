@@ -1,19 +1,24 @@
 -- What LangGraph's own graphs keep. A checkpoint is stored as what differs from its parent, unless it is full.
 
+create table saver_thread (
+    no        integer primary key,
+    thread_id text not null unique
+) strict;
+
 create table saver_checkpoint (
-    thread_id     text not null,
+    thread        integer not null,
     namespace     text not null,
     checkpoint_id text not null,
     parent_id     text,
     run_id        text,
     "full"        integer not null,
     data          blob not null,
-    primary key (thread_id, namespace, checkpoint_id)
+    primary key (thread, namespace, checkpoint_id)
 ) strict, without rowid;
 create index saver_checkpoint_by_run on saver_checkpoint (run_id) where run_id is not null;
 
 create table saver_write (
-    thread_id     text not null,
+    thread        integer not null,
     namespace     text not null,
     checkpoint_id text not null,
     task_id       text not null,
@@ -21,13 +26,13 @@ create table saver_write (
     path          text not null,
     channel       text not null,
     data          blob not null,
-    primary key (thread_id, namespace, checkpoint_id, task_id, idx)
+    primary key (thread, namespace, checkpoint_id, task_id, idx)
 ) strict, without rowid;
 
 create table saver_piece (
-    no        integer primary key,
-    thread_id text not null,
-    digest    blob not null,
-    data      blob not null,
-    unique (thread_id, digest)
+    no     integer primary key,
+    thread integer not null,
+    digest blob not null,
+    data   blob not null,
+    unique (thread, digest)
 ) strict;
