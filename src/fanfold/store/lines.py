@@ -13,7 +13,9 @@ points to any more.
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
+import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
@@ -32,6 +34,12 @@ KNOWN: Final = 256
 """Lines whose last checkpoint is remembered."""
 TRIES: Final = 3
 """How often a checkpoint is read again whose pieces have gone meanwhile."""
+
+
+_UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_UUID_BYTES: Final = 16
+_OTHER: Final = b"\xff"
+"""What ids begin with that are no UUIDs."""
 
 
 class Line(NamedTuple):
@@ -108,11 +116,11 @@ class Lines:
     def newest(self, line: Line) -> str | None:
         """The id of a line's newest checkpoint."""
         rows = self.store.ask("saver_newest", _place(line))
-        return rows[0][0] if rows else None
+        return named(rows[0][0]) if rows else None
 
     def held(self, line: Line, checkpoint_id: str) -> Held | None:
         """A checkpoint, with all that it has from its parents."""
-        rows = self.store.ask("saver_chain", {**_place(line), "checkpoint": checkpoint_id})
+        rows = self.store.ask("saver_chain", _place(line, checkpoint_id))
         if not rows:
             return None
         held = self._folded(line, rows)
@@ -127,14 +135,20 @@ class Lines:
 
     def rows(self, line: Line) -> list[Row]:
         """All checkpoints of a line."""
-        return [Row(*row) for row in self.store.ask("saver_line", _place(line))]
+        return [_row(row) for row in self.store.ask("saver_line", _place(line))]
 
     def keys(
         self, thread: str | None, namespace: str | None, checkpoint_id: str | None, before: str | None
     ) -> list[tuple[Line, str, bytes]]:
         """Line, id and record of these checkpoints, the newest first; what is None does not narrow it down."""
-        values = {"thread": thread, "namespace": namespace, "checkpoint": checkpoint_id, "before": before}
-        return [(Line(*place), name, data) for *place, name, data in self.store.ask("saver_keys", values)]
+        values = {
+            "thread": thread,
+            "namespace": namespace,
+            "checkpoint": None if checkpoint_id is None else packed(checkpoint_id),
+            "before": None if before is None else packed(before),
+        }
+        rows = self.store.ask("saver_keys", values)
+        return [(Line(thread, space), named(name), data) for thread, space, name, data in rows]
 
     def record(self, line: Line, checkpoint_id: str, data: bytes) -> dict[int, Any]:
         """What the row of a checkpoint says."""
@@ -165,9 +179,15 @@ class Lines:
 
     def writes(self, line: Line, checkpoint_ids: Sequence[str]) -> dict[str, list[Written]]:
         """What tasks have written since these checkpoints, in the order in which it counts."""
-        values = {**_place(line), "checkpoints": list(checkpoint_ids)}
         found: dict[str, list[Written]] = {each: [] for each in checkpoint_ids}
-        for checkpoint_id, task_id, idx, path, channel, data in self.store.ask("saver_writes", values):
+        ids = sorted(map(packed, checkpoint_ids))
+        if not ids:
+            return found
+        values = {**_place(line), "first": ids[0], "last": ids[-1]}
+        for *names, idx, path, channel, data in self.store.ask("saver_writes", values):
+            checkpoint_id, task_id = map(named, names)
+            if checkpoint_id not in found:
+                continue
             where = f"what task {task_id!r} has written, {_where(line, checkpoint_id)}"
             node = self._codec.decode(data, where)
             found[checkpoint_id].append(Written(checkpoint_id, task_id, idx, path, channel, node))
@@ -202,11 +222,9 @@ class Lines:
         parent_id = parent.checkpoint_id if isinstance(parent, Held) else parent
         new = self._stored(line, checkpoint_id, parent_id, run_id, standing, base)
         rows = self._piece_rows(line, pieces)
-        place = {**_place(line), "checkpoint": checkpoint_id}
+        place = _place(line, checkpoint_id)
         values = {
-            "namespace": line.namespace,
-            "checkpoint": checkpoint_id,
-            "parent": new.parent_id,
+            "parent": None if new.parent_id is None else packed(new.parent_id),
             "run": run_id,
             "full": new.full,
             "data": new.data,
@@ -219,9 +237,9 @@ class Lines:
                 return False
             if rows:
                 session.many("saver_keep_pieces", [{"no": no, **row} for row in rows])
-            if not session.rows("saver_keep", {"no": no, **values}) and not _is(session, line, new):
+            if not session.rows("saver_keep", {"no": no, **place, **values}) and not _is(session, line, new):
                 _hold(session, line.thread)
-                rows_there = [Row(*row) for row in session.rows("saver_line", _place(line))]
+                rows_there = [_row(row) for row in session.rows("saver_line", _place(line))]
                 self._make_whole(session, line, rows_there, {checkpoint_id})
                 session.rows("saver_replace", {**place, **values})
             return True
@@ -252,7 +270,7 @@ class Lines:
             no = _hold(session, thread)
             for (namespace,) in session.rows("saver_namespaces", {"thread": thread}):
                 line = Line(thread, namespace)
-                rows = [Row(*row) for row in session.rows("saver_line", _place(line))]
+                rows = [_row(row) for row in session.rows("saver_line", _place(line))]
                 self._drop(session, no, line, rows, drop(line, rows))
             self._sweep(session, no, thread)
 
@@ -301,7 +319,7 @@ class Lines:
     def _drop(self, session: Session, no: int | None, line: Line, rows: Iterable[Row], gone: set[str]) -> None:
         if gone:
             self._make_whole(session, line, rows, gone)
-            keys = [{"no": no, "namespace": line.namespace, "checkpoint": each} for each in sorted(gone)]
+            keys = [{"no": no, "namespace": line.namespace, "checkpoint": packed(each)} for each in sorted(gone)]
             session.many("saver_drop", keys)
             session.many("saver_drop_writes", keys)
 
@@ -309,10 +327,10 @@ class Lines:
         """Store the children of these checkpoints as they are, and not as what differs."""
         for row in rows:
             if row.parent_id in parents and row.checkpoint_id not in parents and not row.full:
-                place = {**_place(line), "checkpoint": row.checkpoint_id}
+                place = _place(line, row.checkpoint_id)
                 held = self._folded(line, session.rows("saver_chain", place))
                 data = self._stored(line, row.checkpoint_id, row.parent_id, row.run_id, held.standing, None).data
-                values = {"parent": row.parent_id, "run": row.run_id, "full": True, "data": data}
+                values = {"parent": packed(row.parent_id), "run": row.run_id, "full": True, "data": data}
                 session.rows("saver_replace", {**place, **values})
 
     def _sweep(self, session: Session, no: int | None, thread: str) -> None:
@@ -320,8 +338,8 @@ class Lines:
         used: set[bytes] = set()
         for (namespace,) in session.rows("saver_namespaces", {"thread": thread}):
             line = Line(thread, namespace)
-            for row in session.rows("saver_line", _place(line)):
-                used.update(digests(nodes(self.record(line, row[0], row[4]))))
+            for row in map(_row, session.rows("saver_line", _place(line))):
+                used.update(digests(nodes(self.record(line, row.checkpoint_id, row.data))))
         where = f"what a task has written, thread {thread!r}"
         for (data,) in session.rows("saver_writes_of_thread", {"thread": thread}):
             used.update(digests([self._codec.decode(data, where)]))
@@ -416,7 +434,7 @@ class Lines:
         return Held(checkpoint_id, parent_id, run_id, True, data, standing, len(data), 0)
 
     def _folded(self, line: Line, chain: Sequence[Any]) -> Held:
-        rows = [Row(*row) for row in chain]
+        rows = [_row(row) for row in chain]
         folding = Folding()
         for row in rows:
             self._fold(folding, line, row)
@@ -443,8 +461,8 @@ class Lines:
 
     def _written_row(self, written: Written) -> dict[str, Any]:
         return {
-            "checkpoint": written.checkpoint_id,
-            "task": written.task_id,
+            "checkpoint": packed(written.checkpoint_id),
+            "task": packed(written.task_id),
             "idx": written.idx,
             "path": written.path,
             "channel": written.channel,
@@ -471,8 +489,29 @@ def _hold(session: Session, thread: str) -> int | None:
     return rows[0][0] if rows else None
 
 
-def _place(line: Line) -> dict[str, str]:
-    return {"thread": line.thread, "namespace": line.namespace}
+def packed(name: str) -> bytes:
+    """An id as it is stored: a UUID as its 16 bytes, and of any other length what is none. UUIDs keep their order."""
+    if _UUID.fullmatch(name):
+        return bytes.fromhex(name.replace("-", ""))
+    other = _OTHER + name.encode()
+    return other + b"\0" if len(other) == _UUID_BYTES else other
+
+
+def named(stored: bytes) -> str:
+    """The id of which these are the bytes."""
+    if len(stored) == _UUID_BYTES:
+        return str(uuid.UUID(bytes=stored))
+    return stored[len(_OTHER) :].rstrip(b"\0").decode()
+
+
+def _row(row: Sequence[Any]) -> Row:
+    checkpoint_id, parent_id, run_id, full, data = row
+    return Row(named(checkpoint_id), None if parent_id is None else named(parent_id), run_id, bool(full), data)
+
+
+def _place(line: Line, checkpoint_id: str | None = None) -> dict[str, Any]:
+    place: dict[str, Any] = {"thread": line.thread, "namespace": line.namespace}
+    return place if checkpoint_id is None else {**place, "checkpoint": packed(checkpoint_id)}
 
 
 def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -481,8 +520,8 @@ def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
 
 def _is(session: Session, line: Line, held: Held) -> bool:
     """Whether a checkpoint is stored as it is known."""
-    rows = session.rows("saver_is", {**_place(line), "checkpoint": held.checkpoint_id})
-    return rows == [(held.parent_id, held.data)]
+    rows = session.rows("saver_is", _place(line, held.checkpoint_id))
+    return rows == [(None if held.parent_id is None else packed(held.parent_id), held.data)]
 
 
 def _came_true(done: Future[bool]) -> bool:

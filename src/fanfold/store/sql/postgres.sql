@@ -291,15 +291,15 @@ select t.thread_id, namespace, checkpoint_id, data
 from saver_checkpoint c join saver_thread t on t.no = c.thread
 where (%(thread)s::text is null or t.thread_id = %(thread)s)
     and (%(namespace)s::text is null or namespace = %(namespace)s)
-    and (%(checkpoint)s::text is null or checkpoint_id = %(checkpoint)s)
-    and (%(before)s::text is null or checkpoint_id < %(before)s)
+    and (%(checkpoint)s::bytea is null or checkpoint_id = %(checkpoint)s)
+    and (%(before)s::bytea is null or checkpoint_id < %(before)s)
 order by checkpoint_id desc, t.thread_id, namespace;
 
 -- name: saver_writes
--- What tasks have written since these checkpoints.
+-- What tasks have written since checkpoints, from one id to another.
 select checkpoint_id, task_id, idx, path, channel, data from saver_write
 where thread = (select no from saver_thread where thread_id = %(thread)s)
-    and namespace = %(namespace)s and checkpoint_id = any(%(checkpoints)s);
+    and namespace = %(namespace)s and checkpoint_id between %(first)s and %(last)s;
 
 -- name: saver_writes_of_thread
 -- What all tasks of a thread have written.
@@ -357,7 +357,7 @@ on conflict (thread, digest) do nothing;
 -- What a task has written first is what it has written.
 insert into saver_write (thread, namespace, checkpoint_id, task_id, idx, path, channel, data)
 select * from unnest(
-        %(no)s::bigint[], %(namespace)s::text[], %(checkpoint)s::text[], %(task)s::text[],
+        %(no)s::bigint[], %(namespace)s::text[], %(checkpoint)s::bytea[], %(task)s::bytea[],
         %(idx)s::bigint[], %(path)s::text[], %(channel)s::text[], %(data)s::bytea[]
     )
 on conflict (thread, namespace, checkpoint_id, task_id, idx) do nothing;
@@ -366,7 +366,7 @@ on conflict (thread, namespace, checkpoint_id, task_id, idx) do nothing;
 -- Errors, interrupts and answers give way to later ones.
 insert into saver_write (thread, namespace, checkpoint_id, task_id, idx, path, channel, data)
 select * from unnest(
-        %(no)s::bigint[], %(namespace)s::text[], %(checkpoint)s::text[], %(task)s::text[],
+        %(no)s::bigint[], %(namespace)s::text[], %(checkpoint)s::bytea[], %(task)s::bytea[],
         %(idx)s::bigint[], %(path)s::text[], %(channel)s::text[], %(data)s::bytea[]
     )
 on conflict (thread, namespace, checkpoint_id, task_id, idx) do update
@@ -380,13 +380,13 @@ where no in (select thread from saver_checkpoint where run_id = any(%(runs)s));
 -- name: saver_drop
 -- Delete checkpoints.
 delete from saver_checkpoint d
-using unnest(%(no)s::bigint[], %(namespace)s::text[], %(checkpoint)s::text[]) as k (thread, namespace, checkpoint_id)
+using unnest(%(no)s::bigint[], %(namespace)s::text[], %(checkpoint)s::bytea[]) as k (thread, namespace, checkpoint_id)
 where d.thread = k.thread and d.namespace = k.namespace and d.checkpoint_id = k.checkpoint_id;
 
 -- name: saver_drop_writes
 -- Delete what tasks have written since these checkpoints.
 delete from saver_write d
-using unnest(%(no)s::bigint[], %(namespace)s::text[], %(checkpoint)s::text[]) as k (thread, namespace, checkpoint_id)
+using unnest(%(no)s::bigint[], %(namespace)s::text[], %(checkpoint)s::bytea[]) as k (thread, namespace, checkpoint_id)
 where d.thread = k.thread and d.namespace = k.namespace and d.checkpoint_id = k.checkpoint_id;
 
 -- name: saver_drop_pieces

@@ -1,5 +1,5 @@
--- What LangGraph's own graphs keep. A checkpoint is stored as what differs from its parent, unless it is full. The
--- newest checkpoint is the one whose id is the largest, byte by byte.
+-- What LangGraph's own graphs keep. A checkpoint is stored as what differs from its parent, unless it is full. Ids of
+-- checkpoints and tasks are 16 bytes, or longer where they are no UUIDs; the newest checkpoint has the largest.
 
 create table saver_thread (
     no        bigint generated always as identity primary key,
@@ -9,8 +9,8 @@ create table saver_thread (
 create table saver_checkpoint (
     thread        bigint not null,
     namespace     text not null,
-    checkpoint_id text collate "C" not null,
-    parent_id     text collate "C",
+    checkpoint_id bytea not null,
+    parent_id     bytea,
     run_id        text,
     "full"        boolean not null,
     data          bytea not null,
@@ -22,8 +22,8 @@ create table saver_write (
     thread        bigint not null,
     idx           bigint not null,
     namespace     text not null,
-    checkpoint_id text collate "C" not null,
-    task_id       text not null,
+    checkpoint_id bytea not null,
+    task_id       bytea not null,
     path          text not null,
     channel       text not null,
     data          bytea not null,

@@ -257,10 +257,10 @@ where (:thread is null or t.thread_id = :thread)
 order by checkpoint_id desc, t.thread_id, namespace;
 
 -- name: saver_writes
--- What tasks have written since these checkpoints.
+-- What tasks have written since checkpoints, from one id to another.
 select checkpoint_id, task_id, idx, path, channel, data from saver_write
 where thread = (select no from saver_thread where thread_id = :thread)
-    and namespace = :namespace and checkpoint_id in (select value from json_each(:checkpoints));
+    and namespace = :namespace and checkpoint_id between :first and :last;
 
 -- name: saver_writes_of_thread
 -- What all tasks of a thread have written.

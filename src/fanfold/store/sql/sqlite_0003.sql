@@ -1,4 +1,5 @@
--- What LangGraph's own graphs keep. A checkpoint is stored as what differs from its parent, unless it is full.
+-- What LangGraph's own graphs keep. A checkpoint is stored as what differs from its parent, unless it is full. Ids of
+-- checkpoints and tasks are 16 bytes, or longer where they are no UUIDs; the newest checkpoint has the largest.
 
 create table saver_thread (
     no        integer primary key,
@@ -8,8 +9,8 @@ create table saver_thread (
 create table saver_checkpoint (
     thread        integer not null,
     namespace     text not null,
-    checkpoint_id text not null,
-    parent_id     text,
+    checkpoint_id blob not null,
+    parent_id     blob,
     run_id        text,
     "full"        integer not null,
     data          blob not null,
@@ -20,8 +21,8 @@ create index saver_checkpoint_by_run on saver_checkpoint (run_id) where run_id i
 create table saver_write (
     thread        integer not null,
     namespace     text not null,
-    checkpoint_id text not null,
-    task_id       text not null,
+    checkpoint_id blob not null,
+    task_id       blob not null,
     idx           integer not null,
     path          text not null,
     channel       text not null,
