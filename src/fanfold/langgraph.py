@@ -19,13 +19,15 @@ and nobody without a key can have put a value there.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, ParamSpec, Self, TypeVar
 
 from fanfold.claiming import LOOK_AGAIN, claimed
 from fanfold.errors import CorruptRecordError, MissingExtraError, NotStorableError, ThreadBusyError, UsageError
@@ -58,11 +60,14 @@ except ImportError as error:
         hint="install it with: pip install 'fanfold[langgraph]'",
     ) from error
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 KEEP_LATEST, DELETE = "keep_latest", "delete"
 COUNTERS: Final = "counters_since_delta_snapshot"
 """Where a checkpoint's metadata says which channels have to be rebuilt from what tasks have written."""
+THREADS: Final = 4
+"""Threads in which async calls read, and prepare what they write."""
 PAGE: Final = 16
 """Checkpoints that an async listing fetches at a time."""
 
@@ -88,6 +93,8 @@ class Saver(BaseCheckpointSaver[Any]):
         # All of this is shared by the clones that LangGraph makes with another serializer.
         self._lines = Lines(opened)
         self._leases: dict[str, Lease] = {}
+        # Not the loop's own threads, which blocking nodes may all be in.
+        self._threads = ThreadPoolExecutor(THREADS, "fanfold-saver")
 
     def close(self) -> None:
         """Close the store, if the saver has opened it."""
@@ -159,7 +166,7 @@ class Saver(BaseCheckpointSaver[Any]):
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """The same, without blocking the loop."""
-        return await asyncio.to_thread(self.get_tuple, config)
+        return await self._aside(self.get_tuple, config)
 
     def list(
         self,
@@ -171,13 +178,15 @@ class Saver(BaseCheckpointSaver[Any]):
     ) -> Iterator[CheckpointTuple]:
         """Checkpoints, the newest first; those whose metadata has all that `filter` says."""
         asked = config["configurable"] if config else {}
+        most = limit if limit is None else max(limit, 0)
         keys = self._lines.keys(
             str(asked["thread_id"]) if asked else None,
             asked.get("checkpoint_ns"),
             get_checkpoint_id(config) if config else None,
-            get_checkpoint_id(before) if before else None,
+            before=get_checkpoint_id(before) if before else None,
+            limit=None if filter else most,
         )
-        return islice(self._listed(keys, filter or {}), limit if limit is None else max(limit, 0))
+        return islice(self._listed(keys, filter or {}), most)
 
     async def alist(
         self,
@@ -188,8 +197,8 @@ class Saver(BaseCheckpointSaver[Any]):
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
         """The same, without blocking the loop."""
-        found = await asyncio.to_thread(self.list, config, filter=filter, before=before, limit=limit)
-        while page := await asyncio.to_thread(_page, found):
+        found = await self._aside(self.list, config, filter=filter, before=before, limit=limit)
+        while page := await self._aside(_page, found):
             for each in page:
                 yield each
 
@@ -211,7 +220,7 @@ class Saver(BaseCheckpointSaver[Any]):
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
         """The same, without blocking the loop."""
-        return await asyncio.to_thread(self.get_delta_channel_history, config=config, channels=channels)
+        return await self._aside(self.get_delta_channel_history, config=config, channels=channels)
 
     # Writing
 
@@ -240,7 +249,7 @@ class Saver(BaseCheckpointSaver[Any]):
         line = _line(config)
         for trial in range(TRIES):
             alone = trial == TRIES - 1
-            put = await asyncio.to_thread(self._put, line, config, checkpoint, metadata, new_versions, alone=alone)
+            put = await self._aside(self._put, line, config, checkpoint, metadata, new_versions, alone=alone)
             if await asyncio.wrap_future(put):
                 break
         return _config(line, checkpoint["id"])
@@ -265,7 +274,7 @@ class Saver(BaseCheckpointSaver[Any]):
 
     async def adelete_thread(self, thread_id: str) -> None:
         """The same, without blocking the loop."""
-        await asyncio.to_thread(self.delete_thread, thread_id)
+        await self._aside(self.delete_thread, thread_id)
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Delete the checkpoints whose metadata has one of these as its `run_id`, and what was written since them.
@@ -278,7 +287,7 @@ class Saver(BaseCheckpointSaver[Any]):
 
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
         """The same, without blocking the loop."""
-        await asyncio.to_thread(self.delete_for_runs, run_ids)
+        await self._aside(self.delete_for_runs, run_ids)
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copy all checkpoints and writes of a thread to one that has none. Raises `StoreError` if that has some."""
@@ -287,7 +296,7 @@ class Saver(BaseCheckpointSaver[Any]):
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """The same, without blocking the loop."""
-        await asyncio.to_thread(self.copy_thread, source_thread_id, target_thread_id)
+        await self._aside(self.copy_thread, source_thread_id, target_thread_id)
 
     def prune(self, thread_ids: Sequence[str], *, strategy: str = KEEP_LATEST) -> None:
         """Delete all but the newest checkpoint of each namespace, or with "delete" that one, too.
@@ -305,7 +314,7 @@ class Saver(BaseCheckpointSaver[Any]):
 
     async def aprune(self, thread_ids: Sequence[str], *, strategy: str = KEEP_LATEST) -> None:
         """The same, without blocking the loop."""
-        await asyncio.to_thread(self.prune, thread_ids, strategy=strategy)
+        await self._aside(self.prune, thread_ids, strategy=strategy)
 
     # Versions
 
@@ -315,6 +324,11 @@ class Saver(BaseCheckpointSaver[Any]):
             return 1 if current is None else int(current) + 1
         number, _, rest = current.partition(".")
         return f"{int(number) + 1:0{len(number)}}.{rest}"
+
+    async def _aside(self, function: Callable[P, T], /, *arguments: P.args, **options: P.kwargs) -> T:
+        """What a blocking function returns, in a thread of the saver's."""
+        called = partial(contextvars.copy_context().run, function, *arguments, **options)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, called)
 
     # What is stored of a checkpoint
 

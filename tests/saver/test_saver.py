@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,6 +89,19 @@ def test_a_checkpoint_whose_parent_another_process_has_deleted_is_kept_whole(ope
     opening().delete_thread("t")
     put(saver, "3", "2", notes=["x" * 300, "y" * 300, "z" * 300])
     assert found(opening()) == {"3": {"notes": ["x" * 300, "y" * 300, "z" * 300]}}
+
+
+def test_it_is_whole_also_when_it_would_have_been_anyway(opening: Open) -> None:
+    saver = opening()
+    put(saver, "1", same="x" * 300)
+    opening().delete_thread("t")
+    many = {f"channel {number}": number for number in range(400)}
+    versions = {**dict.fromkeys(many, "2"), "same": "1"}
+    values = {**many, "same": "x" * 300}
+    checkpoint: Any = {"id": "2", "channel_values": values, "channel_versions": versions, "versions_seen": {}}
+    place: Any = {"thread_id": "t", "checkpoint_ns": "", "checkpoint_id": "1"}
+    saver.put({"configurable": place}, checkpoint, {}, {name: "2" for name in many})
+    assert found(opening()) == {"2": values}
 
 
 def test_a_checkpoint_that_is_put_again_takes_the_place_and_its_children_stay(opening: Open) -> None:
@@ -252,6 +267,30 @@ def test_text_that_no_database_takes_is_refused_alone(saver: Saver, name: str) -
         return await asyncio.gather(*writes, return_exceptions=True)
 
     assert [type(each) for each in asyncio.run(main())] == [type(None), NotStorableError]
+
+
+# Threads
+
+
+def test_a_saver_does_not_wait_for_the_threads_of_blocking_nodes(saver: Saver) -> None:
+    over = threading.Event()
+
+    async def main() -> Any:
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        blocking = loop.run_in_executor(None, over.wait)
+        try:
+            place: Any = {"thread_id": "t", "checkpoint_ns": ""}
+            checkpoint: Any = {"id": "1", "channel_values": {}, "channel_versions": {}, "versions_seen": {}}
+            put = await saver.aput({"configurable": place}, checkpoint, {}, {})
+            await saver.aput_writes(put, [("a", 1)], "task")
+            return [(await saver.aget_tuple(put)).pending_writes, [each async for each in saver.alist(CONFIG)]]
+        finally:
+            over.set()
+            await blocking
+
+    writes, (listed,) = asyncio.run(main())
+    assert writes == listed.pending_writes == [("task", "a", 1)]
 
 
 # How it is opened

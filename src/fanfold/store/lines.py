@@ -36,6 +36,7 @@ TRIES: Final = 3
 """How often a checkpoint is read again whose pieces have gone meanwhile."""
 
 
+_ALL: Final = 2**62
 _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _UUID_BYTES: Final = 16
 _OTHER: Final = b"\xff"
@@ -138,10 +139,17 @@ class Lines:
         return [_row(row) for row in self.store.ask("saver_line", _place(line))]
 
     def keys(
-        self, thread: str | None, namespace: str | None, checkpoint_id: str | None, before: str | None
+        self,
+        thread: str | None,
+        namespace: str | None,
+        checkpoint_id: str | None,
+        *,
+        before: str | None,
+        limit: int | None,
     ) -> list[tuple[Line, str, bytes]]:
         """Line, id and record of these checkpoints, the newest first; what is None does not narrow it down."""
         values = {
+            "limit": _ALL if limit is None else limit,
             "thread": thread,
             "namespace": namespace,
             "checkpoint": None if checkpoint_id is None else packed(checkpoint_id),
@@ -233,7 +241,7 @@ class Lines:
         def work(session: Session) -> bool:
             self._fence(session, lease)
             no = _numbers(session, [line.thread])[line.thread]
-            if base is not None and not new.full and not _is(session, line, base):
+            if base is not None and not _is(session, line, base):  # what has not changed is in the parent's pieces
                 return False
             if rows:
                 session.many("saver_keep_pieces", [{"no": no, **row} for row in rows])

@@ -293,7 +293,7 @@ where (%(thread)s::text is null or t.thread_id = %(thread)s)
     and (%(namespace)s::text is null or namespace = %(namespace)s)
     and (%(checkpoint)s::bytea is null or checkpoint_id = %(checkpoint)s)
     and (%(before)s::bytea is null or checkpoint_id < %(before)s)
-order by checkpoint_id desc, t.thread_id, namespace;
+order by checkpoint_id desc, t.thread_id, namespace limit %(limit)s;
 
 -- name: saver_writes
 -- What tasks have written since checkpoints, from one id to another.

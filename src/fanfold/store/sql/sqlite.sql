@@ -254,7 +254,7 @@ where (:thread is null or t.thread_id = :thread)
     and (:namespace is null or namespace = :namespace)
     and (:checkpoint is null or checkpoint_id = :checkpoint)
     and (:before is null or checkpoint_id < :before)
-order by checkpoint_id desc, t.thread_id, namespace;
+order by checkpoint_id desc, t.thread_id, namespace limit :limit;
 
 -- name: saver_writes
 -- What tasks have written since checkpoints, from one id to another.
