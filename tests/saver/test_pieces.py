@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
@@ -31,6 +31,7 @@ def loaded(node: Any, pieces: Any) -> Any:
     return put_together(SERDE.loads_typed, CODEC.decode(CODEC.encode(node)), pieces)
 
 
+@settings(deadline=None)
 @given(values)
 def test_a_value_comes_back_as_the_serializer_alone_would_give_it(value: Any) -> None:
     taken = taking()
@@ -39,6 +40,7 @@ def test_a_value_comes_back_as_the_serializer_alone_would_give_it(value: Any) ->
     assert set(digests([node])) == taken.pieces.keys()
 
 
+@settings(deadline=None)
 @given(st.lists(st.dictionaries(st.sampled_from("abc"), lists), min_size=1, max_size=6), st.data())
 def test_checkpoints_come_back_from_their_differences(line: list[dict[str, Any]], data: st.DataObject) -> None:
     taken = taking()
@@ -65,6 +67,7 @@ def test_a_list_that_grows_costs_what_was_added() -> None:
     assert len(CODEC.encode(difference(old, new))) < 250 < len(CODEC.encode(difference(EMPTY, new))) / 4
 
 
+@settings(deadline=None)
 @given(st.uuids(), st.uuids())
 def test_ids_that_are_uuids_take_sixteen_bytes_and_keep_their_order(one: Any, other: Any) -> None:
     first, second = sorted(map(str, (one, other)))
@@ -73,6 +76,7 @@ def test_ids_that_are_uuids_take_sixteen_bytes_and_keep_their_order(one: Any, ot
     assert packed(first) <= packed(second)
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), max_size=40))
 def test_any_other_id_comes_back_and_is_not_taken_for_one(name: str) -> None:
     assert named(packed(name)) == name
