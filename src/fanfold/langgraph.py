@@ -30,9 +30,10 @@ from pathlib import Path
 from typing import Any, Final, ParamSpec, Self, TypeVar
 
 from fanfold.claiming import LOOK_AGAIN, claimed
-from fanfold.errors import CorruptRecordError, MissingExtraError, NotStorableError, ThreadBusyError, UsageError
+from fanfold.errors import CorruptRecordError, MissingExtraError, ThreadBusyError, UsageError
 from fanfold.store import owner as owners
 from fanfold.store.base import Lease, OnBusy
+from fanfold.store.leases import unfit
 from fanfold.store.lines import TRIES, Line, Lines, Row, Written
 from fanfold.store.opening import open_store
 from fanfold.store.pieces import Leaf, Taking, put_together
@@ -365,12 +366,12 @@ class Saver(BaseCheckpointSaver[Any]):
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str
     ) -> Future[None]:
         line, checkpoint_id = _line(config), config["configurable"]["checkpoint_id"]
+        _check_text(*line, checkpoint_id, task_id, task_path, *(channel for channel, _ in writes))
         taking = self._taking()
         written = [
             Written(checkpoint_id, task_id, WRITES_IDX_MAP.get(channel, place), task_path, channel, taking.node(value))
             for place, (channel, value) in enumerate(writes)
         ]
-        _check_text(*line, checkpoint_id, task_id, task_path, *(channel for channel, _ in writes))
         return self._lines.write(line, written, taking.pieces, self._leases.get(line.thread))
 
     def _taking(self) -> Taking:
@@ -533,8 +534,8 @@ def _refuse_pickle(serde: Any) -> None:
 def _check_text(*texts: str) -> None:
     """Refuse what a database cannot hold, before it is written together with what others have written."""
     for text in texts:
-        if "\0" in text or text != text.encode(errors="replace").decode():
-            raise NotStorableError(f"{text!r} holds a character that no database takes as text")
+        if (problem := unfit("id or name", text)) is not None:
+            raise problem
 
 
 def _incomplete(line: Line, checkpoint_id: str | None) -> CorruptRecordError:

@@ -266,7 +266,18 @@ def test_text_that_no_database_takes_is_refused_alone(saver: Saver, name: str) -
         writes = [saver.aput_writes(place, [(channel, 1)], "task") for channel in ("a", name)]
         return await asyncio.gather(*writes, return_exceptions=True)
 
-    assert [type(each) for each in asyncio.run(main())] == [type(None), NotStorableError]
+    assert [type(each) for each in asyncio.run(main())] == [type(None), StoreError]
+
+
+def test_more_than_a_statement_may_hold_is_written_in_several(saver: Saver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fanfold.store.lines.LARGEST_BATCH", 1000)
+    place: Any = {"configurable": {"thread_id": "t", "checkpoint_id": "1"}}
+
+    async def main() -> None:
+        await asyncio.gather(*(saver.aput_writes(place, [("a", f"{n}" * 300)], f"task {n}") for n in range(20)))
+
+    asyncio.run(main())
+    assert len(saver._lines.writes(LINE, ["1"])["1"]) == 20
 
 
 # Threads

@@ -16,7 +16,7 @@ import hashlib
 import re
 import threading
 import uuid
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ from fanfold.store.pieces import Leaf, Node, digests
 from fanfold.store.serde import Codec
 from fanfold.store.sql import SqlStore, Work
 from fanfold.store.standing import EMPTY, Folding, Held, Standing, difference, nodes
-from fanfold.store.writer import Session
+from fanfold.store.writer import LARGEST_BATCH, Session
 
 KNOWN: Final = 256
 """Lines whose last checkpoint is remembered."""
@@ -95,6 +95,11 @@ class _Waiting:
     lease: Lease | None
     done: Future[None] = field(default_factory=Future)
 
+    @property
+    def size(self) -> int:
+        """The bytes of what it holds."""
+        return sum(len(row["data"]) for row in (*self.rows, *self.pieces))
+
 
 class Lines:
     """The checkpoints that another engine keeps in a store. Used from any thread."""
@@ -103,7 +108,7 @@ class Lines:
         self.store = store
         self._codec = Codec(compress=store.compress, encryption=store.encryption)
         self._known: OrderedDict[Line, Held] = OrderedDict()
-        self._waiting: list[_Waiting] = []
+        self._waiting: deque[_Waiting] = deque()
         self._queued = False
         self._lock = threading.Lock()
 
@@ -360,27 +365,33 @@ class Lines:
     def _queue_waiting(self) -> None:
         taken: list[_Waiting] = []
 
-        def take() -> None:
-            with self._lock:
-                taken.extend(self._waiting)
-                self._waiting.clear()
-                self._queued = False
-
         def work(session: Session) -> list[StoreError | None]:
-            take()
+            if not taken:  # done again, it is the same batch
+                self._take(taken)
             return self._write_all(session, taken)
 
         def settle(done: Future[list[StoreError | None]]) -> None:
             failure = done.exception()
-            if failure is not None:  # perhaps before it was begun
-                take()
+            if not taken:  # it was not even begun
+                self._take(taken)
             _tell(taken, [failure] * len(taken) if failure is not None else done.result())
 
         try:
             self.store.write(work).add_done_callback(settle)
         except StoreError as closed:
-            take()
+            self._take(taken)
             _tell(taken, [closed] * len(taken))
+
+    def _take(self, taken: list[_Waiting]) -> None:
+        """Take what is waiting, up to what a statement may hold; whatever is left is queued anew."""
+        with self._lock:
+            size = 0
+            while self._waiting and size < LARGEST_BATCH:
+                taken.append(self._waiting.popleft())
+                size += taken[-1].size
+            self._queued = bool(self._waiting)
+        if self._queued:
+            self._queue_waiting()
 
     def _write_all(self, session: Session, waiting: Sequence[_Waiting]) -> list[StoreError | None]:
         leases = {each.lease for each in waiting if each.lease is not None}

@@ -31,9 +31,8 @@ create table saver_write (
 ) strict, without rowid;
 
 create table saver_piece (
-    no     integer primary key,
     thread integer not null,
     digest blob not null,
     data   blob not null,
-    unique (thread, digest)
+    primary key (thread, digest)
 ) strict;
