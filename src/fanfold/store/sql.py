@@ -13,7 +13,7 @@ import json
 import re
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from functools import cache, cached_property
@@ -31,6 +31,12 @@ from fanfold.store.writer import LONGEST_PAUSE, Database, Session, Writer
 
 PATIENCE: Final = 30.0
 """Seconds for which a database that cannot be reached is tried again."""
+
+FORGOTTEN: Final = (
+    "events", "results", "checkpoints", "runs",
+    "saver_checkpoints", "saver_writes", "saver_pieces", "saver_thread",
+)  # fmt: skip
+"""What there is of a thread, in the order in which it is deleted."""
 
 T = TypeVar("T")
 Work: TypeAlias = Callable[[Session], T]
@@ -131,7 +137,9 @@ class SqlStore:
 
         def work(session: Session) -> None:
             # The thread first: then whoever runs it writes nothing more, not even while this is going on.
-            for what in ("thread", "events", "results", "checkpoints", "runs"):
+            session.rows("forget_thread", {"thread": thread_id})
+            session.rows("saver_hold", {"thread": thread_id})
+            for what in FORGOTTEN:
                 session.rows(f"forget_{what}", {"thread": thread_id})
 
         return self.write(work)
@@ -140,6 +148,13 @@ class SqlStore:
     def items(self) -> Items:
         """Long-term memory in the same database. `Items(store, index=..., ttl=...)` is the same with other settings."""
         return Items(self)
+
+    def fence(self, session: Session, leases: Iterable[Lease]) -> dict[Lease, StoreError]:
+        """Of these leases, those that are no longer good: to be asked first by `work` that is done under some.
+
+        The threads of the others stay as they are until the session's transaction ends.
+        """
+        return self._leases.fence(session, leases)
 
     # Leases
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -127,9 +128,15 @@ class Encryption:
             ) from None
         return body
 
+    def fingerprint(self, body: bytes) -> bytes:
+        """16 bytes that are the same for the same body and key, and tell nothing to who has no key."""
+        return hashlib.blake2b(body, key=self._marking, digest_size=16).digest()
+
     def _take(self, keys: Keys) -> None:
         ciphers = {name: self._cipher(key) for name, key in keys.by_id.items()}
         self._keys, self._ciphers = keys, ciphers
+        # A key of its own, so that no key does two things.
+        self._marking = hashlib.blake2b(key=keys.by_id[keys.current], digest_size=32, person=b"fingerprint").digest()
         self._current = (bytes([len(keys.current)]) + keys.current.encode("ascii"), ciphers[keys.current])
 
     def _cipher_of(self, name: str, where: str) -> Any:

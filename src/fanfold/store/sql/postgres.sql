@@ -467,3 +467,179 @@ where odd or score >= coalesce(
 select i.no, i.namespace, i.key, i.born, v.data
 from item i join item_vector v on v.item = i.no and v.version = i.version
 where i.no = any(%(items)s::bigint[]) order by i.no, v.place;
+
+-- name: saver_chain
+-- A checkpoint of LangGraph's and its parents, back to the nearest full one, which comes first.
+with recursive chain as (
+    select c.*, 0 as back from saver_checkpoint c
+    where thread = (select no from saver_thread where thread_id = %(thread)s)
+    and namespace = %(namespace)s and checkpoint_id = %(checkpoint)s
+    union all
+    select c.*, chain.back + 1 from saver_checkpoint c join chain on c.checkpoint_id = chain.parent_id
+    where not chain."full" and c.thread = (select no from saver_thread where thread_id = %(thread)s)
+    and c.namespace = %(namespace)s
+)
+select checkpoint_id, parent_id, run_id, "full", data from chain order by back desc;
+
+-- name: saver_newest
+-- The newest checkpoint: the one with the largest id.
+select checkpoint_id from saver_checkpoint
+where thread = (select no from saver_thread where thread_id = %(thread)s)
+    and namespace = %(namespace)s
+order by checkpoint_id desc limit 1;
+
+-- name: saver_line
+-- All checkpoints of a namespace.
+select checkpoint_id, parent_id, run_id, "full", data from saver_checkpoint
+where thread = (select no from saver_thread where thread_id = %(thread)s)
+    and namespace = %(namespace)s;
+
+-- name: saver_namespaces
+-- The namespaces in which a thread has checkpoints.
+select distinct namespace from saver_checkpoint
+where thread = (select no from saver_thread where thread_id = %(thread)s);
+
+-- name: saver_keys
+-- Which checkpoints there are, the newest first. What is null does not narrow it down.
+select t.thread_id, namespace, checkpoint_id, data
+from saver_checkpoint c join saver_thread t on t.no = c.thread
+where (%(thread)s::text is null or t.thread_id = %(thread)s)
+    and (%(namespace)s::text is null or namespace = %(namespace)s)
+    and (%(checkpoint)s::bytea is null or checkpoint_id = %(checkpoint)s)
+    and (%(before)s::bytea is null or checkpoint_id < %(before)s)
+order by checkpoint_id desc, t.thread_id, namespace limit %(limit)s;
+
+-- name: saver_writes
+-- What tasks have written since checkpoints, from one id to another.
+select checkpoint_id, task_id, idx, path, channel, data from saver_write
+where thread = (select no from saver_thread where thread_id = %(thread)s)
+    and namespace = %(namespace)s and checkpoint_id between %(first)s and %(last)s;
+
+-- name: saver_writes_of_thread
+-- What all tasks of a thread have written.
+select data from saver_write where thread = (select no from saver_thread where thread_id = %(thread)s);
+
+-- name: saver_pieces
+-- The pieces with these digests, which arrive as one string of 16 bytes each.
+select digest, data from saver_piece
+where thread = (select no from saver_thread where thread_id = %(thread)s)
+    and digest in (
+    select substr(%(digests)s::bytea, at, 16) from generate_series(1, length(%(digests)s::bytea), 16) at
+);
+
+-- name: saver_digests
+-- The digests of all pieces of a thread.
+select digest from saver_piece where thread = (select no from saver_thread where thread_id = %(thread)s);
+
+-- name: saver_share
+-- The numbers of these threads; let nobody delete anything of them until the transaction ends.
+select thread_id, no from saver_thread where thread_id = any(%(threads)s) order by thread_id for key share;
+
+-- name: saver_touch
+-- See that threads have numbers.
+insert into saver_thread (thread_id) select * from unnest(%(thread)s::text[]) on conflict (thread_id) do nothing;
+
+-- name: saver_hold
+-- The number of a thread; let nobody else write to it or delete anything of it until the transaction ends.
+select no from saver_thread where thread_id = %(thread)s for update;
+
+-- name: saver_is
+-- The parent of a checkpoint, and what is stored of it.
+select parent_id, data from saver_checkpoint
+where thread = (select no from saver_thread where thread_id = %(thread)s)
+    and namespace = %(namespace)s and checkpoint_id = %(checkpoint)s;
+
+-- name: saver_keep
+-- Where a thread stands; nothing is returned when it is there already.
+insert into saver_checkpoint (thread, namespace, checkpoint_id, parent_id, run_id, "full", data)
+values (%(no)s, %(namespace)s, %(checkpoint)s, %(parent)s, %(run)s, %(full)s, %(data)s)
+on conflict (thread, namespace, checkpoint_id) do nothing returning 1;
+
+-- name: saver_replace
+-- Another checkpoint in the place of one with the same id.
+update saver_checkpoint set parent_id = %(parent)s, run_id = %(run)s, "full" = %(full)s, data = %(data)s
+where thread = (select no from saver_thread where thread_id = %(thread)s)
+    and namespace = %(namespace)s and checkpoint_id = %(checkpoint)s;
+
+-- name: saver_keep_pieces
+-- Pieces that are there already stay as they are.
+insert into saver_piece (thread, digest, data)
+select * from unnest(%(no)s::bigint[], %(digest)s::bytea[], %(data)s::bytea[])
+on conflict (thread, digest) do nothing;
+
+-- name: saver_keep_writes
+-- What a task has written first is what it has written.
+insert into saver_write (thread, namespace, checkpoint_id, task_id, idx, path, channel, data)
+select * from unnest(
+        %(no)s::bigint[], %(namespace)s::text[], %(checkpoint)s::bytea[], %(task)s::bytea[],
+        %(idx)s::bigint[], %(path)s::text[], %(channel)s::text[], %(data)s::bytea[]
+    )
+on conflict (thread, namespace, checkpoint_id, task_id, idx) do nothing;
+
+-- name: saver_keep_latest_writes
+-- Errors, interrupts and answers give way to later ones.
+insert into saver_write (thread, namespace, checkpoint_id, task_id, idx, path, channel, data)
+select * from unnest(
+        %(no)s::bigint[], %(namespace)s::text[], %(checkpoint)s::bytea[], %(task)s::bytea[],
+        %(idx)s::bigint[], %(path)s::text[], %(channel)s::text[], %(data)s::bytea[]
+    )
+on conflict (thread, namespace, checkpoint_id, task_id, idx) do update
+set path = excluded.path, channel = excluded.channel, data = excluded.data;
+
+-- name: saver_threads_of_runs
+-- The threads in which these runs have left checkpoints.
+select thread_id from saver_thread
+where no in (select thread from saver_checkpoint where run_id = any(%(runs)s));
+
+-- name: saver_drop
+-- Delete checkpoints.
+delete from saver_checkpoint d
+using unnest(%(no)s::bigint[], %(namespace)s::text[], %(checkpoint)s::bytea[]) as k (thread, namespace, checkpoint_id)
+where d.thread = k.thread and d.namespace = k.namespace and d.checkpoint_id = k.checkpoint_id;
+
+-- name: saver_drop_writes
+-- Delete what tasks have written since these checkpoints.
+delete from saver_write d
+using unnest(%(no)s::bigint[], %(namespace)s::text[], %(checkpoint)s::bytea[]) as k (thread, namespace, checkpoint_id)
+where d.thread = k.thread and d.namespace = k.namespace and d.checkpoint_id = k.checkpoint_id;
+
+-- name: saver_drop_pieces
+-- Delete pieces.
+delete from saver_piece p
+using unnest(%(no)s::bigint[], %(digest)s::bytea[]) as k (thread, digest)
+where p.thread = k.thread and p.digest = k.digest;
+
+-- name: forget_saver_checkpoints
+-- Delete all checkpoints that LangGraph has kept of a thread.
+delete from saver_checkpoint where thread = (select no from saver_thread where thread_id = %(thread)s);
+
+-- name: forget_saver_writes
+-- Delete what its tasks have written there.
+delete from saver_write where thread = (select no from saver_thread where thread_id = %(thread)s);
+
+-- name: forget_saver_pieces
+-- Delete the pieces of both.
+delete from saver_piece where thread = (select no from saver_thread where thread_id = %(thread)s);
+
+-- name: forget_saver_thread
+-- Forget the number of a thread.
+delete from saver_thread where thread_id = %(thread)s;
+
+-- name: saver_copy_checkpoints
+-- Copy the checkpoints of a thread to another one.
+insert into saver_checkpoint (thread, namespace, checkpoint_id, parent_id, run_id, "full", data)
+select %(no)s::bigint, namespace, checkpoint_id, parent_id, run_id, "full", data
+from saver_checkpoint where thread = (select no from saver_thread where thread_id = %(thread)s);
+
+-- name: saver_copy_writes
+-- Copy what its tasks have written.
+insert into saver_write (thread, namespace, checkpoint_id, task_id, idx, path, channel, data)
+select %(no)s::bigint, namespace, checkpoint_id, task_id, idx, path, channel, data
+from saver_write where thread = (select no from saver_thread where thread_id = %(thread)s)
+on conflict (thread, namespace, checkpoint_id, task_id, idx) do nothing;
+
+-- name: saver_copy_pieces
+-- Copy the pieces of both.
+insert into saver_piece (thread, digest, data)
+select %(no)s::bigint, digest, data from saver_piece where thread = (select no from saver_thread where thread_id = %(thread)s)
+on conflict (thread, digest) do nothing;
