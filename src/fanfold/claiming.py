@@ -1,7 +1,8 @@
 """Becoming the only runner of a thread, for as long as a run takes.
 
 Who waits for a thread is woken when this process releases it, and looks again now and then in case another one does.
-A call from inside of a run would wait for its own thread for ever, so that is refused.
+A call from inside of a run would wait for its own thread for ever, so that is refused, also where it comes by another
+store object to the same database.
 """
 
 from __future__ import annotations

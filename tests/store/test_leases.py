@@ -320,6 +320,22 @@ def test_i12_nothing_is_stored_that_follows_from_what_was_not(store: SqlStore, m
     store.submit(checkpoint("c1"), again).result(10)
 
 
+def test_i12_that_is_so_of_what_the_database_refuses_as_well(store: SqlStore, me: str) -> None:
+    lease = store.claim("t", me).result(10)
+    with held(store):
+        tickets = [
+            store.submit(change, lease)
+            for change in (
+                checkpoint("c1", parent="missing", full=False),
+                checkpoint("c1"),
+                EventsKept("r1", [{"n": 0}], 0),
+                result("a"),
+            )
+        ]
+    assert [type(ticket.exception(10)) for ticket in tickets] == [StoreError, StoreError, type(None), StoreError]
+    assert (store.history("t"), store.results("r1")) == ([], [])
+
+
 def test_a_refusal_is_the_same_when_its_transaction_is_undone_and_done_again(store: SqlStore, me: str) -> None:
     lease = store.claim("t", me).result(10)
     kept(store, result("a", attempt="another"))

@@ -391,7 +391,7 @@ def test_the_store_does_what_a_dictionary_would(what: str, tmp_path: Path, reque
         fresh = staticmethod(partial(fresh, what, tmp_path, url))
 
     usual = settings(
-        max_examples=EXAMPLES if what != "postgres" else max(EXAMPLES // 2, 1),
+        max_examples=EXAMPLES if what != "postgres" else max(EXAMPLES // 3, 1),
         stateful_step_count=30,
         deadline=None,
         suppress_health_check=list(HealthCheck),

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from itertools import groupby
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from fanfold.errors import DuplicateResultError, StoreError
 from fanfold.store.base import (
@@ -69,11 +69,10 @@ class Changes:
         leases = dict.fromkeys(kept.lease for kept in batch if kept.lease is not None)
         lost: Mapping[Any, StoreError] = self._leases.fence(session, leases) if leases else {}
         outcomes: list[StoreError | None] = []
-        for how, group in groupby(batch, key=_how):
-            together = list(group)
+        for keep, together in _groups(batch):
             refused = [lost.get(kept.lease) or self._unfit(kept) for kept in together]
             good = [kept for kept, refusal in zip(together, refused, strict=True) if refusal is None]
-            done = iter(_KEEP[how](session, good) if good else ())
+            done = iter(keep(session, good) if good else ())
             came = [refusal or next(done) for refusal in refused]
             self._spoil(together, came)
             outcomes += came
@@ -123,10 +122,22 @@ def _done(work: Callable[[Session], Any], session: Session) -> Any:
         return refusal
 
 
-def _how(kept: Kept) -> str:
+_Keep: TypeAlias = Callable[[Session, Sequence[Kept]], list[StoreError | None]]
+
+
+def _groups(batch: Sequence[Kept]) -> Iterator[tuple[_Keep, list[Kept]]]:
+    """What is kept together, and how; what is refused in one group is known before the next."""
+    for keep, group in groupby(batch, key=_how):
+        if keep is _keep_alone:
+            yield from ((keep, [kept]) for kept in group)
+        else:
+            yield keep, list(group)
+
+
+def _how(kept: Kept) -> _Keep:
     if not isinstance(kept.change, ResultKept):
-        return "alone"
-    return "finals" if kept.change.kind in FINAL else "latest"
+        return _keep_alone
+    return _keep_finals if kept.change.kind in FINAL else _keep_latest
 
 
 def _keep_finals(session: Session, batch: Sequence[Kept]) -> list[StoreError | None]:
@@ -152,9 +163,6 @@ def _keep_latest(session: Session, batch: Sequence[Kept]) -> list[StoreError | N
 
 def _keep_alone(session: Session, batch: Sequence[Kept]) -> list[StoreError | None]:
     return [_done(partial(_keep, kept), session) for kept in batch]
-
-
-_KEEP: Final = {"finals": _keep_finals, "latest": _keep_latest, "alone": _keep_alone}
 
 
 def _duplicates(session: Session, rows: Sequence[Mapping[str, Any]]) -> dict[Any, StoreError]:
