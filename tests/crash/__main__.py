@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import tempfile
 import time
@@ -33,14 +34,19 @@ def main(arguments: Sequence[str]) -> int:
     """Run everything that was asked for; the exit code."""
     options = _parser().parse_args(arguments)
     print(f"seed {options.seed}")
-    with tempfile.TemporaryDirectory(prefix="fanfold-crash-") as folder, _places(Path(folder)) as places:
-        wrong = _campaigns(options, Path(folder), places)
-        wrong += _counters(options, Path(folder), places)
-        wrong += _mutants(options, Path(folder), places)
+    folder = Path(tempfile.mkdtemp(prefix="fanfold-crash-"))
+    with _places(folder) as places:
+        wrong = _campaigns(options, folder, places)
+        wrong += _counters(options, folder, places)
+        wrong += _mutants(options, folder, places)
     for each in wrong:
         print(f"WRONG {each}")
-    print("nothing is wrong" if not wrong else f"{len(wrong)} things are wrong; repeat with --seed {options.seed}")
-    return 1 if wrong else 0
+    if wrong:
+        print(f"{len(wrong)} things are wrong; repeat with --seed {options.seed}; the logs are in {folder}")
+        return 1
+    shutil.rmtree(folder)
+    print("nothing is wrong")
+    return 0
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -37,8 +37,14 @@ LONGEST_FREEZE = 1.5
 SQLite until it comes back, with PostgreSQL until the server has ended its transaction."""
 IDLE = 500
 """Milliseconds after which it does that, here; a store has it wait for ten seconds."""
-FUSES = 480
-"""Moments in a whole run at which a worker's fuse may blow, at most."""
+FUSES = 400
+"""Moments before and after calls to the database in a whole run, about."""
+STRIDE = 97
+"""From one thread's moment to the next one's: so few threads try moments from all over a run, and many try each."""
+
+EVENTS = ("kill", "kill", "kill", "freeze", "stall", "fuse", "repeat")
+"""What befalls a worker: it is killed; it is frozen at any time, or within a call; it ends within a call; it hands in
+again what is stored already, and is killed."""
 
 KINDS: Sequence[dict[str, Any]] = (
     {"sync": False},
@@ -74,8 +80,8 @@ class Campaign:
     """So many `kills`, at least, and a frozen worker for about every four; in the database at `place`.
 
     `place` is the URL of a PostgreSQL database, or else a folder for a SQLite file a lane: a worker that is frozen with
-    such a file's lock keeps all others from writing to it. `only` are the events to choose from. With `until`, it ends
-    when that is found to be wrong: "lost", "repeated", "stale", "replaced".
+    such a file's lock keeps all others from writing to it. With `until`, it ends when that is found to be
+    wrong: "lost", "repeated", "stale", "replaced".
     """
 
     place: str
@@ -84,7 +90,6 @@ class Campaign:
     kills: int
     lanes: int = 6
     mutant: str = ""
-    only: Sequence[str] = ("kill", "kill", "kill", "freeze", "stall", "fuse", "repeat")
     until: str = ""
     tally: Tally = field(default_factory=Tally)
 
@@ -134,6 +139,10 @@ def impatient(url: str) -> str:
     return f"{url}%20-cidle_in_transaction_session_timeout%3D{IDLE}"
 
 
+class WorkerFailedError(Exception):
+    """A worker has ended in a way in which nobody made it end."""
+
+
 class Life:
     """One thread, from its first worker to its last."""
 
@@ -144,8 +153,8 @@ class Life:
         self._log = campaign.folder / f"{name}.log"
         self._order = Order(place, str(self._log), name, name, **{"ttl": TTL, **KINDS[number % len(KINDS)]})
         self._number = number
+        self._met = False
         self._begun = False
-        self._wrong: list[str] = []
 
     def lived(self, store: Store) -> Verdict:
         """Let everything befall it until it is done; what there is to say then."""
@@ -155,15 +164,15 @@ class Life:
             held = checks.rows(self._order.place, self._order.thread)
             found = checks.verdict(log.read(self._log), held, sync=self._order.sync)
             found.wrong += self._state(store)
-        except TimeoutError as error:
-            found = Verdict(wrong=[f"hung: {error}"])
-        found.wrong[:0] = self._wrong
+        except (TimeoutError, WorkerFailedError) as error:
+            found = Verdict(wrong=[f"{type(error).__name__}: {error}"])
         found.wrong = [f"thread {self._order.thread} ({self._log}): {each}" for each in found.wrong]
         return found
 
     def _sat(self) -> bool:
         """Have a worker, or two, work on the thread. True when it is done."""
-        event = self._chance.choice(self._campaign.only)
+        event = self._chance.choice(EVENTS) if self._met else "fuse"
+        self._met = True
         if event == "fuse":
             return self._blown()
         if event in ("freeze", "stall"):
@@ -183,8 +192,8 @@ class Life:
         return self._ended(worker)
 
     def _blown(self) -> bool:
-        """End a worker before or after the n-th call to the database: the first for the first thread, and so on."""
-        fuse = 1 + self._number % FUSES if not self._begun else self._chance.randint(1, FUSES // 4)
+        """End a worker before or after its n-th call to the database; the first worker of each thread at another n."""
+        fuse = 1 + self._number * STRIDE % FUSES if not self._begun else self._chance.randint(1, FUSES // 4)
         return self._ended(self._start(fuse=fuse))
 
     def _frozen(self, *, itself: bool) -> bool:
@@ -264,8 +273,7 @@ class Life:
         elif code == worker.FENCED:
             self._campaign.count("fenced")
         elif code != worker.DONE:
-            self._wrong.append(f"a worker ended with {code}: {one.said}")
-            raise TimeoutError("a worker has failed")
+            raise WorkerFailedError(f"it ended with {code}: {one.said}")
         return code == worker.DONE
 
     def _state(self, store: Store) -> list[str]:
