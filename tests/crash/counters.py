@@ -58,8 +58,10 @@ def _shared(lines: Sequence[Line]) -> Iterator[str]:
             if line.epoch <= epochs[line.name]:
                 yield f"owners: {line.name} had epoch {epochs[line.name]}, and then {line.epoch}"
             owners[line.name], epochs[line.name] = line, line.epoch
-        elif line.what == "release" and owners.pop(line.name).pid != line.pid:
-            yield f"owners: {line.name} was released at {line.at} by one who was not its owner"
+        elif line.what == "release":
+            owner = owners.pop(line.name, None)
+            if owner is None or owner.pid != line.pid:
+                yield f"owners: {line.name} was released at {line.at} by one who was not its owner"
 
 
 def _miscounted(place: str, told: Sequence[Line]) -> Iterator[str]:

@@ -15,9 +15,8 @@ from fanfold.errors import LeaseLostError, ThreadBusyError
 from fanfold.store import owner
 from fanfold.store.base import Lease
 from fanfold.store.postgres import PostgresStore
-from fanfold.store.writer import Row, Session
 from tests.crash import log, worker
-from tests.crash.harness import IDLE, TTL, impatient
+from tests.crash.harness import TTL
 from tests.crash.nursery import Nursery
 from tests.crash.worker import Order
 
@@ -27,7 +26,7 @@ WITHIN_A_RESULT = 60
 
 
 def test_a_worker_frozen_within_a_transaction_keeps_its_thread_from_nobody(postgres: str, tmp_path: Path) -> None:
-    order = Order(impatient(postgres), str(tmp_path / "log"), "t", "seed", TTL)
+    order = Order(postgres, str(tmp_path / "log"), "t", "seed", TTL)
     with Nursery() as nursery:
         first = nursery.start(Order(order.place, order.log, "t", "s", TTL, fuse=WITHIN_A_RESULT, freezes=True))
         while (line := first.line()) is not None and line.what != "frozen":
@@ -38,25 +37,6 @@ def test_a_worker_frozen_within_a_transaction_keeps_its_thread_from_nobody(postg
         first.signal(signal.SIGCONT)
         assert first.wait() == worker.FENCED, first.said
     assert sum(line.what == "told" for line in log.read(tmp_path / "log")) == 1
-
-
-def test_a_store_has_the_server_end_a_transaction_that_nobody_goes_on_with(postgres: str) -> None:
-    with PostgresStore(postgres) as store:  # that it is asked to again changes nothing, since there is a time for it
-        assert store.write(lambda session: session.rows("give_up_soon")).result() == []
-
-
-def test_a_transaction_that_the_server_has_ended_for_its_silence_is_done_again(postgres: str) -> None:
-    tries: list[None] = []
-
-    def work(session: Session) -> list[Row]:
-        tries.append(None)
-        if len(tries) == 1:
-            threading.Event().wait(3 * IDLE / 1000)
-        return session.rows("schema_chosen")
-
-    with PostgresStore(impatient(postgres)) as store:
-        assert len(store.write(work).result()) == 1
-    assert len(tries) == 2
 
 
 class Interrupted(PostgresStore):

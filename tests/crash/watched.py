@@ -150,11 +150,16 @@ class WatchedPostgres(PostgresStore, Watched):
     """A PostgreSQL database that is watched."""
 
 
+LONGEST_ANSWER = 1.0
+"""Seconds that a PostgreSQL server may take to answer, and that it waits for a worker in a transaction."""
+
+
 def watched(place: str, note: Note, *, ttl: float, fuse: Fuse) -> Watched:
     """The store at `place`, whose leases last `ttl` seconds."""
-    kind: Any = WatchedPostgres if place.startswith("postgresql:") else WatchedSqlite
-    store: Watched = kind(place, ttl=ttl, note=note, fuse=fuse)
-    return store
+    options: dict[str, Any] = {"ttl": ttl, "note": note, "fuse": fuse}
+    if place.startswith("postgresql:"):
+        return WatchedPostgres(place, longest_answer=LONGEST_ANSWER, **options)
+    return WatchedSqlite(place, **options)
 
 
 def identified(change: Change) -> tuple[str, str, str]:
