@@ -4,16 +4,18 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ARGS   ?=
+KILLS  ?= 1000
 
 # Byte code makes every start faster; a machine that forbids writing it would slow each command.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test check bench clean
+.PHONY: help demo test check bench crash clean
 help:
 	@echo "make demo    set up, then let four agents study this folder in parallel   (ARGS='--path DIR')"
 	@echo "make test    set up, then run every check: style, types, floors, tests"
 	@echo "make check   style, types and floors only"
 	@echo "make bench   measure against bare asyncio"
+	@echo "make crash   kill and freeze workers, over and over, on both databases   (KILLS=1000)"
 	@echo "make clean   remove what was set up"
 
 demo: $(VENV)/.llm
@@ -32,6 +34,9 @@ check: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench $(ARGS)
+
+crash: $(VENV)/.dev
+	$(BIN)/python -m tests.crash --kills $(KILLS) $(ARGS)
 
 clean:
 	rm -rf $(VENV) .fanfold .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage* build dist

@@ -268,8 +268,8 @@ class Record:
     async def check(self) -> None:
         """Raise `LeaseLostError` when somebody else runs the thread now, or when that cannot be told."""
         self.raise_failure()
-        if self.lease is not None and not self.store.holds(self.lease):
-            await on_disk(self.store.confirm(self.lease))
+        while self.lease is not None and not self.store.holds(self.lease):
+            await on_disk(self.store.confirm(self.lease))  # by the time we hear of it, it may have lapsed again
 
     async def written(self) -> None:
         """Wait until what was queued can be read. Raises the `StoreError` that kept the last of it off."""

@@ -1,0 +1,73 @@
+"""The library with one of its promises broken, in a worker process only: what the harness must catch.
+
+A harness that has never found anything has shown nothing. Each mutant changes one line of what happens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fanfold.journal import Record
+from fanfold.store import changes, sql, writer
+from fanfold.store.writer import Item, Writer
+
+VARIABLE = "FANFOLD_CRASH_MUTANT"
+
+
+def without_fence() -> None:
+    """What is of an old epoch is written all the same."""
+
+    class Unfenced(changes.Changes):
+        def __call__(self, session: Any, batch: Any) -> Any:
+            kept, self._leases = self._leases, _NoFence()  # type: ignore[assignment]
+            try:
+                return super().__call__(session, batch)
+            finally:
+                self._leases = kept
+
+    vars(sql)["Changes"] = Unfenced
+
+
+class _NoFence:
+    def fence(self, session: Any, leases: Any) -> Any:
+        return {}
+
+
+def without_self_fence() -> None:
+    """Nobody looks at the lease before an agent starts."""
+
+    async def check(self: Record) -> None:
+        self.raise_failure()
+
+    Record.check = check  # type: ignore[method-assign]
+
+
+def without_idempotency() -> None:
+    """A result takes the place of another attempt's."""
+    for dialect in ("sqlite", "postgres"):
+        known: Any = sql.statements(dialect)
+        known["keep_final"] = known["keep_latest"]
+
+
+def before_commit() -> None:
+    """Changes are acknowledged when they are about to be written."""
+    settle: Callable[[Writer, list[Item]], None] = Writer._settle
+
+    def early(self: Writer, batch: list[Item]) -> None:
+        for number, item in enumerate(batch):
+            if isinstance(item.work, changes.Kept):
+                item.done.set_result(None)
+                batch[number] = writer.Item(item.work)
+        settle(self, batch)
+
+    Writer._settle = early  # type: ignore[method-assign]
+
+
+MUTANTS = {
+    "fence removed": (without_fence, "stale"),
+    "self-fence removed": (without_self_fence, "repeated"),
+    "idempotency removed": (without_idempotency, "replaced"),
+    "acknowledged before commit": (before_commit, "lost"),
+}
+"""Each with what the harness says of it, whatever else it may say."""
