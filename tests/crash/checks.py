@@ -152,16 +152,15 @@ def _gaps(held: Rows) -> Iterator[str]:
 
 
 def _prefixes(lines: Sequence[Line]) -> Iterator[str]:
-    """What a worker has sent is settled in that order, so what it loses is what it sent last."""
-    sent: dict[int, list[str]] = defaultdict(list)
+    """What a worker has sent is acknowledged in that order, so what it loses is what it sent last."""
+    open_: dict[int, list[str]] = defaultdict(list)
     for line in lines:
         if line.what == "sent":
-            sent[line.pid].append(line.id)
-        elif line.what in ("ack", "refused", "twice"):
-            if sent[line.pid][:1] != [line.id]:
-                yield f"order: {line.id} was settled at {line.at} before what worker {line.pid} had sent earlier"
-            if line.id in sent[line.pid]:
-                sent[line.pid].remove(line.id)
+            open_[line.pid].append(line.id)
+        elif line.id in open_[line.pid]:
+            if line.what == "ack" and open_[line.pid][0] != line.id:
+                yield f"order: {line.id} was acknowledged at {line.at} before what worker {line.pid} had sent earlier"
+            open_[line.pid].remove(line.id)
 
 
 def _begun_too_early(lines: Sequence[Line], held: Rows, *, sync: bool) -> Iterator[str]:

@@ -6,10 +6,11 @@ A harness that has never found anything has shown nothing. Each mutant changes o
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from fanfold.journal import Record
 from fanfold.store import changes, sql, writer
+from fanfold.store.leases import Leases
 from fanfold.store.writer import Item, Writer
 
 VARIABLE = "FANFOLD_CRASH_MUTANT"
@@ -19,18 +20,22 @@ def without_fence() -> None:
     """What is of an old epoch is written all the same."""
 
     class Unfenced(changes.Changes):
-        def __call__(self, session: Any, batch: Any) -> Any:
-            kept, self._leases = self._leases, _NoFence()  # type: ignore[assignment]
-            try:
-                return super().__call__(session, batch)
-            finally:
-                self._leases = kept
+        def __init__(self, leases: Leases) -> None:
+            super().__init__(cast("Leases", Unasked(leases)))
 
     vars(sql)["Changes"] = Unfenced
 
 
-class _NoFence:
-    def fence(self, session: Any, leases: Any) -> Any:
+class Unasked:
+    """Leases that nobody asks whether they are good, when something is to be written."""
+
+    def __init__(self, leases: Leases) -> None:
+        self._leases = leases
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._leases, name)
+
+    def fence(self, session: Any, leases: Any) -> dict[Any, Any]:
         return {}
 
 

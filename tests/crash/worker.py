@@ -27,8 +27,8 @@ class Order:
     """What one worker is to do. `place` is a store; `fuse` counts the moments until it ends itself, 0 for never,
     or until it `freezes`.
 
-    With `repeats`, it first hands in again what the store has already, as attempts of its own. With `threads`, it adds
-    to the counters of so many threads for `seconds`.
+    With `repeats`, it first hands in again what the store has already, as an attempt of its own. With `threads`, it
+    adds to the counters of so many threads for `seconds`.
     """
 
     place: str
@@ -78,12 +78,12 @@ def sit(order: Order, store: Watched) -> None:
 
 
 def repeat(order: Order, store: Watched) -> None:
-    """Hand in results that the store has, under a good lease and with other ids, as one who has not heard of them."""
+    """Hand in a result that the store has, under a good lease and with another id, as one who has not heard of it."""
     me = owner.me()
     lease = store.claim(order.thread, me, on_busy="take_over").result()
     kept = [result for result in store.results(order.thread) if result.kind in FINAL]
-    for result in random.sample(kept, min(3, len(kept))):
-        ticket = store.submit(replace(result, attempt=os.urandom(8).hex()), lease)
+    if kept:
+        ticket = store.submit(replace(random.choice(kept), attempt=os.urandom(8).hex()), lease)
         with contextlib.suppress(StoreError):  # it is to be refused; what came of it is in the log
             ticket.result()
     owner.leave(me)
