@@ -146,7 +146,7 @@ FULL = """
     from fanfold.store import sqlite
     sqlite._LONG_LOG, sqlite._COMMITS = {log}, 1
     lease = store.claim("t", me).result(10)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, resource.RLIM_INFINITY))
     kept = []
     try:
         for number in range(1000):
