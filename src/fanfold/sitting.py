@@ -348,6 +348,8 @@ class Inner:
         position = await asyncio.to_thread(self._position, place, start) if record is not None else None
         parents = {**self.outer.parents, "|".join(self.outer.namespace): self.outer.journal.checkpoint_id or ""}
         ours = position is not None and position.metadata.get("parents") == parents
+        if not (ours or start or self.graph.checkpointer is True):
+            position = None  # it is of another branch of the thread, in which a task of that id has run as well
         ledger = self.graph.ledger(f"{family.thread_id}|{place}", self.options, limit=self.options.recursion_limit)
         around = parents.get("") or None
         plan, codec = self.graph.plan, self.graph.codec
