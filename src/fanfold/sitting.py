@@ -248,7 +248,7 @@ class Sitting:
             family.before = position.parent_id if changed else position.checkpoint_id
         source = _stand(runner, input, position, forked=self.forked)
         if record is not None:  # input that cannot be used has begun no run
-            record.open()
+            record.open(position.checkpoint_id if self.left and position is not None else "")
         family.emit(self._started(family.resumed))
         try:
             _first_mark(runner, source, position)
