@@ -5,6 +5,9 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ARGS   ?=
 KILLS  ?= 1000
+# Where the demo keeps its runs: nothing for a file, `postgres` for a PostgreSQL that it starts itself, or a URL.
+STORE  =
+NAMED  = $(if $(filter postgres,$(STORE)),postgres:,$(STORE))
 
 # Byte code makes every start faster; a machine that forbids writing it would slow each command.
 unexport PYTHONDONTWRITEBYTECODE
@@ -12,14 +15,15 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help demo test check bench crash clean
 help:
 	@echo "make demo    set up, then let four agents study this folder in parallel   (ARGS='--path DIR')"
+	@echo "             STORE=postgres keeps it in a PostgreSQL that is started for it"
 	@echo "make test    set up, then run every check: style, types, floors, tests"
 	@echo "make check   style, types and floors only"
 	@echo "make bench   measure against bare asyncio"
 	@echo "make crash   kill and freeze workers, over and over, on both databases   (KILLS=1000)"
 	@echo "make clean   remove what was set up"
 
-demo: $(VENV)/.llm
-	@$(BIN)/fanfold demo $(ARGS)
+demo: $(VENV)/.$(if $(filter postgres%,$(STORE)),demo-postgres,llm)
+	@$(BIN)/fanfold demo $(if $(STORE),--store '$(NAMED)') $(ARGS)
 
 test: check
 	$(BIN)/python -m pytest -q --cov --cov-report= $(ARGS)

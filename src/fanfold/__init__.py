@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from fanfold.store.serde import Encryption as Encryption
     from fanfold.store.serde import Keys as Keys
     from fanfold.store.serde import register_type as register_type
+    from fanfold.store.upkeep import Retention as Retention
     from fanfold.types import END as END
     from fanfold.types import START as START
     from fanfold.types import CachePolicy as CachePolicy
@@ -136,6 +137,7 @@ _HOMES = {
     "Receipt": "fanfold.receipt",
     "RemainingSteps": "fanfold.kernel.schema",
     "RemoveMessage": "fanfold.messages",
+    "Retention": "fanfold.store.upkeep",
     "RetryPolicy": "fanfold.types",
     "RunControl": "fanfold.types",
     "Runtime": "fanfold.types",

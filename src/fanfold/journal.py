@@ -225,9 +225,9 @@ class Record:
     _timer: asyncio.TimerHandle | None = None
     _last: Future[None] | None = None
 
-    def open(self) -> None:
-        """The sitting begins: from here on there is a run to be listed and resumed."""
-        self.submit(RunOpened(self.run))
+    def open(self, at: str = "") -> None:
+        """The sitting begins: from here on there is a run to be listed and resumed. `at` is as in `RunOpened`."""
+        self.submit(RunOpened(self.run, at))
 
     def event(self, event: Event) -> None:
         """Something happened."""

@@ -248,7 +248,7 @@ class Sitting:
             family.before = position.parent_id if changed else position.checkpoint_id
         source = _stand(runner, input, position, forked=self.forked)
         if record is not None:  # input that cannot be used has begun no run
-            record.open()
+            record.open(position.checkpoint_id if self.left and position is not None else "")
         family.emit(self._started(family.resumed))
         try:
             _first_mark(runner, source, position)
@@ -348,6 +348,8 @@ class Inner:
         position = await asyncio.to_thread(self._position, place, start) if record is not None else None
         parents = {**self.outer.parents, "|".join(self.outer.namespace): self.outer.journal.checkpoint_id or ""}
         ours = position is not None and position.metadata.get("parents") == parents
+        if not (ours or start or self.graph.checkpointer is True):
+            position = None  # it is of another branch of the thread, in which a task of that id has run as well
         ledger = self.graph.ledger(f"{family.thread_id}|{place}", self.options, limit=self.options.recursion_limit)
         around = parents.get("") or None
         plan, codec = self.graph.plan, self.graph.codec

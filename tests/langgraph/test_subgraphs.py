@@ -172,6 +172,18 @@ def test_an_inner_graph_forgets_unless_it_was_given_a_memory(run: Run) -> None:
     assert run(graph, {"xs": []}, thread()) == {"xs": [["c", 1], ["c", 1]]}
 
 
+def test_an_inner_graph_forgets_what_it_came_to_in_another_branch_of_the_thread(run: Run) -> None:
+    inner = line(("s", lambda s: {"xs": [len(s["xs"])]}))
+    graph = StateGraph(State).add_node("call", lambda s: {"n": s["n"] + 1, "xs": [inner.invoke({"xs": ["c"]})["xs"]]})
+    graph.add_conditional_edges("call", lambda s: "call" if s["n"] < 3 else END)
+    app = graph.add_edge(START, "call").compile(InMemorySaver())
+    output = run(app, {"xs": [], "n": 0}, thread())
+    assert output["xs"] == [["c", 1]] * 3
+    earlier = [snapshot for snapshot in app.get_state_history(thread()) if snapshot.next]
+    for snapshot in earlier:  # a step of the new branch has tasks of the same ids as that step had before
+        assert run(app, None, snapshot.config) == output
+
+
 @pytest.mark.parametrize(
     ("outer", "inner", "seen"),
     [

@@ -58,10 +58,22 @@ def test_a_path_with_unusual_characters_is_one_file_of_that_name(tmp_path: Path)
     assert (tmp_path / name).is_file()
 
 
-@pytest.mark.parametrize("url", ["", "mysql://host/db", "sqlite:runs.db", "sqlite:///", "sqlite://runs.db", "x://"])
+@pytest.mark.parametrize(
+    "url",
+    ["", "mysql://host/db", "sqlite:runs.db", "sqlite:///", "sqlite://runs.db", "x://", "postgres:", "postgresql:n"],
+)
 def test_a_url_that_names_no_store_is_refused_with_what_would(url: str) -> None:
     with pytest.raises(UsageError, match=r"cannot tell what store .* is\n.*sqlite:///runs\.db"):
         open_store(url)
+
+
+def test_a_file_that_is_not_there_is_made_unless_that_is_not_wanted(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"there is no store at .*runs\.db"):
+        open_store(tmp_path / "runs.db", make=False)
+    assert list(tmp_path.iterdir()) == []
+    open_store(tmp_path / "runs.db").close()
+    open_store(tmp_path / "runs.db", make=False).close()
+    open_store("memory:", make=False).close()
 
 
 # What lies there

@@ -7,13 +7,15 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
 from fanfold.cli.program import program
 from fanfold.errors import UsageError
-from fanfold.store.base import Store
+
+if TYPE_CHECKING:
+    from fanfold.store.sql import SqlStore
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -52,11 +54,11 @@ def limit_option(function: F) -> F:
     return click.option("--max-concurrency", type=click.IntRange(1), metavar="N", help=text)(function)
 
 
-def open_named_store(url: str | None) -> Store:
-    """The store of the option, of the environment, or of the working directory."""
+def open_named_store(url: str | None, *, make: bool = True) -> SqlStore:
+    """The store of the option, of the environment, or of the working directory; unless `make`, one that is there."""
     from fanfold.store.opening import open_store
 
-    return open_store(url or os.environ.get("FANFOLD_STORE") or DEFAULT_STORE)
+    return open_store(url or os.environ.get("FANFOLD_STORE") or DEFAULT_STORE, make=make)
 
 
 def chosen_model(model: str | None, rehearse: bool) -> str:
@@ -130,6 +132,11 @@ def further(run_id: str) -> str:
     """The line that says how to look at a run again."""
     run = short(run_id)
     return f"look further:  {suggested('runs', 'show', run)}    {suggested('audit', run)}"
+
+
+def counted(number: int, what: str) -> str:
+    """So many of something."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def ago(then: float, now: float) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ from fanfold.agents.scope import REHEARSAL
 from fanfold.cli.common import (
     check_writable,
     chosen_model,
+    counted,
     display_options,
     existing_folder,
     further,
@@ -31,12 +34,15 @@ from fanfold.cli.sitting import Sitting
 from fanfold.errors import UsageError
 from fanfold.receipt import Receipt
 from fanfold.store.base import Store
+from fanfold.store.sql import SqlStore
 from fanfold.teams import seed, study
 
 SEED: Final = {"graph": "fanfold.teams.seed:graph", "agents": "fanfold.teams.seed:agents"}
 REHEARSAL_LATENCY: Final = 0.25
 """Seconds that the rehearsal model takes for each answer, so that there is something to see and to overlap."""
 RENDEZVOUS_SECONDS: Final = 3.0
+PRIVATE: Final = "postgres:"
+"""The store that is a PostgreSQL of the demo's own. It is started for the demo, and gone with it."""
 
 
 @click.command()
@@ -65,7 +71,8 @@ def demo(
     """Let four agents study a folder in parallel, and prove that they did.
 
     Without a named model the rehearsal model answers: it calls the agents' tools on the real files and quotes what
-    they return. A key that lies in the environment is not used unless a model is named.
+    they return. A key that lies in the environment is not used unless a model is named. With --store postgres: it runs
+    on a PostgreSQL that it starts for itself, and that is gone when it ends.
     """
     folder = existing_folder(path)
     if not question.strip():
@@ -74,12 +81,14 @@ def demo(
         check_writable(output)
     name = chosen_model(model, rehearse)
     say(which_model(name))
-    with open_named_store(store_url) as store, _model(name) as (answering, gate):
+    url = store_url or os.environ.get("FANFOLD_STORE")
+    with _store(url) as store, _model(name) as (answering, gate):
         sitting = Sitting(
             study.graph.compile(store, name="study"),
             settings={"graph": STUDY, "model": name, "max_concurrency": max_concurrency},
             plain=plain,
             quiet=quiet or as_json,
+            lasting=url != PRIVATE,
         )
         options = {"model": answering, "max_concurrency": max_concurrency}
         result = sitting.invoke({"question": question, "folder": folder}, **options)
@@ -92,9 +101,11 @@ def demo(
                 measured = measure(store, max_concurrency)
         finally:  # whoever does not wait for the measurement has the rest all the same
             if as_json:
-                print_json(_document(sitting, name, result, gate, measured))
+                document = _document(sitting, name, result, gate, measured)
+                print_json(document if sitting.lasting else {**document, "store": _inventory(store)})
             else:
                 _close(sitting, gate, measured)
+                print(further(sitting.run_id) if sitting.lasting else _inventory_line(store))
 
 
 def _tell(sitting: Sitting, report: str, output: str | None, as_json: bool) -> None:
@@ -115,6 +126,36 @@ def measure(store: Store, max_concurrency: int | None = None) -> tuple[float, Re
     began = time.perf_counter()
     sitting.invoke({"answers": []}, agents=seed.agents, max_concurrency=max_concurrency)
     return time.perf_counter() - began, sitting.receipt
+
+
+@contextlib.contextmanager
+def _store(url: str | None) -> Iterator[SqlStore]:
+    """The store that was named, or one in a PostgreSQL of our own."""
+    if url != PRIVATE:
+        with open_named_store(url) as store:
+            yield store
+        return
+    from fanfold.store.cluster import Cluster
+    from fanfold.store.opening import open_store
+
+    with tempfile.TemporaryDirectory(prefix="fanfold-demo-") as folder, Cluster(folder) as cluster:
+        say(f"store: a PostgreSQL of its own, in {folder} until the demo ends")
+        with open_store(cluster.url()) as store:
+            yield store
+
+
+def _inventory(store: SqlStore) -> dict[str, Any]:
+    """What a store that is about to go has kept, and whether it is whole."""
+    told = store.stats(largest=0)
+    rows = {table: told.tables[table].rows for table in ("run", "checkpoint", "task_result", "event")}
+    return {"version": told.version, "rows": rows, "findings": [str(finding) for finding in store.check()]}
+
+
+def _inventory_line(store: SqlStore) -> str:
+    kept = _inventory(store)
+    rows = ", ".join(counted(number, table.removeprefix("task_")) for table, number in kept["rows"].items())
+    wrong = "; ".join(kept["findings"]) or "nothing is wrong with them"
+    return f"store: {kept['version']}, which was started for this demo and ends with it, has kept {rows}; {wrong}"
 
 
 @contextlib.contextmanager
@@ -139,7 +180,6 @@ def _close(sitting: Sitting, gate: Any, measured: Any) -> None:
         print(seed_line(measured[1]))
     for line in sitting.receipt.lines():
         print(line)
-    print(further(sitting.run_id))
 
 
 def _rendezvous(gate: Any) -> str:

@@ -22,7 +22,10 @@ from fanfold.store.base import Store
 
 @dataclass(slots=True)
 class Sitting:
-    """Runs a graph and keeps its events. `settings` are stored with the run, for a resume."""
+    """Runs a graph and keeps its events. `settings` are stored with the run, for a resume.
+
+    Unless it is `lasting`, its store ends with it, and there is nothing to go on with.
+    """
 
     graph: CompiledGraph
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -31,6 +34,7 @@ class Sitting:
     run_id: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     events: list[Event] = field(default_factory=list)
     on_event: Any = None
+    lasting: bool = True
 
     def invoke(self, input: Any, **options: Any) -> Any:
         """The run's output. When it fails or is stopped, says how to go on, and raises."""
@@ -43,10 +47,10 @@ class Sitting:
                     input, run_id=self.run_id, settings=self.settings, on_event=self._fed(view), **options
                 )
         except (KeyboardInterrupt, Terminated):
-            say(f"stopped; what had finished is kept. Go on with: {self._resuming}")
+            say(f"stopped; what had finished is kept. Go on with: {self._resuming}" if self.lasting else "stopped")
             raise
         except BaseException as error:
-            if self._began and self.graph.kept_in is not None:
+            if self._began and self.lasting and self.graph.kept_in is not None:
                 error.add_note(f"what had finished is kept; go on with: {self._resuming}")
             raise
 

@@ -56,9 +56,13 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class RunOpened:
-    """Admit a run, before any of its work; a run that is there already is running again."""
+    """Admit a run, before any of its work; a run that is there already is running again.
+
+    `at` is the checkpoint that it begins at, if that is not the newest: it is not pruned while the run goes on.
+    """
 
     run: RunRecord
+    at: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -206,17 +206,8 @@ def _keep(kept: Kept, session: Session) -> None:
             _keep_events(session, kept, change)
         case CheckpointKept():
             _keep_checkpoint(session, change)
-        case RunOpened(run):
-            values = {
-                "run": run.run_id,
-                "thread": run.thread_id,
-                "graph": run.graph,
-                "digest": run.digest,
-                "status": run.status,
-                "created": run.created,
-                "settings": json.dumps(dict(run.settings)),
-            }
-            session.rows("open_run", values)
+        case RunOpened():
+            _open_run(session, change)
         case RunClosed():
             values = {
                 "run": change.run_id,
@@ -225,6 +216,25 @@ def _keep(kept: Kept, session: Session) -> None:
                 "error": change.error,
             }
             session.rows("close_run", values)
+
+
+def _open_run(session: Session, opened: RunOpened) -> None:
+    run = opened.run
+    values = {
+        "run": run.run_id,
+        "thread": run.thread_id,
+        "graph": run.graph,
+        "digest": run.digest,
+        "status": run.status,
+        "created": run.created,
+        "settings": json.dumps(dict(run.settings)),
+        "at": opened.at,
+    }
+    if opened.at and not session.rows("has_checkpoint", {"thread": run.thread_id, "checkpoint": opened.at}):
+        raise StoreError(
+            f"checkpoint {opened.at!r} of thread {run.thread_id!r} was pruned before a run could begin there"
+        )
+    session.rows("open_run", values)
 
 
 _CHECKPOINT: Final = ("parent_id", "run_id", "step", "source", "created", "full", "around", "data")

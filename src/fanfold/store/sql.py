@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 import time
+import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
@@ -21,19 +22,22 @@ from importlib.resources import files
 from typing import Any, Final, Protocol, Self, TypeAlias, TypedDict, TypeVar
 
 from fanfold.errors import CorruptRecordError, RunNotFoundError, StoreError
+from fanfold.store import checking, upkeep
 from fanfold.store.base import Change, CheckpointKept, Lease, OnBusy, ResultKept, RunRecord, ThreadRecord
 from fanfold.store.changes import Changes, Kept
+from fanfold.store.checking import Finding, Stats
 from fanfold.store.items import Items
 from fanfold.store.leases import TTL, Leases
 from fanfold.store.once import Once
 from fanfold.store.serde import Codec, Encryption
+from fanfold.store.upkeep import Pruned, Retention
 from fanfold.store.writer import LONGEST_PAUSE, Database, Session, Writer
 
 PATIENCE: Final = 30.0
 """Seconds for which a database that cannot be reached is tried again."""
 
 FORGOTTEN: Final = (
-    "events", "results", "checkpoints", "runs",
+    "events", "results", "checkpoints", "runs", "pins", "pruned",
     "saver_checkpoints", "saver_writes", "saver_pieces", "saver_thread",
 )  # fmt: skip
 """What there is of a thread, in the order in which it is deleted."""
@@ -48,6 +52,8 @@ class Place(Database, Protocol):
     dialect: str
     lasting: bool
     """Whether what is written outlives this process."""
+    migrated: Sequence[int]
+    """The migrations that the last `connect` has done."""
 
     def reading(self) -> AbstractContextManager[Session]:
         """A session to ask questions in."""
@@ -63,6 +69,7 @@ class StoreOptions(TypedDict, total=False):
     patience: float
     encryption: Encryption | None
     compress: bool
+    retention: Retention | None
 
 
 @cache
@@ -78,7 +85,7 @@ class SqlStore:
 
     A lease lasts `ttl` seconds without a sign of life. A database that cannot be reached is tried again for `patience`
     seconds. What graphs store is encrypted with `encryption`, by default with the keys in FANFOLD_STORE_KEY, if
-    there are any, and compressed with `compress`.
+    there are any, and compressed with `compress`. A `retention` is applied to a thread whenever a run of it ends.
     """
 
     def __init__(
@@ -89,16 +96,20 @@ class SqlStore:
         patience: float = PATIENCE,
         encryption: Encryption | None = None,
         compress: bool = False,
+        retention: Retention | None = None,
     ) -> None:
         self.encryption = encryption or Encryption.from_environment()
         self.compress = compress
         # A database in memory ends with the process, so it may hold objects of any class that this process has written.
         self.learned = None if place.lasting else Codec()
         self._place = place
+        self._retention = retention
         self._patience = patience
         self._leases = Leases(ttl)
         # The writer knows the leases and not the store, so that a store which nobody closes can be collected.
         self._writer = Writer(place, place.connect(), Changes(self._leases), self._leases, patience=patience)
+        self.migrated = tuple(place.migrated)
+        """The migrations that opening it has done."""
         self._once = Once(self._writer.queue)
         # Also when nobody closes it: at the latest when the process ends, what is queued is committed.
         self._finish = weakref.finalize(self, _finish, self._writer, place)
@@ -108,6 +119,11 @@ class SqlStore:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @property
+    def label(self) -> str:
+        """What the database is called in messages, without a password."""
+        return self._place.label
 
     def close(self) -> None:
         """Commit what is queued and let everything go. Closing twice is harmless."""
@@ -156,6 +172,41 @@ class SqlStore:
         """
         return self._leases.fence(session, leases)
 
+    # Upkeep
+
+    def copy_thread(self, source: str, target: str) -> Future[None]:
+        """Keep everything that a thread holds once more, under the name `target`; both go on independently.
+
+        The future fails with `RunNotFoundError` when `source` holds nothing, with `StoreError` when `target` does.
+        """
+        return self.write_once(upkeep.Copy(source, target, self.label))
+
+    def pin(self, thread_id: str, checkpoint_id: str | None = None) -> Future[None]:
+        """Never prune a checkpoint, or without its id all of a thread; a graph can be run from there for ever.
+
+        The future fails with `RunNotFoundError` when there is no such checkpoint.
+        """
+        return self.write(lambda session: upkeep.pin(session, thread_id, checkpoint_id, self.label))
+
+    def unpin(self, thread_id: str, checkpoint_id: str | None = None) -> Future[None]:
+        """Take a pin back; harmless without one."""
+        return self.write(lambda session: upkeep.unpin(session, thread_id, checkpoint_id))
+
+    def prune(self, retention: Retention, *, thread_id: str | None = None, dry_run: bool = False) -> list[Pruned]:
+        """Delete what a retention does not keep, of a thread or of all; what was deleted of each, on disk by then.
+
+        With `dry_run` nothing is deleted. What a thread needs to go on stays, also while somebody runs it.
+        """
+        return upkeep.prune(self, retention, thread_id, dry_run=dry_run)
+
+    def check(self, thread_id: str | None = None) -> list[Finding]:
+        """What is wrong with what is kept, in a thread or anywhere. Needs neither the graphs nor the keys."""
+        return checking.check(self, thread_id)
+
+    def stats(self, *, largest: int = 10) -> Stats:
+        """How much is kept, who runs threads, and in which database."""
+        return self.look(lambda session: checking.stats(session, self.label, largest))
+
     # Leases
 
     def claim(self, thread_id: str, owner: str, *, on_busy: OnBusy = "reject") -> Future[Lease]:
@@ -176,6 +227,9 @@ class SqlStore:
         leases.drop(lease)
         released = self.write(lambda session: leases.release(session, lease))
         released.add_done_callback(lambda _: leases.tell(lease.thread_id))
+        if (retention := self._retention) is not None:
+            applied = self.write(lambda session: upkeep.apply(session, lease.thread_id, retention))
+            applied.add_done_callback(lambda done: _say(done, lease.thread_id))
 
     def holds(self, lease: Lease) -> bool:
         """Whether the lease can be relied on without asking."""
@@ -197,14 +251,18 @@ class SqlStore:
     # Questions
 
     def ask(self, name: str, values: Mapping[str, Any]) -> list[Any]:
-        """What a statement returns that changes nothing. Over a connection that breaks it is asked again."""
+        """What a statement returns that changes nothing."""
+        return self.look(lambda session: session.rows(name, values))
+
+    def look(self, work: Work[T]) -> T:
+        """What `work` finds out in a session, changing nothing. Over a connection that breaks it asks again."""
         end, pause = time.monotonic() + self._patience, 0.02
         while True:
             if not self._finish.alive:
                 raise StoreError(f"the store {self._place.label} is closed")
             try:
                 with self._place.reading() as session:
-                    return session.rows(name, values)
+                    return work(session)
             except Exception as error:
                 if not self._place.passes(error) or time.monotonic() + pause >= end:
                     if isinstance(error, StoreError):
@@ -215,12 +273,24 @@ class SqlStore:
 
     def thread(self, thread_id: str, namespace: str = "", checkpoint_id: str | None = None) -> ThreadRecord | None:
         """What is needed to stand at a checkpoint; see `Store.thread`."""
-        place = {"thread": thread_id, "namespace": namespace}
-        if checkpoint_id is None:
-            rows = self.ask("newest_checkpoint", place)
-            if not rows:
+        while True:
+            named = self._newest(thread_id, namespace) if checkpoint_id is None else checkpoint_id
+            found = None if named is None else self._stood(thread_id, namespace, named)
+            if found is None and (named is None or checkpoint_id is not None):
                 return None
-            checkpoint_id = rows[0][0]
+            # Between two questions the thread may have gone on, and what is older have been pruned: then once more.
+            if found is not None and (len(found.chain) == 1 or self._still(found.chain[0])):
+                return found
+
+    def _newest(self, thread_id: str, namespace: str) -> str | None:
+        rows = self.ask("newest_checkpoint", {"thread": thread_id, "namespace": namespace})
+        return rows[0][0] if rows else None
+
+    def _still(self, kept: CheckpointKept) -> bool:
+        return bool(self.ask("has_checkpoint", {"thread": kept.thread_id, "checkpoint": kept.checkpoint_id}))
+
+    def _stood(self, thread_id: str, namespace: str, checkpoint_id: str) -> ThreadRecord | None:
+        place = {"thread": thread_id, "namespace": namespace}
         chain = tuple(_checkpoint(row) for row in self.ask("chain", {**place, "checkpoint": checkpoint_id}))
         if not chain:
             return None
@@ -270,6 +340,12 @@ _ALL: Final = 2**62
 def _finish(writer: Writer, place: Place) -> None:
     writer.close()
     place.close()
+
+
+def _say(applied: Future[None], thread_id: str) -> None:
+    """Nobody waits for a retention, so one that could not be applied is a warning."""
+    if (error := applied.exception()) is not None:
+        warnings.warn(f"the retention could not be applied to thread {thread_id!r}: {error}", stacklevel=2)
 
 
 # Rows

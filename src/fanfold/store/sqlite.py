@@ -63,6 +63,7 @@ class _File:
     def __init__(self, path: str) -> None:
         self.label = path
         self.lasting = path != MEMORY
+        self.migrated: Sequence[int] = ()
         self._reading = threading.Lock()
         self._ready = False
         self._reader: _Connection | None = None
@@ -79,6 +80,7 @@ class _File:
         else:
             session = self._reader = _opened(self.label, _Turns(self._reading), migrating=True)
         self._ready = True
+        self.migrated = session.migrated
         return session
 
     def passes(self, error: Exception) -> bool:
@@ -109,6 +111,7 @@ class _Connection:
         self._path = path
         self._connection = connection
         self._statements = statements("sqlite")
+        self.migrated: Sequence[int] = ()
         self._commits = 0
         self._lock = lock
 
@@ -251,7 +254,7 @@ def _opened(path: str, lock: _FileLock | _Turns | None, *, migrating: bool) -> _
         if path != MEMORY and fcntl is not None:
             raw.execute("pragma wal_autocheckpoint = 0")
         if migrating:
-            migrate(connection, "sqlite", path)
+            connection.migrated = migrate(connection, "sqlite", path)
     except (OSError, sqlite3.Error) as error:
         connection.close()
         raise _cannot_open(path, error) from error

@@ -102,10 +102,10 @@ delete from worker where expires_at < extract(epoch from clock_timestamp()) - 86
 
 -- name: open_run
 -- Admit a run, or mark one that is there as running again.
-insert into run (run_id, thread_id, graph, digest, status, created, error, settings)
-values (%(run)s, %(thread)s, %(graph)s, %(digest)s, %(status)s, %(created)s, '', %(settings)s)
+insert into run (run_id, thread_id, graph, digest, status, created, error, settings, begun_at)
+values (%(run)s, %(thread)s, %(graph)s, %(digest)s, %(status)s, %(created)s, '', %(settings)s, %(at)s)
 on conflict (run_id) do update
-set status = excluded.status, finished = null, error = '', digest = excluded.digest;
+set status = excluded.status, finished = null, error = '', digest = excluded.digest, begun_at = excluded.begun_at;
 
 -- name: close_run
 -- A sitting of a run has ended.
@@ -226,6 +226,14 @@ delete from event where run_id in (select run_id from run where thread_id = %(th
 -- name: forget_runs
 -- Delete the runs of a thread.
 delete from run where thread_id = %(thread)s;
+
+-- name: forget_pins
+-- Delete the pins of a thread.
+delete from pin where thread_id = %(thread)s;
+
+-- name: forget_pruned
+-- Delete the notes of how far a thread was pruned.
+delete from pruned where thread_id = %(thread)s;
 
 -- name: forget_thread
 -- Leave nothing of a thread but the number of its last epoch, so that whoever ran it is refused.
@@ -643,3 +651,236 @@ on conflict (thread, namespace, checkpoint_id, task_id, idx) do nothing;
 insert into saver_piece (thread, digest, data)
 select %(no)s::bigint, digest, data from saver_piece where thread = (select no from saver_thread where thread_id = %(thread)s)
 on conflict (thread, digest) do nothing;
+
+-- name: now
+-- The database's clock, in seconds since 1970.
+select extract(epoch from clock_timestamp());
+
+-- name: threads
+-- Every thread of which anything is known.
+select thread_id from thread union select thread_id from run union select thread_id from checkpoint
+union select thread_id from task_result union select thread_id from pin
+union select thread_id from saver_thread order by 1;
+
+-- name: may_be_pruned
+-- Whether a thread has older checkpoints than its last ones, made before a time.
+select 1 from checkpoint
+where thread_id = %(thread)s and namespace = '' and created < %(before)s
+    and seq <= (select max(seq) from checkpoint where thread_id = %(thread)s and namespace = '') - %(keep_last)s
+limit 1;
+
+-- name: marks
+-- Every checkpoint of a thread without what it holds: where it stands, on what, and how many bytes it takes.
+select namespace, seq, checkpoint_id, parent_id, run_id, created, "full", around, octet_length(data)
+from checkpoint where thread_id = %(thread)s order by namespace, seq;
+
+-- name: hanging
+-- How many results hang on each checkpoint of a thread, of which runs, whether all of them are of those that look back,
+-- and how many bytes they take.
+select namespace, checkpoint_id, run_id, min(case when branch <> '' or kind = 'update' then 1 else 0 end), count(*),
+    coalesce(sum(octet_length(data)), 0)
+from task_result where thread_id = %(thread)s group by namespace, checkpoint_id, run_id order by 1, 2, 3;
+
+-- name: runs_of_thread
+-- The runs of a thread, whether they are said to be running while somebody runs it, when they were last heard of, and
+-- where they began.
+select r.run_id, r.status = 'running' and t.owner is not null, coalesce(r.finished, r.created),
+    r.begun_at
+from run r left join thread t on t.thread_id = r.thread_id where r.thread_id = %(thread)s order by r.run_id;
+
+-- name: weigh_events
+-- How much has happened in these runs, and how many bytes that takes.
+select count(*), coalesce(sum(octet_length(data)), 0) from event where run_id = any(%(runs)s);
+
+-- name: drop_checkpoints
+-- Delete these checkpoints of a thread.
+delete from checkpoint
+where thread_id = %(thread)s and namespace = %(namespace)s and checkpoint_id = any(%(checkpoints)s);
+
+-- name: drop_results
+-- Delete what hangs on these checkpoints of a thread.
+delete from task_result
+where thread_id = %(thread)s and namespace = %(namespace)s and checkpoint_id = any(%(checkpoints)s);
+
+-- name: drop_events
+-- Delete what happened in these runs.
+delete from event where run_id = any(%(runs)s);
+
+-- name: drop_runs
+-- Delete these runs.
+delete from run where run_id = any(%(runs)s);
+
+-- name: note_pruned
+-- Remember up to which number checkpoints may be missing on purpose.
+insert into pruned (thread_id, namespace, seq) values (%(thread)s, %(namespace)s, %(seq)s)
+on conflict (thread_id, namespace) do update set seq = greatest(pruned.seq, excluded.seq);
+
+-- name: pruned
+-- Up to which number checkpoints of a thread may be missing on purpose.
+select namespace, seq from pruned where thread_id = %(thread)s order by namespace;
+
+-- name: forget_pruned_in
+-- Delete that note of one namespace, of which nothing is left.
+delete from pruned where thread_id = %(thread)s and namespace = %(namespace)s;
+
+-- name: pins
+-- What of a thread is never pruned: the ids of checkpoints, or '' for all of it.
+select checkpoint_id from pin where thread_id = %(thread)s order by checkpoint_id;
+
+-- name: pin
+-- Never prune a checkpoint, or with '' a thread.
+insert into pin (thread_id, checkpoint_id) values (%(thread)s, %(checkpoint)s)
+on conflict (thread_id, checkpoint_id) do nothing;
+
+-- name: unpin
+-- Take that back.
+delete from pin where thread_id = %(thread)s and checkpoint_id = %(checkpoint)s;
+
+-- name: has_checkpoint
+-- Whether a thread has a checkpoint of that id, in whichever namespace.
+select 1 from checkpoint where thread_id = %(thread)s and checkpoint_id = %(checkpoint)s limit 1;
+
+-- name: run_ids
+-- The runs that are named anywhere in a thread.
+select run_id from run where thread_id = %(thread)s union select run_id from checkpoint where thread_id = %(thread)s
+union select run_id from task_result where thread_id = %(thread)s order by 1;
+
+-- name: copy_checkpoints
+-- The checkpoints of a thread once more, under another name and of other runs.
+insert into checkpoint
+    (thread_id, namespace, seq, checkpoint_id, parent_id, run_id, step, source, created, "full", around, data)
+select %(target)s, c.namespace, c.seq, c.checkpoint_id, c.parent_id, m.fresh, c.step, c.source, c.created, c."full",
+    c.around, c.data
+from checkpoint c join unnest(%(old)s::text[], %(fresh)s::text[]) m(old, fresh) on m.old = c.run_id
+where c.thread_id = %(thread)s;
+
+-- name: copy_results
+-- What hangs on them, in the same order; of no epoch, since those count for each thread by itself.
+insert into task_result
+    (thread_id, namespace, checkpoint_id, run_id, task_id, kind, name, step, attempt, epoch, parent, branch, data)
+select %(target)s, r.namespace, r.checkpoint_id, m.fresh, r.task_id, r.kind, r.name, r.step, r.attempt, 0, r.parent,
+    r.branch, r.data
+from task_result r join unnest(%(old)s::text[], %(fresh)s::text[]) m(old, fresh) on m.old = r.run_id
+where r.thread_id = %(thread)s order by r.no;
+
+-- name: copy_pruned
+-- How far a thread was pruned, for its copy.
+insert into pruned (thread_id, namespace, seq)
+select %(target)s, namespace, seq from pruned where thread_id = %(thread)s;
+
+-- name: whole_runs
+-- The runs of a thread.
+select run_id, thread_id, graph, digest, status, created, finished, error, settings
+from run where thread_id = %(thread)s order by run_id;
+
+-- name: copy_run
+-- A run as it was, under another id.
+insert into run (run_id, thread_id, graph, digest, status, created, finished, error, settings)
+values (%(run)s, %(thread)s, %(graph)s, %(digest)s, %(status)s, %(created)s, %(finished)s, %(error)s, %(settings)s);
+
+-- name: integrity
+-- What the database itself finds wrong with its files: nothing, as PostgreSQL looks at a page when it reads it.
+select 'ok';
+
+-- name: whole_checkpoints
+-- The checkpoints of a thread with what they hold.
+select namespace, seq, checkpoint_id, parent_id, step, "full", data
+from checkpoint where thread_id = %(thread)s order by namespace, seq;
+
+-- name: whole_results
+-- What hangs on the checkpoints of a thread, with the numbers under which it was kept.
+select namespace, no, checkpoint_id, kind, name, step, epoch, branch, data
+from task_result where thread_id = %(thread)s order by no;
+
+-- name: whole_events
+-- Everything that happened in a run, with the hashes.
+select no, convert_to(data, 'UTF8'), hash from event where run_id = %(run)s order by no;
+
+-- name: epoch
+-- The epoch of a thread.
+select epoch from thread where thread_id = %(thread)s;
+
+-- name: whole_items
+-- Items and their encrypted words from one of them on.
+select no, namespace, key, data, sealed from item where no > %(after)s order by no limit %(most)s;
+
+-- name: whole_vectors
+-- The vectors of these items.
+select item, data from item_vector
+where item = any(%(items)s) order by item, version, place;
+
+-- name: whole_saved
+-- Every record of a thread of LangGraph's own graphs.
+select 'saver_checkpoint', c.namespace, encode(c.checkpoint_id, 'hex'), c.data
+from saver_checkpoint c join saver_thread t on t.no = c.thread where t.thread_id = %(thread)s
+union all select 'saver_write', w.namespace, encode(w.checkpoint_id, 'hex'), w.data
+from saver_write w join saver_thread t on t.no = w.thread where t.thread_id = %(thread)s
+union all select 'saver_piece', '', encode(p.digest, 'hex'), p.data
+from saver_piece p join saver_thread t on t.no = p.thread where t.thread_id = %(thread)s
+order by 1, 2, 3;
+
+-- name: saved_without_parent
+-- Checkpoints of LangGraph's own graphs that cannot be read, because their parents are missing.
+select c.namespace, encode(c.checkpoint_id, 'hex'), encode(c.parent_id, 'hex')
+from saver_checkpoint c join saver_thread t on t.no = c.thread
+    left join saver_checkpoint p
+        on p.thread = c.thread and p.namespace = c.namespace and p.checkpoint_id = c.parent_id
+where t.thread_id = %(thread)s and not c."full" and c.parent_id is not null and p.thread is null
+order by 1, 2;
+
+-- name: lost_events
+-- Runs of which events are kept and nothing else.
+select run_id, min(no) from event where run_id not in (select run_id from run) group by run_id order by run_id;
+
+-- name: version
+-- The version of the database's program.
+select 'PostgreSQL ' || split_part(current_setting('server_version'), ' ', 1);
+
+-- name: schema_version
+-- The last migration that the database has had.
+select max(no) from migration;
+
+-- name: size
+-- The bytes that the database takes on the disk.
+select coalesce(sum(pg_total_relation_size(c.oid)), 0) from pg_class c
+where c.relnamespace = current_schema()::regnamespace and c.relkind = 'r';
+
+-- name: weights
+-- How many rows each table has, and how many bytes its payloads take.
+select 'checkpoint', count(*), coalesce(sum(octet_length(data)), 0) from checkpoint
+union all select 'task_result', count(*), coalesce(sum(octet_length(data)), 0) from task_result
+union all select 'event', count(*), coalesce(sum(octet_length(data)), 0) from event
+union all select 'run', count(*), coalesce(sum(octet_length(settings)), 0) from run
+union all select 'item', count(*), coalesce(sum(octet_length(data)), 0) from item
+union all select 'item_vector', count(*), coalesce(sum(octet_length(data)), 0) from item_vector
+union all select 'saver_checkpoint', count(*), coalesce(sum(octet_length(data)), 0) from saver_checkpoint
+union all select 'saver_write', count(*), coalesce(sum(octet_length(data)), 0) from saver_write
+union all select 'saver_piece', count(*), coalesce(sum(octet_length(data)), 0) from saver_piece
+union all select 'thread', count(*), 0 from thread
+union all select 'worker', count(*), 0 from worker
+union all select 'pin', count(*), 0 from pin;
+
+-- name: thread_states
+-- The threads by the status of their newest run, and who runs them; '' for one without a run.
+select coalesce(r.status, ''), t.owner, count(*)
+from (select thread_id from thread union select thread_id from run union select thread_id from checkpoint) names
+    left join thread t on t.thread_id = names.thread_id
+    left join run r on r.run_id = (
+        select run_id from run where run.thread_id = names.thread_id order by created desc, run_id desc limit 1
+    )
+group by 1, 2 order by 1, 2;
+
+-- name: largest_threads
+-- The threads whose payloads take the most bytes, with how many there are.
+select thread_id, count(*), sum(bytes) from (
+    select thread_id, octet_length(data) as bytes from checkpoint
+    union all select thread_id, octet_length(data) from task_result
+    union all select run.thread_id, octet_length(data) from event join run on run.run_id = event.run_id
+) rows group by thread_id order by 3 desc, 1 limit %(limit)s;
+
+-- name: oldest_lease
+-- The thread that somebody has run for the longest, and whether nobody has heard of them for longer than their lease
+-- lasts.
+select t.thread_id, t.owner, t.claimed, coalesce(w.expires_at < extract(epoch from clock_timestamp()), true)
+from thread t left join worker w on w.worker_id = t.worker
+where t.owner is not null order by t.claimed limit 1;

@@ -24,7 +24,8 @@ create table run (
     created   double precision not null,
     finished  double precision,
     error     text not null,
-    settings  text not null
+    settings  text not null,
+    begun_at  text not null default ''
 );
 create index run_by_time on run (created desc);
 create index run_by_thread on run (thread_id);
@@ -71,4 +72,17 @@ create table event (
     data   text not null,
     hash   bytea not null,
     primary key (run_id, no)
+);
+
+create table pin (
+    thread_id     text not null,
+    checkpoint_id text not null,
+    primary key (thread_id, checkpoint_id)
+);
+
+create table pruned (
+    thread_id text not null,
+    namespace text not null,
+    seq       bigint not null,
+    primary key (thread_id, namespace)
 );

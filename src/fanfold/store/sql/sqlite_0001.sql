@@ -24,7 +24,8 @@ create table run (
     created   real not null,
     finished  real,
     error     text not null,
-    settings  text not null
+    settings  text not null,
+    begun_at  text not null default ''
 ) strict;
 create index run_by_time on run (created desc);
 create index run_by_thread on run (thread_id);
@@ -71,4 +72,17 @@ create table event (
     data   text not null,
     hash   blob not null,
     primary key (run_id, no)
+) strict, without rowid;
+
+create table pin (
+    thread_id     text not null,
+    checkpoint_id text not null,
+    primary key (thread_id, checkpoint_id)
+) strict, without rowid;
+
+create table pruned (
+    thread_id text not null,
+    namespace text not null,
+    seq       integer not null,
+    primary key (thread_id, namespace)
 ) strict, without rowid;
