@@ -93,11 +93,10 @@ def all_numbers(place: str) -> list[int]:
 
 
 def test_both_databases_have_the_same_tables_and_columns(tmp_path: Path, postgres: str) -> None:
+    """Those of long-term items aside, where each searches as it can."""
     one, other = schema(str(tmp_path / "runs.db")), schema(postgres)
-    shared = one.keys() & other.keys()
-    assert {"worker", "thread", "run", "checkpoint", "task_result", "event", "migration"} <= shared
-    searched = {"lexemes", "embedding"}  # by which PostgreSQL searches; SQLite has other ways
-    assert {name: set(one[name]) for name in shared} == {name: set(other[name]) - searched for name in shared}
+    same = ("worker", "thread", "run", "checkpoint", "task_result", "event", "migration")
+    assert {name: sorted(one[name]) for name in same} == {name: sorted(other[name]) for name in same}
 
 
 def test_the_schema_is_the_sum_of_the_migrations(place: str) -> None:
@@ -236,8 +235,8 @@ def test_i11_a_migration_that_is_killed_between_any_two_statements_leaves_a_data
     def killed_after(statements: int) -> bool:
         return subprocess.run([sys.executable, "-c", DYING, place, f"{statements}"], check=False).returncode == 9
 
-    killed = [number for number in range(1, 23, 3) if killed_after(number)]
-    assert len(killed) >= 4
+    killed = [number for number in range(1, 23, 5) if killed_after(number)]
+    assert len(killed) >= 3
     with store_at(place) as store:
         kept(store, opened(), result("a"))
         assert store.results("r1") == [result("a")]
