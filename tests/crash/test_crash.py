@@ -19,6 +19,7 @@ MOST_FOR_A_MUTANT = 60
 SECONDS = 2.5
 
 
+@pytest.mark.timeout(400)  # half a minute, unless many others want the processors, too
 def test_what_was_acknowledged_is_never_lost_never_replaced_and_never_runs_again(place: str, tmp_path: Path) -> None:
     """I1 to I5, I7 and I9, in `sync` and `async`, with and without a limit, and beside a node that blocks the loop."""
     tally = Campaign(place, tmp_path, "short", KILLS).run()
