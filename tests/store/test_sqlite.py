@@ -124,7 +124,7 @@ KEEP = """
 
 def test_i1_what_was_acknowledged_is_there_after_kill_9_and_the_file_is_whole(path: Path) -> None:
     acknowledged: list[str] = []
-    for _ in range(3):
+    for _ in range(2):
         path.unlink(missing_ok=True)
         with Process(str(path), textwrap.dedent(KEEP)) as process:
             acknowledged = [process.said() for _ in range(100)]
