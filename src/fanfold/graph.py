@@ -240,7 +240,9 @@ class CompiledGraph(States, Described):
         for a person, the questions are under `__interrupt__`. The options are LangGraph's in `config`, or the
         keywords `thread_id`, `run_id`, `max_concurrency`, `recursion_limit`, `durability` ("async": a plain node's
         result may still be on its way to the disk when the next starts, an agent's never is; "sync": none is; "exit":
-        everything is stored at the end), `context`, `control`, `interrupt_before`, `interrupt_after`, `on_event`, and
+        everything is stored at the end), `on_busy` and `on_change` (what to do when somebody else runs the thread, and
+        when a graph of another shape did: see `fanfold.store.base.OnBusy` and `fanfold.sitting.OnChange`), `context`,
+        `control`, `interrupt_before`, `interrupt_after`, `on_event`, and
         for agents `model`, `workspace`, `agents`. With another `stream_mode` than "values", the list of its chunks.
         With `version="v2"` a `GraphOutput`.
 

@@ -19,7 +19,7 @@ from collections.abc import (
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
 from fanfold.claiming import claimed, standing_still
 from fanfold.context import configurable
@@ -48,6 +48,10 @@ from fanfold.types import INTERRUPT, Command, Durability, RunControl
 
 if TYPE_CHECKING:
     from fanfold.graph import CompiledGraph
+
+OnChange: TypeAlias = Literal["continue", "fail", "fork"]
+"""What to do when a thread was last run by a graph of another shape: go on with it, where its nodes are still there;
+raise `StateError`; or leave it as it is, and go on in a copy of it that is named after it and the new shape."""
 
 DEFAULT_RECURSION_LIMIT: Final = 10_007
 
@@ -88,6 +92,7 @@ class RunOptions:
     interrupt_after: Collection[str] | None = None
     on_event: Callable[[Event], object] | None = None
     on_busy: OnBusy = "wait"
+    on_change: OnChange = "continue"
     model: Any = None
     workspace: str | Path | None = None
     agents: Sequence[Any] = ()
@@ -99,6 +104,8 @@ class RunOptions:
             raise UsageError(f"durability is {self.durability!r}; it is one of {', '.join(get_args(Durability))}")
         if self.on_busy not in get_args(OnBusy):
             raise UsageError(f"on_busy is {self.on_busy!r}; it is one of {', '.join(get_args(OnBusy))}")
+        if self.on_change not in get_args(OnChange):
+            raise UsageError(f"on_change is {self.on_change!r}; it is one of {', '.join(get_args(OnChange))}")
         if self.recursion_limit < 1:
             raise UsageError(f"recursion_limit is {self.recursion_limit}; it must be at least 1")
 
@@ -150,11 +157,29 @@ class Sitting:
             raise UsageError("the run names no thread", hint='give {"configurable": {"thread_id": ...}}')
         if store is None:
             return await self._recorded(input, None, None)
+        if self.options.on_change != "continue":
+            await asyncio.to_thread(self._meet_change, store)
         async with claimed(store, self.thread_id, on_busy=self.options.on_busy) as lease:
             if self.streams is not None:
                 self.streams.stands_still(partial(standing_still, store, lease))
             position, next_event = await asyncio.to_thread(self._found, store, input)
             return await self._recorded(input, self._record(store, lease, next_event), position)
+
+    def _meet_change(self, store: Store) -> None:
+        """Do what `on_change` says, if the thread was last run by a graph of another shape."""
+        found, digest = store.thread(self.thread_id), self.graph.plan.digest()
+        if found is None or store.run(found.head.run_id).digest == digest:
+            return
+        if self.options.on_change == "fail":
+            raise StateError(
+                f"thread {self.thread_id!r} was last run by a graph of another shape than {self.graph.name!r} has",
+                hint='on_change="continue" goes on with it, on_change="fork" in a copy',
+            )
+        copy = f"{self.thread_id}-{digest[:8]}"
+        if store.thread(copy) is None:
+            store.copy_thread(self.thread_id, copy).result()
+        self.thread_id = copy
+        self.ledger = self.graph.ledger(copy, self.options, limit=self.options.recursion_limit)
 
     def _found(self, store: Store, input: Any) -> tuple[Position | None, int]:
         """Where the thread stands, and how much has happened in the run that is to go on."""

@@ -22,6 +22,7 @@ from fanfold.errors import (
     CorruptRecordError,
     EmptyInputError,
     NotStorableError,
+    StateError,
     StoreError,
     ThreadBusyError,
     UsageError,
@@ -647,3 +648,27 @@ def test_a_value_that_takes_the_place_of_what_is_there_is_stored_as_that(path: P
     app.update_state(config, {"log": Overwrite(["changed"])}, as_node="sent")
     assert app.invoke({"log": Overwrite(["begun"])}, config)["log"] == ["new"]
     app.kept_in.close()
+
+
+def grown(path: Path) -> CompiledGraph:
+    """The graph `a`, and a node more."""
+    return line(path, "a", "b")
+
+
+def test_a_graph_that_was_changed_goes_on_fails_or_goes_on_in_a_copy(path: Path) -> None:
+    line(path, "a").invoke({"log": []}, thread_id="t")
+    with pytest.raises(StateError, match="thread 't' was last run by a graph of another shape"):
+        grown(path).invoke({"log": []}, thread_id="t", on_change="fail")
+    copy = grown(path).invoke({"log": []}, thread_id="t", on_change="fork")
+    assert (copy["log"], copy.run.thread_id.startswith("t-")) == (["a", "a", "b"], True)
+    again = grown(path).invoke({"log": []}, thread_id="t", on_change="fork")
+    assert (again["log"], again.run.thread_id) == (["a", "a", "b", "a", "b"], copy.run.thread_id)
+    config = {"configurable": {"thread_id": "t"}}
+    assert line(path, "a").get_state(config).values["log"] == ["a"]
+    assert grown(path).invoke({"log": []}, thread_id="t")["log"] == ["a", "a", "b"]
+    assert grown(path).invoke({"log": []}, thread_id="t", on_change="fail")["log"] == ["a", "a", "b", "a", "b"]
+
+
+def test_an_unknown_way_to_meet_a_change_is_refused(path: Path) -> None:
+    with pytest.raises(UsageError, match="on_change is 'ignore'; it is one of continue, fail, fork"):
+        line(path, "a").invoke({"log": []}, thread_id="t", on_change="ignore")

@@ -207,6 +207,12 @@ class Store(Protocol):
     def delete_thread(self, thread_id: str) -> Future[None]:
         """Forget a thread with all that it holds."""
 
+    def copy_thread(self, source: str, target: str) -> Future[None]:
+        """Keep everything that a thread holds once more, under another name; both go on independently.
+
+        The future fails with `RunNotFoundError` when `source` holds nothing, with `StoreError` when `target` does.
+        """
+
     def run(self, run_id: str) -> RunRecord:
         """The run of that id, or the only one whose id begins so. Raises `RunNotFoundError`."""
 
