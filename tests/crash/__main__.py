@@ -20,14 +20,12 @@ import psycopg
 
 from fanfold.store.cluster import Cluster
 from tests.crash import counters, mutants
-from tests.crash.harness import Campaign, Tally
+from tests.crash.harness import Campaign, Tally, caught
 
 TABLE = (
     "database", "threads", "kills", "frozen", "taken over", "acknowledged", "lost", "repeated", "stale refused",
     "stale visible", "last group", "most", "seconds",
 )  # fmt: skip
-MOST_FOR_A_MUTANT = 100
-"""Kills within which a mutant must be caught."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -111,11 +109,11 @@ def _mutants(options: argparse.Namespace, folder: Path, places: Callable[[str], 
     for number, (mutant, (_, sign)) in enumerate(mutants.MUTANTS.items()):
         for name, place in places(f"mutant{number}").items():
             seed = f"{options.seed}-mutant{number}-{name}"
-            tally = Campaign(place, folder, seed, MOST_FOR_A_MUTANT, options.lanes, mutant, until=sign).run()
-            caught = any(f": {sign}: " in each for each in tally.wrong)
+            tally = caught(place, folder, seed, mutant)
+            found = any(f": {sign}: " in each for each in tally.wrong)
             after = f"after {tally.kills} kills and {tally.frozen} frozen workers"
-            print(f"{name}: {mutant}: {'caught' if caught else 'NOT CAUGHT'} {after}", flush=True)
-            wrong += [] if caught else [f"the harness has not caught the mutant {mutant!r} on {name}"]
+            print(f"{name}: {mutant}: {'caught' if found else 'NOT CAUGHT'} {after}", flush=True)
+            wrong += [] if found else [f"the harness has not caught the mutant {mutant!r} on {name}"]
     return wrong
 
 

@@ -23,7 +23,7 @@ from fanfold import audit
 from fanfold.store.base import DONE as RUN_DONE
 from fanfold.store.base import Store
 from fanfold.store.opening import open_store
-from tests.crash import checks, log, team, worker
+from tests.crash import checks, log, mutants, team, worker
 from tests.crash.checks import Verdict
 from tests.crash.log import Line
 from tests.crash.nursery import Nursery, Worker
@@ -43,6 +43,12 @@ STRIDE = 97
 EVENTS = ("kill", "kill", "kill", "freeze", "stall", "fuse", "repeat")
 """What befalls a worker: it is killed; it is frozen at any time, or within a call; it ends within a call; it hands in
 again what is stored already, and is killed."""
+
+FREEZES = ("freeze", "freeze", "freeze", "stall", "kill")
+"""The same for what only a worker that was frozen can show, and not each one."""
+
+MOST_FOR_A_MUTANT = 200
+"""Kills within which one must be caught."""
 
 KINDS: Sequence[dict[str, Any]] = (
     {"sync": False},
@@ -78,8 +84,8 @@ class Campaign:
     """So many `kills`, at least, and a frozen worker for about every four; in the database at `place`.
 
     `place` is the URL of a PostgreSQL database, or else a folder for a SQLite file a lane: a worker that is frozen with
-    such a file's lock keeps all others from writing to it. With `until`, it ends when that is found to be
-    wrong: "lost", "repeated", "stale", "replaced".
+    such a file's lock keeps all others from writing to it. What befalls workers is drawn from
+    `events`. With `until`, it ends when that is found to be wrong: "lost", "repeated", "stale", "replaced".
     """
 
     place: str
@@ -88,6 +94,7 @@ class Campaign:
     kills: int
     lanes: int = 6
     mutant: str = ""
+    events: Sequence[str] = EVENTS
     until: str = ""
     tally: Tally = field(default_factory=Tally)
 
@@ -132,6 +139,13 @@ class Campaign:
             setattr(self.tally, what, getattr(self.tally, what) + 1)
 
 
+def caught(place: str, folder: Path, seed: str, mutant: str) -> Tally:
+    """A campaign against a mutant, which ends when what the mutant breaks has been found to be wrong."""
+    _, sign = mutants.MUTANTS[mutant]
+    events = FREEZES if sign in ("stale", "repeated") else EVENTS
+    return Campaign(place, folder, seed, MOST_FOR_A_MUTANT, mutant=mutant, events=events, until=sign).run()
+
+
 class WorkerFailedError(Exception):
     """A worker has ended in a way in which nobody made it end."""
 
@@ -164,7 +178,7 @@ class Life:
 
     def _sat(self) -> bool:
         """Have a worker, or two, work on the thread. True when it is done."""
-        event = self._chance.choice(EVENTS) if self._met else "fuse"
+        event = self._chance.choice(self._campaign.events) if self._met else "fuse"
         self._met = True
         if event == "fuse":
             return self._blown()
