@@ -460,6 +460,17 @@ def test_a_deleted_thread_is_gone_at_once_and_may_begin_again(run: Run) -> None:
     assert run(graph, {"xs": []}, thread()) == {"xs": ["a", "b", "c"]}
 
 
+def test_a_copied_thread_is_there_at_once_and_goes_on_by_itself(run: Run) -> None:
+    saver = InMemorySaver()
+    graph = abc(saver=saver)
+    run(graph, {"xs": ["i"]}, thread())
+    saver.copy_thread("t", "u")
+    assert run(graph, {"xs": []}, thread("u"))["xs"] == ["i", "a", "b", "c", "a", "b", "c"]
+    assert graph.get_state(thread()).values == {"xs": ["i", "a", "b", "c"]}
+    asyncio.run(saver.acopy_thread("t", "v"))
+    assert graph.get_state(thread("v")).values == {"xs": ["i", "a", "b", "c"]}
+
+
 def test_a_saver_of_a_file_goes_on_in_another_process_s_stead(run: Run, tmp_path: Path) -> None:
     path = str(tmp_path / "runs.db")
     with SqliteSaver.from_conn_string(path) as saver:

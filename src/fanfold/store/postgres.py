@@ -12,6 +12,7 @@ of one that is silent there for as long.
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import threading
@@ -263,6 +264,8 @@ def _driver() -> Any:
             f"a PostgreSQL store needs a package that is missing: {error}",
             hint="install it with: pip install 'fanfold[postgres]'",
         ) from error
+    # What the pool has to say of connections that broke, it would say on the terminal of a program that logs nothing.
+    logging.getLogger("psycopg.pool").addHandler(logging.NullHandler())
     return psycopg
 
 

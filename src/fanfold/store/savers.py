@@ -91,6 +91,12 @@ class Saver(SqlStore):
         done.result()
         return done
 
+    def copy_thread(self, source: str, target: str) -> Future[None]:
+        """Keep a thread once more under another name; it is there when this returns."""
+        done = super().copy_thread(str(source), str(target))
+        done.result()
+        return done
+
     async def aget(self, config: Mapping[str, Any]) -> dict[str, Any] | None:
         """`get`, awaited."""
         return await asyncio.to_thread(self.get, config)
@@ -103,6 +109,10 @@ class Saver(SqlStore):
         """`list`, awaited."""
         for each in await asyncio.to_thread(lambda: tuple(self.list(config, **options))):
             yield each
+
+    async def acopy_thread(self, source: str, target: str) -> None:
+        """`copy_thread`, awaited."""
+        await asyncio.to_thread(self.copy_thread, source, target)
 
     async def adelete_thread(self, thread_id: str) -> None:
         """`delete_thread`, awaited."""
