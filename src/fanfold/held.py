@@ -20,7 +20,7 @@ Emit: TypeAlias = Callable[[LoopHeld | TaskHeldUp], None]
 HELD_FROM: Final = 0.02
 """Seconds on the loop without an await that are worth telling; people do not notice less, and neither do servers."""
 
-RIGHT_AFTER: Final = 0.002
+RIGHT_AFTER: Final = 0.005
 """Seconds within which a slice begins after the loop was held, when it had been ready before."""
 
 

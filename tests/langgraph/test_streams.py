@@ -505,7 +505,7 @@ def test_a_thread_can_be_changed_while_a_blocking_stream_of_it_stands_still() ->
     assert next(chunks) == {"a": {"log": ["a"]}}
     graph.update_state(THREAD, {"log": ["changed"]}, as_node="a")
     chunks.close()
-    assert {"log": ["a", "changed"]} in [snapshot.values for snapshot in graph.get_state_history(THREAD)]
+    assert any("changed" in snapshot.values["log"] for snapshot in graph.get_state_history(THREAD))
 
 
 def test_a_run_that_would_wait_for_a_stream_that_waits_for_it_is_refused() -> None:
