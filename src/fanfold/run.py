@@ -22,7 +22,7 @@ import contextlib
 import contextvars
 import functools
 import warnings
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -59,7 +59,7 @@ from fanfold.frame import ANY, Frame, clock, current_frame, enter
 from fanfold.journal import Kept, Unkept, on_disk
 from fanfold.kernel.ledger import Ledger, Result, Task, Write
 from fanfold.kernel.plan import Action, Handler, Node
-from fanfold.kernel.schema import has, updates_of
+from fanfold.kernel.schema import commanded, has, updates_of
 from fanfold.limits import Slots
 from fanfold.show import Show
 from fanfold.store.records import from_result, to_result
@@ -348,12 +348,9 @@ class Runner:
         waited_for = self._limit_name(await self.slots.take()) or waited_for
         frame.holding = True
         try:
-            if self.family.record is not None:
-                await self.family.record.check()
+            await self._started(frame, waited_for)
             if node.action is not None and not node.action.stoppable:
                 self._cancellable.discard(asyncio.current_task())
-            self.emit(TaskStarted(clock(), frame.task.id, waited_for=waited_for))
-            frame.progress()
             with _asking():
                 return await self._result(frame, node)
         except BaseException as error:
@@ -453,17 +450,11 @@ class Runner:
             elif isinstance(item, Command):
                 if item.graph == Command.PARENT:
                     raise ParentCommand(item)
-                writes += self._commanded(item)
+                writes += commanded(item.update, self.ledger.plan.state)
                 goto += self.ledger.plan.goals(item.goto, f"the Command of node {node.name!r}")
             else:
                 writes += updates_of(item, self.ledger.plan.state)
         return tuple(writes), tuple(goto)
-
-    def _commanded(self, command: Command) -> Sequence[Write]:
-        update = command.update
-        if isinstance(update, list | tuple) and all(isinstance(pair, tuple) and len(pair) == 2 for pair in update):
-            return [(key, value) for key, value in update]
-        return updates_of(update, self.ledger.plan.state)
 
     async def routed(
         self,
@@ -512,6 +503,13 @@ class Runner:
                 self.emit(Noticed(clock(), message, task.id))
                 warnings.warn(message, UnknownKeyWarning, stacklevel=2)
         return tuple(write for write in writes if write[0] in channels)
+
+    async def _started(self, frame: Frame, waited_for: str) -> None:
+        """The task's code is about to run: see that this process may still run the thread, and say so."""
+        if self.family.record is not None:
+            await self.family.record.check()
+        self.emit(TaskStarted(clock(), frame.task.id, waited_for=waited_for))
+        frame.progress()
 
     def _limit_name(self, waited: bool) -> str:
         return f"limit {self.slots.limit}" if waited else ""
@@ -595,10 +593,7 @@ class Runner:
         waited = await self.slots.take()
         frame.holding = True
         try:
-            if self.family.record is not None:
-                await self.family.record.check()
-            self.emit(TaskStarted(clock(), child.id, waited_for=self._limit_name(waited)))
-            frame.progress()
+            await self._started(frame, self._limit_name(waited))
             with _asking():
                 answer = await self.family.watch.timed(self.emit, child.id, work(child.id))
         except BaseException as error:

@@ -39,7 +39,7 @@ from fanfold.frame import ANY, Frame, clock
 from fanfold.journal import GIVEN, Kept, Position, Reader, Record, Unkept
 from fanfold.kernel.ledger import Ledger, Result
 from fanfold.kernel.plan import Plan
-from fanfold.kernel.schema import updates_of
+from fanfold.kernel.schema import commanded
 from fanfold.limits import Limits, Slots
 from fanfold.run import Runner
 from fanfold.store.base import CANCELLED, DONE, FAILED, PAUSED, RUNNING, Lease, OnBusy, RunRecord, Store
@@ -514,7 +514,7 @@ def _stand(runner: Runner, input: Any, position: Position | None, *, forked: boo
         return _opened(runner, command)
     if input is not None and command == Command():
         raise EmptyInputError("the Command says nothing", hint="give it resume=, update= or goto=; None goes on")
-    change = Result(_writes(ledger, command), ledger.plan.goals(command.goto, "the Command"))
+    change = Result(commanded(command.update, ledger.plan.state), ledger.plan.goals(command.goto, "the Command"))
     if command.resume is not None:
         answers = _answers(command.resume, position, earlier=forked)
         if isinstance(command.resume, Mapping) and answers.keys() == command.resume.keys():  # they are by id
@@ -544,15 +544,10 @@ def _opened(runner: Runner, command: Command) -> str:
             hint="give an input; None as input goes on with a thread that a checkpointer has kept",
         )
     runner.detour = ledger.plan.goals(command.goto, "the Command")
-    ledger.begin(command.update if ledger.plan.input.single is not None else dict(_writes(ledger, command)))
+    ledger.begin(
+        command.update if ledger.plan.input.single is not None else dict(commanded(command.update, ledger.plan.state))
+    )
     return "input"
-
-
-def _writes(ledger: Ledger, command: Command) -> tuple[tuple[str, Any], ...]:
-    update = command.update
-    if isinstance(update, list | tuple) and all(isinstance(pair, tuple) and len(pair) == 2 for pair in update):
-        return tuple((key, value) for key, value in update)
-    return updates_of(update, ledger.plan.state)
 
 
 def _answers(resume: Any, position: Position, *, earlier: bool) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from fanfold.kernel.schema import (
     IsLastStep,
     RemainingSteps,
     asked_for,
+    commanded,
     hints_of,
     input_schema,
     read_schema,
@@ -375,3 +376,12 @@ def test_none_writes_nothing() -> None:
 def test_what_is_no_set_of_keys_is_refused_by_type_and_value(value: Any) -> None:
     with pytest.raises(InvalidUpdateError, match=f"expected a dictionary of keys to write, got {type(value).__name__}"):
         updates_of(value, read_schema(Typed))
+
+
+def test_a_command_writes_as_a_node_would_or_pairs_as_they_are() -> None:
+    schema = read_schema(Typed)
+    assert commanded([("log", ["a"]), ("log", ["b"])], schema) == (("log", ["a"]), ("log", ["b"]))
+    assert commanded({"number": 1}, schema) == (("number", 1),)
+    assert commanded(None, schema) == ()
+    with pytest.raises(InvalidUpdateError):
+        commanded(["log"], schema)

@@ -160,6 +160,13 @@ def updates_of(value: Any, schema: Schema) -> tuple[tuple[str, Any], ...]:
     )
 
 
+def commanded(update: Any, schema: Schema) -> tuple[tuple[str, Any], ...]:
+    """What the `update` of a Command writes: as a node's return value would, or (key, value) pairs as they are."""
+    if isinstance(update, list | tuple) and all(isinstance(pair, tuple) and len(pair) == 2 for pair in update):
+        return tuple((key, value) for key, value in update)
+    return updates_of(update, schema)
+
+
 def _is_meant(name: str, item: Any, model: Any) -> bool:
     """Whether a model's field is a write: all are, except a None that is only there by default."""
     return item is not None or name in model.model_fields_set or type(model).model_fields[name].default is not None

@@ -46,6 +46,7 @@ from urllib.parse import quote
 
 from fanfold.errors import MissingExtraError, StoreError
 from fanfold.store import guard
+from fanfold.store.owner import exists
 
 OLDEST = 14
 SYSTEM = Path("/usr/lib/postgresql")  # where Debian keeps them, one folder a version, not all on the PATH
@@ -192,7 +193,7 @@ class Cluster:
                 os.pwrite(lock, str(os.getpid()).encode(), 0)
                 return
             starter = os.pread(lock, 32, 0)
-            if starter and _exists(int(starter)):
+            if starter and exists(int(starter)):
                 break
         raise StoreError(
             f"a PostgreSQL is running in {self.folder} already, started by process {starter.decode() or 'unknown'}",
@@ -443,16 +444,6 @@ def _ends(process: subprocess.Popen[bytes]) -> bool:
         process.wait(PATIENCE)
     except subprocess.TimeoutExpired:
         return False
-    return True
-
-
-def _exists(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # somebody else's, but there
     return True
 
 

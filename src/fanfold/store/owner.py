@@ -49,7 +49,7 @@ def alive(owner: str) -> bool:
         return False
     if pid == os.getpid() and start == _start(pid):
         return sitting in _sittings
-    return _start(pid) == start and _exists(pid)
+    return _start(pid) == start and exists(pid)
 
 
 def describe(owner: str) -> str:
@@ -64,7 +64,8 @@ def _parts(owner: str) -> tuple[str, str, int, str, str]:
     return boot, host, int(pid), start, sitting
 
 
-def _exists(pid: int) -> bool:
+def exists(pid: int) -> bool:
+    """Whether there is a process of that number on this machine."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -85,7 +86,7 @@ def _boot() -> str:
 def _start(pid: int) -> str:
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:  # not Linux, or no such process; `_exists` tells them apart
+    except OSError:  # not Linux, or no such process; `exists` tells them apart
         return "0"
     fields = stat.rpartition(")")[2].split()
     # Killed, and its parent has not asked how it ended. In a container without an init process nobody ever does.
