@@ -105,7 +105,7 @@ async def _store(url: str) -> AsyncIterator[Write]:
             async def write(number: int, turn: int) -> None:
                 task = _id(number, turn)
                 kept = ResultKept("t", "", "c", "r", task, "result", f"agent {number}", turn, data, attempt=task)
-                await asyncio.wrap_future(store.submit(kept, lease))
+                await store.submit(kept, lease)
 
             yield write
 

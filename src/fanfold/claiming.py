@@ -12,7 +12,6 @@ import contextlib
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
-from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from functools import partial
@@ -22,6 +21,7 @@ from typing import Final
 from fanfold.errors import StoreError, ThreadBusyError
 from fanfold.store import owner as owners
 from fanfold.store.base import Lease, OnBusy, Store
+from fanfold.store.ticket import Ticket
 
 LOOK_AGAIN: Final = 0.2
 """Seconds after which who waits for a thread looks whether another process has released it."""
@@ -123,15 +123,15 @@ async def _claim(store: Store, thread_id: str, owner: str, on_busy: OnBusy) -> L
         forget()
 
 
-async def _asked(store: Store, claim: Future[Lease]) -> Lease:
+async def _asked(store: Store, claim: Ticket[Lease]) -> Lease:
     try:
-        return await asyncio.wrap_future(claim)
+        return await claim
     except asyncio.CancelledError:
         claim.add_done_callback(partial(_let_go, store))
         raise
 
 
-def _let_go(store: Store, claim: Future[Lease]) -> None:
+def _let_go(store: Store, claim: Ticket[Lease]) -> None:
     """A claim that nobody waits for any more may have come to a lease all the same."""
     if claim.exception() is None:
         with contextlib.suppress(StoreError):  # it is closed, and its leases lapse

@@ -39,6 +39,7 @@ from fanfold.store.base import (
 )
 from fanfold.store.records import from_result, from_snapshot, to_result, to_snapshot
 from fanfold.store.serde import Codec
+from fanfold.store.ticket import Ticket
 from fanfold.types import START, Interrupt, Send
 
 EVENTS_AT_ONCE: Final = 256
@@ -223,7 +224,7 @@ class Record:
     _held: dict[str, list[Callable[[], Change]]] = field(default_factory=dict)
     _events: list[Mapping[str, Any]] = field(default_factory=list)
     _timer: asyncio.TimerHandle | None = None
-    _last: Future[None] | None = None
+    _last: Ticket[None] | None = None
 
     def open(self, at: str = "") -> None:
         """The sitting begins: from here on there is a run to be listed and resumed. `at` is as in `RunOpened`."""
@@ -237,7 +238,7 @@ class Record:
         if len(self._events) >= EVENTS_AT_ONCE:
             self._flush()
 
-    def keep(self, change: ResultKept | CheckpointKept) -> Future[None] | None:
+    def keep(self, change: ResultKept | CheckpointKept) -> Ticket[None] | None:
         """Queue what is to be stored; the future is resolved when it is on disk. Raises what kept earlier ones off."""
         self.raise_failure()  # nobody waits for most changes, so a store that fails is noticed here, not at the end
         if self.at_end:
@@ -254,7 +255,7 @@ class Record:
         for make in self._held.pop(namespace, ()):
             self.submit(make())
 
-    def submit(self, change: Change) -> Future[None]:
+    def submit(self, change: Change) -> Ticket[None]:
         """Queue a change at once."""
         ticket = self._last = self.store.submit(change, self.lease)
         ticket.add_done_callback(self._judge)
@@ -380,7 +381,7 @@ class Kept:
 
     def keep(
         self, task: Task, kind: str, value: Any, *, name: str = "", parent: str | None = None
-    ) -> Future[None] | None:
+    ) -> Ticket[None] | None:
         """Queue what a task has come to; the future, if there is one, is resolved when it is on disk."""
         self._found[task.id, kind] = value
         name = name or task.node
@@ -513,7 +514,7 @@ def _check_nodes(plan: Plan, goals: Iterable[str | Send], thread_id: str) -> Non
             )
 
 
-async def on_disk(ticket: Future[None] | None) -> None:
+async def on_disk(ticket: Ticket[None] | None) -> None:
     """Wait until a change is on disk. Raises the `StoreError` that kept it from getting there."""
     if ticket is not None:
-        await asyncio.wrap_future(ticket)
+        await ticket

@@ -22,7 +22,7 @@ import asyncio
 import contextvars
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from itertools import islice
@@ -39,6 +39,7 @@ from fanfold.store.opening import open_store
 from fanfold.store.pieces import Leaf, Taking, put_together
 from fanfold.store.sql import SqlStore
 from fanfold.store.standing import ABOUT, Held, Standing
+from fanfold.store.ticket import Ticket
 
 try:
     from langchain_core.runnables import RunnableConfig
@@ -251,7 +252,7 @@ class Saver(BaseCheckpointSaver[Any]):
         for trial in range(TRIES):
             alone = trial == TRIES - 1
             put = await self._aside(self._put, line, config, checkpoint, metadata, new_versions, alone=alone)
-            if await asyncio.wrap_future(put):
+            if await put:
                 break
         return _config(line, checkpoint["id"])
 
@@ -265,7 +266,7 @@ class Saver(BaseCheckpointSaver[Any]):
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         """The same, without blocking the loop."""
-        await asyncio.wrap_future(self._put_writes(config, writes, task_id, task_path))
+        await self._put_writes(config, writes, task_id, task_path)
 
     # Deleting and copying
 
@@ -342,7 +343,7 @@ class Saver(BaseCheckpointSaver[Any]):
         new_versions: ChannelVersions,
         *,
         alone: bool,
-    ) -> Future[bool]:
+    ) -> Ticket[bool]:
         """Begin to keep a checkpoint; `alone`, whatever has become of its parent."""
         parent_id = get_checkpoint_id(config)
         if parent_id == checkpoint["id"]:
@@ -364,7 +365,7 @@ class Saver(BaseCheckpointSaver[Any]):
 
     def _put_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str
-    ) -> Future[None]:
+    ) -> Ticket[None]:
         line, checkpoint_id = _line(config), config["configurable"]["checkpoint_id"]
         _check_text(*line, checkpoint_id, task_id, task_path, *(channel for channel, _ in writes))
         taking = self._taking()

@@ -17,11 +17,11 @@ however long one of them was frozen. A lease lasts while its process is heard of
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol, Self, TypeAlias
 
 from fanfold.store.serde import Codec, Encryption
+from fanfold.store.ticket import Ticket
 
 OnBusy: TypeAlias = Literal["wait", "reject", "take_over"]
 """What to do about a thread that another one runs: wait for it; give up at once; take it, if their lease has lapsed,
@@ -166,7 +166,7 @@ class Store(Protocol):
     encryption: Encryption | None
     compress: bool
 
-    def claim(self, thread_id: str, owner: str, *, on_busy: OnBusy = "reject") -> Future[Lease]:
+    def claim(self, thread_id: str, owner: str, *, on_busy: OnBusy = "reject") -> Ticket[Lease]:
         """Become the only runner of a thread.
 
         `owner` is one of `store.owner.me()`. The future fails with `ThreadBusyError`, which names who runs the thread,
@@ -179,7 +179,7 @@ class Store(Protocol):
     def holds(self, lease: Lease) -> bool:
         """Whether the lease can be relied on without asking: its process was heard of lately enough."""
 
-    def confirm(self, lease: Lease) -> Future[None]:
+    def confirm(self, lease: Lease) -> Ticket[None]:
         """Ask the database. The future fails with `LeaseLostError`, which names who runs the thread now."""
 
     def freed(self, thread_id: str, waiter: Callable[[], object]) -> Callable[[], None]:
@@ -188,7 +188,7 @@ class Store(Protocol):
     def owner(self, thread_id: str) -> str | None:
         """Who runs the thread, unless their lease has lapsed; whether they live is the caller's question."""
 
-    def submit(self, change: Change, lease: Lease | None = None) -> Future[None]:
+    def submit(self, change: Change, lease: Lease | None = None) -> Ticket[None]:
         """Queue a change, under a lease if a thread is concerned that others could run.
 
         The future is resolved when it is on disk, or fails: with `LeaseLostError` when the lease is no longer good,
@@ -204,10 +204,10 @@ class Store(Protocol):
     def history(self, thread_id: str, namespace: str = "") -> list[CheckpointKept]:
         """All checkpoints of a thread, the newest first."""
 
-    def delete_thread(self, thread_id: str) -> Future[None]:
+    def delete_thread(self, thread_id: str) -> Ticket[None]:
         """Forget a thread with all that it holds."""
 
-    def copy_thread(self, source: str, target: str) -> Future[None]:
+    def copy_thread(self, source: str, target: str) -> Ticket[None]:
         """Keep everything that a thread holds once more, under another name; both go on independently.
 
         The future fails with `RunNotFoundError` when `source` holds nothing, with `StoreError` when `target` does.

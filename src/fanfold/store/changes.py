@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from itertools import groupby
+from operator import attrgetter
 from typing import Any, Final, TypeAlias
 
 from fanfold.errors import DuplicateResultError, StoreError
@@ -58,6 +59,23 @@ class Changes:
             else:
                 outcomes += [_done(item, session) for item in group]
         return outcomes
+
+    def at_once(self, session: Session, batch: Sequence[Any]) -> bool:
+        """Keep a batch that is nothing but final results under leases, if none of them is to be refused.
+
+        What there is to refuse, the statement does not say; it undoes itself, and then the batch is looked at closely.
+        """
+        if not all(isinstance(item, Kept) and _how(item) is _keep_finals for item in batch):
+            return False
+        leases = {item.lease for item in batch}
+        if None in leases or any(map(self._leases.spoilt, leases)):
+            return False
+        columns = _columns(batch)
+        if not all(_fits(columns[name]) for name in _TEXTS):
+            return False
+        return session.at_once(
+            "keep_final_at_once", {**columns, "threads": sorted({lease.thread_id for lease in leases})}
+        )
 
     def failed(self, batch: Sequence[Any], failure: StoreError) -> None:
         """Nothing of this batch was stored."""
@@ -142,7 +160,7 @@ def _how(kept: Kept) -> _Keep:
 
 def _keep_finals(session: Session, batch: Sequence[Kept]) -> list[StoreError | None]:
     """Keep results that stay as they are, unless another attempt's is there."""
-    rows = [_row(kept) for kept in batch]
+    rows = _rows(batch)
     if session.many("keep_final", rows) == len(rows):
         return [None] * len(rows)
     refused = _duplicates(session, rows)
@@ -156,7 +174,7 @@ def _keep_finals(session: Session, batch: Sequence[Kept]) -> list[StoreError | N
 
 def _keep_latest(session: Session, batch: Sequence[Kept]) -> list[StoreError | None]:
     """Keep what tasks have come to for now, each in the place of what was there before."""
-    latest = {_key(row): row for row in map(_row, batch)}
+    latest = {_key(row): row for row in _rows(batch)}
     session.many("keep_latest", list(latest.values()))
     return [None] * len(batch)
 
@@ -190,10 +208,25 @@ _COLUMNS: Final = (
 )  # fmt: skip
 
 
-def _row(kept: Kept) -> dict[str, Any]:
-    row = {name: getattr(kept.change, name) for name in _COLUMNS}
-    row["epoch"] = kept.lease.epoch if kept.lease is not None else 0
-    return row
+_TEXTS: Final = tuple(name for name in _COLUMNS if name not in {"step", "data"})
+
+
+def _columns(batch: Sequence[Kept]) -> dict[str, list[Any]]:
+    changes = [kept.change for kept in batch]
+    columns = {name: list(map(attrgetter(name), changes)) for name in _COLUMNS}
+    columns["epoch"] = [kept.lease.epoch if kept.lease is not None else 0 for kept in batch]
+    return columns
+
+
+def _rows(batch: Sequence[Kept]) -> list[dict[str, Any]]:
+    columns = _columns(batch)
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _fits(texts: Sequence[str | None]) -> bool:
+    """Whether every database has these texts, for all that a glance tells."""
+    text = "".join(filter(None, texts))
+    return text.isascii() and "\0" not in text
 
 
 def _key(row: Mapping[str, Any]) -> tuple[str, ...]:

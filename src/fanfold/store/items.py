@@ -28,7 +28,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future
 from typing import Any, Final, Protocol, TypeVar
 
 from fanfold.errors import ItemConflictError, StoreError
@@ -53,6 +52,7 @@ from fanfold.memory.steps import Batch, Read, Write, batch_of
 from fanfold.memory.vectors import Embedder, Vectors
 from fanfold.store.searching import Ask, Reader, Row, Search, Span, packed, read, written
 from fanfold.store.serde import Codec, Encryption
+from fanfold.store.ticket import Ticket
 from fanfold.store.writer import Session
 
 SWEEP: Final = 60.0
@@ -70,10 +70,10 @@ class Keeper(Protocol):
     encryption: Encryption | None
     compress: bool
 
-    def write(self, work: Callable[[Session], T]) -> Future[T]:
+    def write(self, work: Callable[[Session], T]) -> Ticket[T]:
         """Queue work to be done in a transaction."""
 
-    def write_once(self, work: Callable[[Session], T], touches: Sequence[tuple[str, str]] = ()) -> Future[T]:
+    def write_once(self, work: Callable[[Session], T], touches: Sequence[tuple[str, str]] = ()) -> Ticket[T]:
         """The same for work that may not be done twice; `touches` are the namespaces and keys that it writes."""
 
     def ask(self, name: str, values: Mapping[str, Any]) -> list[Any]:
@@ -114,7 +114,7 @@ class Items(BaseStore):
         batch = batch_of(ops, self._fields, given_value)
         vectors = await self._embedder.aembed(*batch.texts()) if self._embedder else Vectors()
         if batch.writes:
-            return await asyncio.wrap_future(self._written(batch, vectors))
+            return await self._written(batch, vectors)
         return await asyncio.to_thread(self._looked_up, batch, vectors)
 
     def sweep_ttl(self) -> int:
@@ -136,7 +136,7 @@ class Items(BaseStore):
 
     # Writing
 
-    def _written(self, batch: Batch, vectors: Vectors) -> Future[list[Result]]:
+    def _written(self, batch: Batch, vectors: Vectors) -> Ticket[list[Result]]:
         """The answers of a batch that also writes. What cannot be stored is refused here, and nothing is done."""
         changes = [self._change(write, vectors) for write in batch.writes]
 

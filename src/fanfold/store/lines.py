@@ -28,6 +28,7 @@ from fanfold.store.pieces import Leaf, Node, digests
 from fanfold.store.serde import Codec
 from fanfold.store.sql import SqlStore, Work
 from fanfold.store.standing import EMPTY, Folding, Held, Standing, difference, nodes
+from fanfold.store.ticket import Ticket, wake
 from fanfold.store.writer import LARGEST_BATCH, Session
 
 KNOWN: Final = 256
@@ -93,7 +94,7 @@ class _Waiting:
     rows: list[dict[str, Any]]
     pieces: list[dict[str, Any]]
     lease: Lease | None
-    done: Future[None] = field(default_factory=Future)
+    done: Ticket[None] = field(default_factory=Ticket)
 
     @property
     def size(self) -> int:
@@ -229,7 +230,7 @@ class Lines:
         *,
         run_id: str | None,
         lease: Lease | None,
-    ) -> Future[bool]:
+    ) -> Ticket[bool]:
         """Keep a checkpoint. False when its parent has changed since it was read: then nothing is kept."""
         base = parent if isinstance(parent, Held) else None
         parent_id = parent.checkpoint_id if isinstance(parent, Held) else parent
@@ -263,7 +264,7 @@ class Lines:
 
     def write(
         self, line: Line, written: Sequence[Written], pieces: Mapping[bytes, Leaf], lease: Lease | None
-    ) -> Future[None]:
+    ) -> Ticket[None]:
         """Keep what a task has written, together with whatever else waits to be written."""
         rows = [{"namespace": line.namespace, **self._written_row(each)} for each in written]
         waiting = _Waiting(line, rows, self._piece_rows(line, pieces), lease)
@@ -275,7 +276,7 @@ class Lines:
             self._queue_waiting()
         return waiting.done
 
-    def cut(self, thread: str, drop: Callable[[Line, Sequence[Row]], set[str]], lease: Lease | None) -> Future[None]:
+    def cut(self, thread: str, drop: Callable[[Line, Sequence[Row]], set[str]], lease: Lease | None) -> Ticket[None]:
         """Delete the checkpoints that `drop` names of each line, with what was written since them."""
 
         def work(session: Session) -> None:
@@ -289,7 +290,7 @@ class Lines:
 
         return self._forgetting(thread, work)
 
-    def forget(self, thread: str, lease: Lease | None) -> Future[None]:
+    def forget(self, thread: str, lease: Lease | None) -> Ticket[None]:
         """Delete all that there is of a thread."""
 
         def work(session: Session) -> None:
@@ -300,7 +301,7 @@ class Lines:
 
         return self._forgetting(thread, work)
 
-    def copy(self, source: str, target: str, lease: Lease | None) -> Future[None]:
+    def copy(self, source: str, target: str, lease: Lease | None) -> Ticket[None]:
         """Copy a thread to one that is not there yet."""
 
         def work(session: Session) -> None:
@@ -420,7 +421,7 @@ class Lines:
         with self._lock:
             self._known.pop(line, None)
 
-    def _forgetting(self, thread: str, work: Work[None]) -> Future[None]:
+    def _forgetting(self, thread: str, work: Work[None]) -> Ticket[None]:
         done = self.store.write(work)
 
         def forget(_: object) -> None:
@@ -547,9 +548,10 @@ def _came_true(done: Future[bool]) -> bool:
     return done.exception() is None and done.result()
 
 
-def _tell(waiting: Iterable[_Waiting], outcomes: Iterable[BaseException | None]) -> None:
+def _tell(waiting: Sequence[_Waiting], outcomes: Iterable[BaseException | None]) -> None:
     for each, outcome in zip(waiting, outcomes, strict=True):
         if outcome is None:
             each.done.set_result(None)
         else:
             each.done.set_exception(outcome)
+    wake(each.done for each in waiting)

@@ -15,11 +15,11 @@ import itertools
 import threading
 import uuid
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from fanfold.errors import StoreError
+from fanfold.store.ticket import Ticket
 from fanfold.store.writer import Session
 
 T = TypeVar("T")
@@ -30,13 +30,13 @@ Place: TypeAlias = tuple[str, str]
 class Once:
     """Numbers the work of one writer; `queue` hands it on to that."""
 
-    def __init__(self, queue: Callable[[Any], Future[Any]]) -> None:
+    def __init__(self, queue: Callable[[Any], Ticket[Any]]) -> None:
         self._queue = queue
         self._writer = uuid.uuid4().hex
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
 
-    def write(self, work: Callable[[Session], T], touches: Sequence[Place] = ()) -> Future[T]:
+    def write(self, work: Callable[[Session], T], touches: Sequence[Place] = ()) -> Ticket[T]:
         """Queue `work` to be done in a transaction, and once only. `touches` are the items that it writes."""
         with self._lock:  # numbered in the order in which they are queued
             return self._queue(Turn(self._writer, next(self._numbers), work, touches))

@@ -22,9 +22,10 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from fanfold.errors import MissingExtraError, StoreError
+from fanfold.store.arrays import column, understand
 from fanfold.store.migrations import migrate
 from fanfold.store.sql import PATIENCE, SqlStore, StoreOptions, statements
-from fanfold.store.writer import NO_VALUES, Row, Session, Values
+from fanfold.store.writer import NO_VALUES, Columns, Row, Session, Values
 
 if TYPE_CHECKING:
     import psycopg
@@ -165,9 +166,13 @@ class _Session:
     """A connection to the server, whose answers are watched."""
 
     def __init__(self, connection: psycopg.Connection[Any], watch: Watch) -> None:
+        from psycopg import errors
+
         self._connection = connection
         self._statements = statements("postgres")
         self._watch = watch
+        self._undone = errors.DivisionByZero
+        understand(connection)
 
     def rows(self, name: str, values: Values = NO_VALUES) -> list[Row]:
         with self._watch(self._connection):
@@ -175,9 +180,18 @@ class _Session:
             return cursor.fetchall() if cursor.description else []
 
     def many(self, name: str, rows: Sequence[Values]) -> int:
-        columns = {column: [row[column] for row in rows] for column in rows[0]}
+        columns = {name: column([row[name] for row in rows]) for name in rows[0]}
         with self._watch(self._connection):
             return self._connection.execute(self._statements[name], columns).rowcount
+
+    def at_once(self, name: str, columns: Columns) -> bool:
+        values = {name: column(values) for name, values in columns.items()}
+        try:
+            with self._watch(self._connection):
+                self._connection.execute(self._statements[name], values)
+        except self._undone:
+            return False
+        return True
 
     def script(self, text: str) -> None:
         self._connection.execute(text)  # not watched, for a migration may take as long as it takes

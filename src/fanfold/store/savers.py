@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -19,6 +18,7 @@ from fanfold.errors import UsageError
 from fanfold.store.postgres import PostgresStore
 from fanfold.store.sql import Place, SqlStore, StoreOptions
 from fanfold.store.sqlite import MEMORY, SqliteStore
+from fanfold.store.ticket import Ticket
 from fanfold.types import StateSnapshot
 
 
@@ -85,13 +85,13 @@ class Saver(SqlStore):
         found = (each for place in places for each in self._history(place, filter, before))
         return islice(map(_told, found), limit)
 
-    def delete_thread(self, thread_id: str) -> Future[None]:
+    def delete_thread(self, thread_id: str) -> Ticket[None]:
         """Forget a thread with all that it holds; it is gone when this returns."""
         done = super().delete_thread(str(thread_id))
         done.result()
         return done
 
-    def copy_thread(self, source: str, target: str) -> Future[None]:
+    def copy_thread(self, source: str, target: str) -> Ticket[None]:
         """Keep a thread once more under another name; it is there when this returns."""
         done = super().copy_thread(str(source), str(target))
         done.result()

@@ -30,6 +30,7 @@ from fanfold.store.items import Items
 from fanfold.store.leases import TTL, Leases
 from fanfold.store.once import Once
 from fanfold.store.serde import Codec, Encryption
+from fanfold.store.ticket import Ticket
 from fanfold.store.upkeep import Pruned, Retention
 from fanfold.store.writer import LONGEST_PAUSE, Database, Session, Writer
 
@@ -132,7 +133,7 @@ class SqlStore:
 
     # Changes
 
-    def submit(self, change: Change, lease: Lease | None = None) -> Future[None]:
+    def submit(self, change: Change, lease: Lease | None = None) -> Ticket[None]:
         """Queue a change; see `Store.submit`."""
         return self._writer.queue(Kept(change, lease), len(getattr(change, "data", b"")))
 
@@ -140,15 +141,15 @@ class SqlStore:
         """How many changes are queued that nobody has begun to write."""
         return self._writer.backlog()
 
-    def write(self, work: Work[T]) -> Future[T]:
+    def write(self, work: Work[T]) -> Ticket[T]:
         """Queue `work` to be done in the writer's session, within a transaction; it may be done more than once."""
         return self._writer.queue(work)
 
-    def write_once(self, work: Work[T], touches: Sequence[tuple[str, str]] = ()) -> Future[T]:
+    def write_once(self, work: Work[T], touches: Sequence[tuple[str, str]] = ()) -> Ticket[T]:
         """The same for work that may not be done twice, such as what depends on what is there; see `once`."""
         return self._once.write(work, touches)
 
-    def delete_thread(self, thread_id: str) -> Future[None]:
+    def delete_thread(self, thread_id: str) -> Ticket[None]:
         """Forget a thread with all that it holds. Whoever runs it is refused from then on."""
 
         def work(session: Session) -> None:
@@ -174,21 +175,21 @@ class SqlStore:
 
     # Upkeep
 
-    def copy_thread(self, source: str, target: str) -> Future[None]:
+    def copy_thread(self, source: str, target: str) -> Ticket[None]:
         """Keep everything that a thread holds once more, under the name `target`; both go on independently.
 
         The future fails with `RunNotFoundError` when `source` holds nothing, with `StoreError` when `target` does.
         """
         return self.write_once(upkeep.Copy(source, target, self.label))
 
-    def pin(self, thread_id: str, checkpoint_id: str | None = None) -> Future[None]:
+    def pin(self, thread_id: str, checkpoint_id: str | None = None) -> Ticket[None]:
         """Never prune a checkpoint, or without its id all of a thread; a graph can be run from there for ever.
 
         The future fails with `RunNotFoundError` when there is no such checkpoint.
         """
         return self.write(lambda session: upkeep.pin(session, thread_id, checkpoint_id, self.label))
 
-    def unpin(self, thread_id: str, checkpoint_id: str | None = None) -> Future[None]:
+    def unpin(self, thread_id: str, checkpoint_id: str | None = None) -> Ticket[None]:
         """Take a pin back; harmless without one."""
         return self.write(lambda session: upkeep.unpin(session, thread_id, checkpoint_id))
 
@@ -209,7 +210,7 @@ class SqlStore:
 
     # Leases
 
-    def claim(self, thread_id: str, owner: str, *, on_busy: OnBusy = "reject") -> Future[Lease]:
+    def claim(self, thread_id: str, owner: str, *, on_busy: OnBusy = "reject") -> Ticket[Lease]:
         """Become the only runner of a thread; see `Store.claim`."""
         leases = self._leases
 
@@ -235,7 +236,7 @@ class SqlStore:
         """Whether the lease can be relied on without asking."""
         return self._leases.good(lease)
 
-    def confirm(self, lease: Lease) -> Future[None]:
+    def confirm(self, lease: Lease) -> Ticket[None]:
         """Ask the database whether the lease is good; see `Store.confirm`."""
         return self.write(lambda session: self._leases.confirm(session, lease))
 

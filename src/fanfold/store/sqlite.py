@@ -24,7 +24,7 @@ from typing import Final, Unpack
 from fanfold.errors import StoreError
 from fanfold.store.migrations import migrate
 from fanfold.store.sql import SqlStore, StoreOptions, statements
-from fanfold.store.writer import NO_VALUES, Row, Session, Values
+from fanfold.store.writer import NO_VALUES, Columns, Row, Session, Values
 
 try:
     import fcntl
@@ -120,6 +120,10 @@ class _Connection:
 
     def many(self, name: str, rows: Sequence[Values]) -> int:
         return self._connection.executemany(self._statements[name], rows).rowcount
+
+    def at_once(self, _name: str, _columns: Columns) -> bool:
+        """There is no way to the database that one statement would save."""
+        return False
 
     def script(self, text: str) -> None:
         for statement in text.split(";\n"):

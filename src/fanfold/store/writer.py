@@ -14,15 +14,16 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 from fanfold.errors import StoreError
+from fanfold.store.ticket import Ticket, wake
 
 T = TypeVar("T")
 Values: TypeAlias = Mapping[str, Any]
+Columns: TypeAlias = Mapping[str, Sequence[Any]]
 NO_VALUES: Final[Values] = {}
 Row: TypeAlias = tuple[Any, ...]
 
@@ -42,6 +43,12 @@ class Session(Protocol):
 
     def many(self, name: str, rows: Sequence[Values]) -> int:
         """Say a statement for each of these rows, in their order; how many rows of the database it changed."""
+
+    def at_once(self, name: str, columns: Columns) -> bool:
+        """Say a statement that is a transaction by itself, where that takes less time than to say more of them.
+
+        False when it does not here, or when the statement has found something to be looked at: then nothing is done.
+        """
 
     def begin(self) -> None:
         """Begin a transaction that may write."""
@@ -93,7 +100,7 @@ class Item:
 
     work: Any
     size: int = 0
-    done: Future[Any] = field(default_factory=Future)
+    done: Ticket[Any] = field(default_factory=Ticket)
 
 
 class Apply(Protocol):
@@ -101,6 +108,9 @@ class Apply(Protocol):
 
     def __call__(self, session: Session, batch: Sequence[Any], /) -> list[Any]:
         """Do it, in a transaction that may be undone and done again."""
+
+    def at_once(self, session: Session, batch: Sequence[Any], /) -> bool:
+        """Do it and commit it, if all of it can be done in one statement; then nothing of it is refused."""
 
     def failed(self, batch: Sequence[Any], failure: StoreError, /) -> None:
         """It could not be done, and will not be tried again."""
@@ -133,7 +143,7 @@ class Writer:
         self._thread = threading.Thread(target=self._write, name="fanfold-store", daemon=True)
         self._thread.start()
 
-    def queue(self, work: Any, size: int = 0) -> Future[Any]:
+    def queue(self, work: Any, size: int = 0) -> Ticket[Any]:
         """Have `work` done in the next transaction; the future has its outcome when that is on disk.
 
         It cannot be cancelled: whoever stops waiting for it, what was queued is done.
@@ -200,6 +210,7 @@ class Writer:
                 item.done.set_exception(outcome)
             else:
                 item.done.set_result(outcome)
+        wake(item.done for item in batch)
         if time.monotonic() >= self._next_beat:  # also when there is always something to write
             self._beat_once()
 
@@ -208,7 +219,7 @@ class Writer:
         work, pause = [item.work for item in batch], 0.02
         while True:
             try:
-                return self._transacted(lambda session: self._apply(session, work))
+                return self._batched(work)
             except Exception as error:  # noqa: BLE001 - told to all who wait; a writer that dies would let them wait for ever
                 passes = self._database.passes(error)
                 if not passes and len(batch) > 1:
@@ -220,28 +231,43 @@ class Writer:
             self._stop.wait(pause) if not self._closed else time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
 
+    def _batched(self, work: Sequence[Any]) -> list[Any]:
+        """The outcomes of a batch, committed."""
+        try:
+            self._ready()
+            if self._apply.at_once(self._session, work):
+                return [None] * len(work)
+        except Exception as error:
+            self._doubt(error)
+            raise
+        return self._transacted(lambda session: self._apply(session, work))
+
     def _transacted(self, work: Callable[[Session], T]) -> T:
         """What `work` returns, committed. After an error that may pass it begins in a new session."""
         committed = False
         try:
-            if self._doubtful:
-                self._reconnect()
+            self._ready()
             self._session.begin()
             outcome = work(self._session)
             self._session.commit()
             committed = True
         except BaseException as error:
-            self._doubtful = self._doubtful or (isinstance(error, Exception) and self._database.passes(error))
+            self._doubt(error)
             self._session.rollback()
             raise
         finally:
             self._heart.ended(committed=committed)
         return outcome
 
-    def _reconnect(self) -> None:
-        fresh = self._database.connect()
-        self._session.close()
-        self._session, self._doubtful = fresh, False
+    def _doubt(self, error: BaseException) -> None:
+        self._doubtful = self._doubtful or (isinstance(error, Exception) and self._database.passes(error))
+
+    def _ready(self) -> None:
+        """Have a session that is not known to be broken."""
+        if self._doubtful:
+            fresh = self._database.connect()
+            self._session.close()
+            self._session, self._doubtful = fresh, False
 
     def _beat_once(self) -> None:
         self._next_beat = time.monotonic() + self._heart.every

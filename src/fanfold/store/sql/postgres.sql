@@ -124,6 +124,29 @@ select * from unnest(
     )
 on conflict (thread_id, namespace, checkpoint_id, branch, task_id, kind) do nothing;
 
+-- name: keep_final_at_once
+-- The same and the fence before it, as a transaction. It undoes itself, dividing by zero, unless every result is of a
+-- present lease and kept by this very statement.
+with held as materialized (
+    select thread_id, epoch from thread where thread_id = any(%(threads)s) order by thread_id for share
+), kept as (
+    insert into task_result
+        (thread_id, namespace, checkpoint_id, run_id, task_id, kind, name, step, attempt, epoch, parent, branch, data)
+    select given.* from unnest(
+            %(thread_id)s::text[], %(namespace)s::text[], %(checkpoint_id)s::text[],
+            %(run_id)s::text[], %(task_id)s::text[], %(kind)s::text[],
+            %(name)s::text[], %(step)s::bigint[], %(attempt)s::text[],
+            %(epoch)s::bigint[], %(parent)s::text[], %(branch)s::text[],
+            %(data)s::bytea[]
+        ) as given (
+            thread_id, namespace, checkpoint_id, run_id, task_id, kind, name, step, attempt, epoch, parent, branch, data
+        )
+        join held on held.thread_id = given.thread_id and held.epoch = given.epoch
+    on conflict (thread_id, namespace, checkpoint_id, branch, task_id, kind) do nothing
+    returning 1
+)
+select 1 / (count(*) = cardinality(%(thread_id)s::text[]))::int from kept;
+
 -- name: attempts
 -- Which attempts the results of these tasks are of.
 select task_id, kind, attempt from task_result

@@ -1,0 +1,152 @@
+"""Results that end together are one statement on PostgreSQL; whatever is to be refused is found out as ever."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fanfold.errors import DuplicateResultError, LeaseLostError, StoreError
+from fanfold.store.arrays import column, understand
+from fanfold.store.base import Lease
+from fanfold.store.postgres import PostgresStore, _Session
+from tests.store.making import held, lapse, result
+
+Steps = list[str]
+
+
+@pytest.fixture
+def store(postgres: str) -> Iterator[PostgresStore]:
+    with PostgresStore(postgres) as store:
+        yield store
+
+
+@pytest.fixture
+def lease(store: PostgresStore, me: str) -> Lease:
+    return store.claim("t", me).result(10)
+
+
+@pytest.fixture
+def steps(store: PostgresStore, lease: Lease, monkeypatch: pytest.MonkeyPatch) -> Steps:
+    """What the writer says to the server from now on."""
+    said: Steps = []
+    for name in ("begin", "commit", "rollback", "rows", "many", "at_once"):
+        plain = getattr(_Session, name)
+
+        def noted(self: _Session, *args: Any, name: str = name, plain: Any = plain) -> Any:
+            if threading.current_thread() is store._writer._thread:
+                said.append(" ".join([name, *args[:1]]))
+            return plain(self, *args)
+
+        monkeypatch.setattr(_Session, name, noted)
+    return said
+
+
+def test_results_that_end_together_are_one_trip_to_the_server(store: PostgresStore, lease: Lease, steps: Steps) -> None:
+    with held(store):
+        tickets = [store.submit(result(f"{number}"), lease) for number in range(64)]
+        steps.clear()
+    for ticket in tickets:
+        ticket.result(10)
+    assert [step for step in steps if step != "commit"] == ["at_once keep_final_at_once"]  # that of `held` is before it
+    assert store.results("r1") == [result(f"{number}") for number in range(64)]
+
+
+def test_a_result_of_another_attempt_among_many_is_refused(store: PostgresStore, lease: Lease) -> None:
+    store.submit(result("b"), lease).result(10)
+    with held(store):
+        tickets = [store.submit(result(task, attempt=attempt), lease) for task, attempt in ("a1", "b2")]
+    assert tickets[0].result(10) is None
+    with pytest.raises(DuplicateResultError, match="has a result of another attempt already"):
+        tickets[1].result(10)
+    assert store.results("r1") == [result("b"), result("a")]
+
+
+def test_results_that_are_there_already_are_acknowledged_again(store: PostgresStore, lease: Lease) -> None:
+    for _ in range(2):
+        with held(store):
+            tickets = [store.submit(result(task), lease) for task in "abc"]
+        assert [ticket.result(10) for ticket in tickets] == [None, None, None]
+    assert store.results("r1") == [result(task) for task in "abc"]
+
+
+def test_a_result_that_comes_twice_in_one_batch_is_kept_once(store: PostgresStore, lease: Lease) -> None:
+    with held(store):
+        tickets = [store.submit(result(task), lease) for task in "aab"]
+    assert [ticket.result(10) for ticket in tickets] == [None, None, None]
+    assert store.results("r1") == [result("a"), result("b")]
+
+
+def test_a_lost_lease_is_refused_and_the_results_beside_it_are_kept(
+    store: PostgresStore, lease: Lease, postgres: str, me: str
+) -> None:
+    other = store.claim("other", me).result(10)
+    lapse(store, lease)
+    with PostgresStore(postgres) as second:
+        second.claim("t", f"{me}-2", on_busy="take_over").result(10)
+        with held(store):
+            lost = store.submit(result("a"), lease)
+            mine = [store.submit(result(task), other) for task in "bc"]
+    assert [ticket.result(10) for ticket in mine] == [None, None]
+    with pytest.raises(LeaseLostError):
+        lost.result(10)
+    assert store.results("r1") == [result("b"), result("c")]
+
+
+def test_text_that_postgres_does_not_have_is_refused_alone(store: PostgresStore, lease: Lease) -> None:
+    other = store.claim("other", lease.owner).result(10)
+    with held(store):
+        bad = store.submit(result("nu\0l"), other)
+        good = store.submit(result("grün"), lease)
+    good.result(10)
+    with pytest.raises(StoreError, match="NUL"):
+        bad.result(10)
+    assert store.results("r1") == [result("grün")]
+
+
+def test_what_fails_as_it_is_committed_is_not_acknowledged(store: PostgresStore, lease: Lease) -> None:
+    """A commit that fails comes after the statement's own answer, which says that all went well."""
+    store.write(lambda session: session.script(_REFUSES_AT_COMMIT)).result(10)  # type: ignore[attr-defined]
+    with held(store):
+        tickets = [store.submit(result(task), lease) for task in "ab"]
+    for ticket in tickets:
+        with pytest.raises(StoreError, match="not today"):
+            ticket.result(10)
+    assert store.results("r1") == []
+
+
+_REFUSES_AT_COMMIT = """
+create function refuse() returns trigger language plpgsql as $$ begin raise exception 'not today'; end $$;
+create constraint trigger refused after insert on task_result deferrable initially deferred
+    for each row execute function refuse();
+"""
+
+
+@pytest.fixture(scope="module")
+def connection(postgres_url: str) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        understand(connection)
+        yield connection
+
+
+_TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
+_COLUMNS = {
+    "text": _TEXT,
+    "bytea": st.binary(),
+    "bigint": st.integers(-(2**63), 2**63 - 1),
+    "float8": st.floats(allow_nan=False),
+    "numeric": st.integers(2**63, 2**80),
+}
+
+
+@settings(deadline=None)
+@given(data=st.data(), kind=st.sampled_from(sorted(_COLUMNS)))
+def test_a_column_arrives_as_it_was(connection: psycopg.Connection[Any], data: st.DataObject, kind: str) -> None:
+    values = data.draw(st.lists(_COLUMNS[kind] | st.none(), max_size=8))
+    row = connection.execute(f"select %s::{kind}[]", [column(values)], binary=True).fetchone()
+    assert row == (values,)
