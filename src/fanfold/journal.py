@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -68,7 +69,11 @@ _CHANGED: Final = "the graph has changed since; run it with the graph that began
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """A checkpoint, read: where the ledger stands there, and what its tasks have come to since, by (task id, kind)."""
+    """A checkpoint, read: where the ledger stands there, and what its tasks have come to since, by (task id, kind).
+
+    Those of later steps that had run ahead are there, too. `line` are the checkpoints before this one at which tasks
+    were begun that are not of the past here.
+    """
 
     checkpoint_id: str
     parent_id: str | None
@@ -80,6 +85,7 @@ class Position:
     found: Mapping[tuple[str, str], Any]
     size: int
     since: int
+    line: tuple[str, ...] = ()
 
     def stand(self, ledger: Ledger) -> None:
         """Bring a ledger to where this is, with what Commands have changed there since."""
@@ -142,7 +148,7 @@ class Reader:
         head = found.head
         header, snapshot = self._header(head)
         _check_fits(self._plan, snapshot, self._thread_id)
-        hanging = {(kept.task_id, kept.kind): self._decoded(kept) for kept in found.results[head.checkpoint_id]}
+        hanging = {(kept.task_id, kept.kind): self._decoded(kept) for kept in (*_early(found), *_hanging(found))}
         chosen = (goal for result in hanging.values() if isinstance(result, Result) for goal in result.goto)
         _check_nodes(self._plan, chosen, self._thread_id)
         ledger = Ledger(self._plan, seed=self._seed, step_limit=1)
@@ -160,7 +166,8 @@ class Reader:
             metadata=header["metadata"],
             found=hanging,
             size=len(found.chain[0].data),
-            since=since + sum(len(kept.data) for kept in found.results[head.checkpoint_id]),
+            since=since + sum(len(kept.data) for kept in _hanging(found)),
+            line=tuple(header.get("line", ())),
         )
 
     def _replay(self, ledger: Ledger, found: ThreadRecord) -> int:
@@ -168,9 +175,13 @@ class Reader:
         _, snapshot = self._header(found.chain[0])
         ledger.restore(snapshot)
         size = 0
+        results: dict[str, ResultKept] = {}
         for before, kept in pairwise(found.chain):
-            results = {each.task_id: each for each in found.results[before.checkpoint_id] if each.kind == "result"}
-            size += len(kept.data) + sum(len(each.data) for each in results.values())
+            if before.source != "loop":  # what had run ahead of it does not count after it
+                results = {}
+            hanging = {each.task_id: each for each in found.results[before.checkpoint_id] if each.kind == "result"}
+            results |= hanging
+            size += len(kept.data) + sum(len(each.data) for each in hanging.values())
             _, after = self._header(kept)
             if kept.source == "loop":
                 ended = [(task, self._result(ledger, task, results)) for task in snapshot.tasks]
@@ -191,7 +202,7 @@ class Reader:
     def _header(self, kept: CheckpointKept) -> tuple[Mapping[str, Any], Snapshot]:
         where = f"checkpoint {kept.checkpoint_id} (step {kept.step}) of thread {self._thread_id!r}"
         data = self._codec.decode(kept.data, where)
-        if not isinstance(data, dict) or not isinstance(data.get("metadata"), dict):
+        if not (isinstance(data, dict) and isinstance(data.get("metadata"), dict) and _is_line(data.get("line", ()))):
             raise CorruptRecordError(f"{where} is not what was written there: {data!r:.80}")
         return data, to_snapshot(data, where)
 
@@ -326,6 +337,10 @@ class Unkept:
         """Nothing was kept."""
         return None
 
+    def follows(self, checkpoint_id: str) -> bool:
+        """Nobody has begun anything in an earlier sitting."""
+        return False
+
     def keep(self, task: Task, kind: str, value: Any, *, name: str = "", parent: str | None = None) -> None:
         """Nothing is kept."""
 
@@ -368,6 +383,10 @@ class Kept:
         self._begun = self.checkpoint_id
         self.parent_id: str | None = position.parent_id if position else None
         self._found: dict[tuple[str, str], Any] = dict(position.found) if position else {}
+        self._early: dict[tuple[str, str], tuple[Any, ResultKept]] = {}
+        """What tasks of later steps have come to in this sitting."""
+        self._step = position.snapshot.step + 1 if position else 0
+        self._line: list[tuple[int, str]] = [(sys.maxsize, id) for id in position.line] if position else []
         self._size = position.size if position else 0
         self._since = position.since if position else 0
         if again:
@@ -377,34 +396,41 @@ class Kept:
 
     def recall(self, task_id: str, kind: str) -> Any:
         """What the task has come to on the present checkpoint, in this sitting or an earlier one; None for nothing."""
-        return self._found.get((task_id, kind))
+        found = self._found.get((task_id, kind))
+        return self._early.get((task_id, kind), _NOTHING)[0] if found is None else found
+
+    def follows(self, checkpoint_id: str) -> bool:
+        """Whether a task of the present step, or of a later one, may have been begun at this checkpoint."""
+        return checkpoint_id == self.checkpoint_id or any(id == checkpoint_id for _, id in self._line)
 
     def keep(
         self, task: Task, kind: str, value: Any, *, name: str = "", parent: str | None = None
     ) -> Ticket[None] | None:
         """Queue what a task has come to; the future, if there is one, is resolved when it is on disk."""
-        self._found[task.id, kind] = value
         name = name or task.node
         data = self._encoded(kind, value, name)
         self._since += len(data)
         run = self._record.run
         assert self.checkpoint_id is not None, "a checkpoint is taken before the first task begins"
-        return self._record.keep(
-            ResultKept(
-                thread_id=run.thread_id,
-                namespace=self._namespace,
-                checkpoint_id=self.checkpoint_id,
-                run_id=run.run_id,
-                task_id=task.id,
-                kind=kind,
-                name=name,
-                step=task.step,
-                data=data,
-                parent=parent,
-                attempt=os.urandom(8).hex(),
-                branch=self._branch,
-            )
+        kept = ResultKept(
+            thread_id=run.thread_id,
+            namespace=self._namespace,
+            checkpoint_id=self.checkpoint_id,
+            run_id=run.run_id,
+            task_id=task.id,
+            kind=kind,
+            name=name,
+            step=task.step,
+            data=data,
+            parent=parent,
+            attempt=os.urandom(8).hex(),
+            branch=self._branch,
         )
+        if task.step > self._step:
+            self._early[task.id, kind] = value, kept
+        else:
+            self._found[task.id, kind] = value
+        return self._record.keep(kept)
 
     def change(self, step: int, change: Result) -> None:
         """Keep what a Command has changed at the present checkpoint, beside what others had."""
@@ -428,6 +454,9 @@ class Kept:
             **from_snapshot(snapshot, snapshot.values if full else ledger.changed()),
             "metadata": dict(metadata),
         }
+        if line := self._lengthened(ledger, snapshot):
+            told["line"] = line
+        moved = full or bool(self._branch)  # from here, nobody looks back for what tasks that ran ahead have come to
         self.parent_id = self._begun if at_end else self.checkpoint_id
         self.checkpoint_id, self._found, self._branch = new_checkpoint_id(), {}, ""
         run = self._record.run
@@ -446,10 +475,32 @@ class Kept:
         )
         if at_end:
             self._record.keep_last(self._namespace, lambda: self._written(kept, told))
+            self._hang_again()
             return
         kept = self._written(kept, told)
+        if moved:
+            self._hang_again()  # first, so that the checkpoint is never there without them
         self._size, self._since = (len(kept.data), 0) if full else (self._size, self._since + len(kept.data))
         self._record.keep(kept)
+
+    def _lengthened(self, ledger: Ledger, snapshot: Snapshot) -> list[str]:
+        """Take the present checkpoint into the line, if tasks that were begun there are still to count, and step on."""
+        if self.checkpoint_id is not None:
+            self._line.append((self._step, self.checkpoint_id))
+        self._step = snapshot.step + 1
+        since = ledger.ahead_since()
+        self._line = [] if since is None else [(step, id) for step, id in self._line if step >= since]
+        # What is of this step now is found as any other is; what is of a past one, nobody asks for any more.
+        self._early = {key: early for key, early in self._early.items() if early[1].step >= self._step}
+        return [id for _, id in self._line]
+
+    def _hang_again(self) -> None:
+        """Keep what tasks of this step and later ones have come to on the present checkpoint as well."""
+        assert self.checkpoint_id is not None, "it was taken just now"
+        for key, (value, kept) in self._early.items():
+            again = replace(kept, checkpoint_id=self.checkpoint_id, branch=self._branch)
+            self._early[key] = value, again
+            self._record.keep(again)
 
     def _written(self, kept: CheckpointKept, told: Mapping[str, Any]) -> CheckpointKept:
         try:
@@ -473,6 +524,28 @@ class Kept:
             for key, written in tracked:  # one of them raises as well, and its message names the key
                 self._codec.encode(written, f"key {key!r}, as node {name!r} wrote it")
             raise
+
+
+_NOTHING: Final = (None, None)
+
+
+def _hanging(found: ThreadRecord) -> Sequence[ResultKept]:
+    """What hangs on the checkpoint itself."""
+    return found.results[found.head.checkpoint_id]
+
+
+def _early(found: ThreadRecord) -> list[ResultKept]:
+    """What tasks that are still to come had come to at the checkpoints before, as far as this one follows from them."""
+    early: list[ResultKept] = []
+    for before, after in reversed(list(pairwise(found.chain))):
+        if after.source != "loop":
+            break
+        early += [kept for kept in found.results[before.checkpoint_id] if kept.step > found.head.step]
+    return early
+
+
+def _is_line(line: Any) -> bool:
+    return isinstance(line, list | tuple) and all(isinstance(id, str) for id in line)
 
 
 def _what(kind: str, name: str) -> str:

@@ -103,9 +103,12 @@ class Runner:
         self._previous = previous
         # What every task starts with. A task is started by the one that ended last, whose own must not leak into it.
         self._context = contextvars.copy_context()
-        self._cancellable: set[asyncio.Task[None]] = set()
+        self._cancellable: dict[asyncio.Task[None] | None, int] = {}
+        """What may be cancelled of tasks that have begun, and their steps."""
         self._failure: BaseException | None = None
         self._unbegun: set[str] = set()
+        self._held: dict[str, Callable[[], None]] = {}
+        """What is to be done about tasks that have ended otherwise than well, once their step has come."""
         self._timer: asyncio.TimerHandle | None = None
 
     # What frames and agents ask for
@@ -124,6 +127,14 @@ class Runner:
     def settings(self) -> Mapping[str, Any]:
         """The run's options for agents."""
         return self.family.settings
+
+    def follows(self, parents: Mapping[str, str]) -> bool:
+        """Whether a graph that one of the tasks here has called may have begun at these checkpoints, by namespace."""
+        place = "|".join(self.namespace)
+        around = {key: id for key, id in parents.items() if key != place}
+        if not self.journal.follows(parents.get(place, "")):
+            return False
+        return self.around.runner.follows(around) if self.around is not None else not around
 
     def previous(self) -> Any:
         """What the thread's last run of an entrypoint saved."""
@@ -146,6 +157,8 @@ class Runner:
     async def drive(self) -> None:
         """Run everything that there is to run. Raises the first error of a node, once all the others have ended."""
         self._stand_still()
+        if self.family.step_timeout is not None:  # it is for steps, one after the other
+            self.ledger.keep_to_steps()
         try:
             async with asyncio.TaskGroup() as group:
                 self._launch(group)
@@ -195,7 +208,7 @@ class Runner:
 
     def _between_steps(self) -> bool:
         """Whether a step is about to begin: a run that stands still, for a person or where it was told to, is not."""
-        return not self.interrupted and len(self.ledger.pending()) == len(self.ledger.tasks)
+        return not self.interrupted and self.ledger.fresh
 
     def _begin(self, group: asyncio.TaskGroup, task: Task) -> None:
         node = self.ledger.plan.nodes[task.node]
@@ -217,9 +230,12 @@ class Runner:
             work.close()
             self._unattempted(task)
             return
-        self._cancellable.add(attempt)
-        attempt.add_done_callback(self._cancellable.discard)
-        attempt.add_done_callback(lambda _: self._unattempted(task))
+        self._cancellable[attempt] = task.step
+        attempt.add_done_callback(lambda _: self._left(task, attempt))
+
+    def _left(self, task: Task, attempt: asyncio.Task[None]) -> None:
+        self._cancellable.pop(attempt, None)
+        self._unattempted(task)
 
     def _unattempted(self, task: Task) -> None:
         """Say that a task was cancelled before its code began, if it was: then it could not say so itself."""
@@ -249,18 +265,25 @@ class Runner:
             if self.family.streams is not None:
                 await self.family.streams.room()
         except GraphInterrupt as pause:
-            self.ledger.foresee(task, frame.written)
-            self._pause(task, pause)
+            self._in_turn(task, functools.partial(self._pause, task, pause, frame.written))
         except asyncio.CancelledError:
             self.emit(TaskCancelled(clock(), task.id))
             raise
         except BaseException as error:  # noqa: BLE001 - `drive` raises it when the siblings have ended
-            self._failed(task, error)
+            self._in_turn(task, functools.partial(self._failed, task, error))
         else:
             self._go_on(group, task, result)
 
-    def _pause(self, task: Task, pause: GraphInterrupt) -> None:
+    def _in_turn(self, task: Task, told: Callable[[], None]) -> None:
+        """Do something about a task now, or when it is its step's turn: before, nothing has led to it for certain."""
+        if task.step > self.ledger.step:
+            self._held[task.id] = told
+        else:
+            told()
+
+    def _pause(self, task: Task, pause: GraphInterrupt, written: tuple[Write, ...]) -> None:
         """A task waits for a person; its siblings go on, and the step is not folded before it has ended."""
+        self.ledger.foresee(task, written)
         try:
             self.journal.keep(task, "interrupt", pause.interrupts)
         except Exception as error:  # noqa: BLE001 - a question that cannot be kept could never be answered
@@ -295,14 +318,22 @@ class Runner:
         self._launch(group)
 
     def _settle(self, task: Task, result: Result) -> None:
-        self.show.wrote(result)
-        if self.ledger.finish(task, result):
+        folded = self.ledger.finish(task, result)
+        while folded:
             self.show.values(always=False)
             self.mark("loop")
-            self.emit(StepFinished(clock(), task.step))
+            self.emit(StepFinished(clock(), self.ledger.step - 1))
             if not self.namespace:
                 self.family.answers.pop(ANY, None)  # it was for the step that the run went on with
             self._stand_still()
+            self._catch_up()
+            folded = self._failure is None and self.ledger.fold()
+
+    def _catch_up(self) -> None:
+        """What came of tasks that ran ahead and did not end well counts now that it is their turn."""
+        for task in self.ledger.tasks if self._held else ():
+            if (told := self._held.pop(task.id, None)) is not None:
+                told()
 
     def _stand_still(self) -> None:
         """Where the ledger has come to a stop that was asked for, the run ends there."""
@@ -330,8 +361,11 @@ class Runner:
         if self._failure is None:
             self._failure = error
             if not self.family.let_finish or isinstance(error, ParentCommand):
-                for attempt in list(self._cancellable):
-                    if attempt is not asyncio.current_task():
+                everything = not isinstance(error, Exception) or isinstance(error, ParentCommand)
+                for attempt, step in list(self._cancellable.items()):
+                    # What has run ahead into later steps does not depend on what failed; it is let finish, and kept.
+                    siblings = step <= self.ledger.step or everything
+                    if siblings and attempt is not None and attempt is not asyncio.current_task():
                         attempt.cancel()
 
     async def _worked(self, frame: Frame, node: Node) -> Result:
@@ -350,7 +384,7 @@ class Runner:
         try:
             await self._started(frame, waited_for)
             if node.action is not None and not node.action.stoppable:
-                self._cancellable.discard(asyncio.current_task())
+                self._cancellable.pop(asyncio.current_task(), None)
             with _asking():
                 return await self._result(frame, node)
         except BaseException as error:
@@ -416,7 +450,10 @@ class Runner:
         known = self._known(frame.task, writes, quiet=quiet)
         if node.writes is not None:
             known = _declared(node, known, quiet=quiet)
-        return await self.routed(frame, node, known, goto, returned=value)
+        result = await self.routed(frame, node, known, goto, returned=value)
+        if self.ledger.plan.reach is not None:
+            self.ledger.plan.reach.check(frame.task.node, result.goto)
+        return result
 
     async def _called(self, frame: Frame, action: Action) -> Any:
         view = self.ledger.view(frame.task, action.schema)
@@ -483,13 +520,12 @@ class Runner:
         if path.on_loop:
             return await self._timed(frame, path, self.family.places.loop.call(code, state))
         attempt = asyncio.current_task()
-        cancellable = attempt is not None and attempt in self._cancellable
-        self._cancellable.discard(attempt)
+        step = self._cancellable.pop(attempt, None)
         try:
             return await self.family.places.threads.call(code, state)
         finally:
-            if attempt is not None and cancellable:  # the node itself may be tried again
-                self._cancellable.add(attempt)
+            if step is not None:  # the node itself may be tried again
+                self._cancellable[attempt] = step
 
     def _known(self, task: Task, writes: tuple[Write, ...], *, quiet: bool) -> tuple[Write, ...]:
         channels = self.ledger.plan.channels
@@ -654,7 +690,8 @@ def _declared(node: Node, writes: tuple[Write, ...], *, quiet: bool) -> tuple[Wr
     for key, _ in writes:
         if key not in (node.writes or ()) and not quiet:
             listed = ", ".join(map(repr, node.writes or ())) or "none"
-            raise InvalidUpdateError(f"node {node.name!r} wrote key {key!r}, and its writes= declares {listed}")
+            said = "its writes=" if node.returns is None else "its return annotation"
+            raise InvalidUpdateError(f"node {node.name!r} wrote key {key!r}, and {said} declares {listed}")
     return tuple(write for write in writes if write[0] in (node.writes or ()))
 
 

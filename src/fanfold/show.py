@@ -28,7 +28,6 @@ class Show:
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
-        self._written: set[str] = set()
         self._last: Any = MISSING
         self.moved = False
 
@@ -42,10 +41,6 @@ class Show:
         if self._last is not MISSING:
             return self._last
         return self._runner.ledger.chosen(self._runner.keys) if self.moved else None
-
-    def wrote(self, result: Result) -> None:
-        """A task has ended; its step will show what it wrote."""
-        self._written.update(key for key, _ in result.writes)
 
     def asked(self, task: Task, interrupts: Sequence[Interrupt]) -> None:
         """A task waits for a person."""
@@ -64,7 +59,7 @@ class Show:
 
     def pending(self) -> None:
         """The run stands still within a step: the state with what the finished tasks have written."""
-        if not self._written.isdisjoint(self._keys()):
+        if not self._runner.ledger.writing().isdisjoint(self._keys()):
             self.stream("values", self._runner.ledger.provisional(self._runner.keys))
 
     def wanted(self, *modes: str) -> bool:
@@ -76,8 +71,7 @@ class Show:
 
     def values(self, *, always: bool) -> None:
         """The state after a step, if the step has changed what is shown of it."""
-        written, self._written = self._written, set()
-        if not always and written.isdisjoint(self._keys()):
+        if not always and self._runner.ledger.written.isdisjoint(self._keys()):
             return
         self.moved = True
         if self._runner.ledger.lapses:  # it may be gone when the run ends, and is its output all the same

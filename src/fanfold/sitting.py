@@ -372,7 +372,7 @@ class Inner:
             await record.written()  # it may have been called in this very run, and what it wrote be on its way
         position = await asyncio.to_thread(self._position, place, start) if record is not None else None
         parents = {**self.outer.parents, "|".join(self.outer.namespace): self.outer.journal.checkpoint_id or ""}
-        ours = position is not None and position.metadata.get("parents") == parents
+        ours = position is not None and self.outer.follows(position.metadata.get("parents") or {})
         if not (ours or start or self.graph.checkpointer is True):
             position = None  # it is of another branch of the thread, in which a task of that id has run as well
         ledger = self.graph.ledger(f"{family.thread_id}|{place}", self.options, limit=self.options.recursion_limit)

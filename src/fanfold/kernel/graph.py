@@ -18,7 +18,17 @@ from typing import Any, Literal, get_args, get_origin
 from fanfold.errors import GraphError, did_you_mean
 from fanfold.kernel.channels import Channel, LastValue, alike
 from fanfold.kernel.plan import Action, Handler, Join, Node, Plan, Route
-from fanfold.kernel.schema import Schema, asked_for, has, hints_of, input_schema, mapping_schema, read_schema
+from fanfold.kernel.reach import Reach
+from fanfold.kernel.schema import (
+    Schema,
+    asked_for,
+    has,
+    hints_of,
+    input_schema,
+    mapping_schema,
+    read_schema,
+    returned_keys,
+)
 from fanfold.types import END, START, CachePolicy, Command, RetryPolicy, TimeoutPolicy
 
 Code: typing.TypeAlias = Callable[..., Any]
@@ -122,6 +132,7 @@ class Builder:
             destinations=dict(led) or dict.fromkeys(_commanded(code), ""),
             reads=_keys(reads),
             writes=_keys(writes),
+            returns=None if writes is not None or made.graph is not None else returned_keys(made.function),
         )
         return self
 
@@ -245,6 +256,7 @@ class Builder:
         joins = tuple(Join(frozenset(members), target) for members, target in waited_for)
         start = Node(START, None, (), (), (), 0)
         nodes = {node.name: self._finished(node, joins) for node in (start, *self.nodes.values())}
+        reach = Reach(nodes, joins, self.channels)
         return Plan(
             name=name,
             state=self._schema,
@@ -254,6 +266,7 @@ class Builder:
             nodes=nodes,
             joins=joins,
             context=self.context_schema,
+            reach=reach if reach.helps else None,
         )
 
     def _finished(self, node: Node, joins: tuple[Join, ...]) -> Node:
@@ -264,7 +277,7 @@ class Builder:
         schema = action.schema if action else self._schema
         beside = "loop" if action and action.executor == "loop" else None  # where its paths run
         defaults = {key: value for key, value in self._defaults.items() if node.action and not getattr(node, key)}
-        return dataclasses.replace(
+        finished = dataclasses.replace(
             node,
             action=action,
             targets=tuple(b for a, b in self._edges if a == name and b != END),
@@ -280,6 +293,20 @@ class Builder:
             ),
             **defaults,
         )
+        return finished if finished.returns is None else self._promised(finished)
+
+    def _promised(self, node: Node) -> Node:
+        """The node with what the annotations of its return value, and of its error handler's, say that it writes.
+
+        That is nothing, if it is the whole state, if it is no part of it, or if one of them does not say.
+        """
+        codes = [node.returns, *([] if node.handler is None else [returned_keys(node.handler.action.function)])]
+        said = dict.fromkeys(key for keys in codes for key in keys or ())
+        writes = tuple(key for key in said if key in self.channels)
+        vague = None in codes or self._schema.single is not None or (said and not writes)
+        if vague or len(writes) == len(self.channels):
+            return dataclasses.replace(node, returns=None)
+        return dataclasses.replace(node, writes=writes)
 
     def _only(self, keys: Sequence[str]) -> Schema:
         """The schema of a dictionary with these keys of the state."""

@@ -14,11 +14,12 @@ order in which they ended. So the state depends on what tasks returned and never
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias
 
 from fanfold.errors import EmptyInputError, GraphRecursionError, InvalidUpdateError
+from fanfold.kernel.ahead import Ahead
 from fanfold.kernel.channels import MISSING, ConflictError
 from fanfold.kernel.own import own
 from fanfold.kernel.plan import Action, Plan, Route
@@ -26,6 +27,9 @@ from fanfold.kernel.schema import Schema, updates_of
 from fanfold.types import START, Send, TimeoutPolicy
 
 Write = tuple[str, Any]
+
+Schedule: TypeAlias = Literal["watermark", "superstep"]
+"""When a task may start: as soon as all that it sees is decided, or when the step below it has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +110,7 @@ class Ledger:
         step_limit: int,
         pause_before: Collection[str] = (),
         pause_after: Collection[str] = (),
+        schedule: Schedule = "watermark",
     ) -> None:
         self.plan = plan
         self.step = -1
@@ -125,6 +130,11 @@ class Ledger:
         self._results: dict[str, Result] = {}
         self._unsettled: dict[str, Result] = {}
         self._lapsing = [key for key, channel in plan.channels.items() if channel.lapse(_PROBE) is not _PROBE]
+        self._early: Mapping[str, Result] = {}
+        self._absorbed = 0
+        watched = schedule == "watermark" and plan.reach is not None and not (pause_before or pause_after)
+        self._reach = plan.reach if watched else None
+        self._ahead: Ahead | None = None
 
     # What a driver asks
 
@@ -138,8 +148,22 @@ class Ledger:
         """Whether there are keys whose values are gone after a step that does not write them."""
         return bool(self._lapsing)
 
+    @property
+    def written(self) -> Set[str]:
+        """The keys that the last step has written."""
+        return self._written
+
+    def writing(self) -> Set[str]:
+        """The keys that what has ended of the present step writes."""
+        return {key for result in self._results.values() for key, _ in result.writes}
+
+    def ahead_since(self) -> int | None:
+        """The earliest step, of those that were present, at which a task of a later one was handed out that is not of
+        the past; None without one."""
+        return None if self._ahead is None else self._ahead.since()
+
     def ready(self) -> list[Task]:
-        """The tasks that may start now, in the order to start them. Each task is handed out once.
+        """The tasks that may start now, in the order to start them, some of later steps. Each is handed out once.
 
         Raises `GraphRecursionError` when the run has taken all the steps that it may.
         """
@@ -151,7 +175,19 @@ class Ledger:
                 hint="if the loop is meant to be that long, run it with a larger recursion_limit",
             )
         fresh, self._fresh = self._fresh, []
-        return sorted(fresh, key=turn)
+        if self._ahead is None:
+            return sorted(fresh, key=turn)
+        present = sorted((task for task in fresh if not self._ahead.begun(task)), key=turn)
+        return present + sorted(self._ahead.ready(), key=lambda task: (task.step, turn(task)))
+
+    @property
+    def fresh(self) -> bool:
+        """Whether nothing has ended in the present step since it was opened."""
+        return len(self._results) == self._absorbed
+
+    def keep_to_steps(self) -> None:
+        """From now on hand out no task before the step below it has ended."""
+        self._reach = self._ahead = None
 
     def pending(self) -> list[Task]:
         """The tasks of the present step that have no result yet, those of Sends first, then as nodes were defined."""
@@ -170,13 +206,16 @@ class Ledger:
         """The input of a task, its own copy, in the shape that its node (or `schema`) declares."""
         if task.arg is not MISSING:
             return own(task.arg)
-        return self._shaped(schema or self._action(task).schema, self._values)
+        schema = schema or self._action(task).schema
+        return self._shaped(schema, self._values_at(task.step, schema), task.step)
 
     def preview(self, task: Task, writes: Sequence[Write], route: Route) -> Any:
         """The state as a conditional edge of the task's node sees it: with the task's own writes applied."""
+        schema = route.path.schema
+        values = {key: value for key, value in self._values_at(task.step, schema).items() if key in schema.channels}
         # A reducer may change the value in place, and this is only a look: it gets a value of its own.
-        values = {**self._values, **{key: own(self._values[key]) for key, _ in writes if key in self._values}}
-        return self._shaped(route.path.schema, self._folded([(task.node, writes)], values))
+        values.update({key: own(values[key]) for key, _ in writes if key in values})
+        return self._shaped(schema, self._folded([(task.node, writes)], values), task.step)
 
     def values(self, schema: Schema | None = None) -> Any:
         """The keys of `schema` (default: the graph's output) that have a value, as a copy; for a root, the value."""
@@ -300,12 +339,25 @@ class Ledger:
         self.paused = False
 
     def finish(self, task: Task, result: Result) -> bool:
-        """Record a task's result; with the last of a step, fold the step. True when a step was folded.
+        """Record a task's result, and fold the step when it was the last: whether it did.
+
+        With tasks that ran ahead, that may have been the last of later steps, too: `fold` folds those.
+        """
+        if self._ahead is not None:
+            self._ahead.ended(task, result)
+        if task.step == self.step:
+            self._results[task.id] = result
+        return self.fold()
+
+    def fold(self) -> bool:
+        """Fold the present step, if all of its tasks have ended: whether they had.
 
         Raises `InvalidUpdateError` when writes of the step exclude each other; the state stays as before the step.
         """
-        self._results[task.id] = result
-        if len(self._results) < len(self._tasks):
+        if self._early:
+            self._results.update(self._early)
+            self._absorbed, self._early = len(self._early), {}
+        if not self._tasks or len(self._results) < len(self._tasks):
             return False
         self._advance(sorted(((task, self._results[task.id]) for task in self._tasks.values()), key=_place))
         return True
@@ -361,7 +413,9 @@ class Ledger:
     def _advance(self, done: Sequence[tuple[Task, Result]]) -> None:
         batches = [(task.node, result.writes) for task, result in done]
         written = [write for _, writes in batches for write in writes]
-        self._values = self._folded(batches, self._lapsed(written))
+        known = {} if self._ahead is None else self._ahead.folded(self.step + 1)
+        left = [(name, [write for write in writes if write[0] not in known]) for name, writes in batches]
+        self._values = {**self._folded(left if known else batches, self._lapsed(written)), **known}
         self._written = {key for key, _ in written if key in self._values}
         following = _Next()
         self._empty_joins({task.node for task, _ in done if task.send is None})
@@ -371,7 +425,7 @@ class Ledger:
         self.step += 1
         self.ran = tuple(dict.fromkeys(task.node for task, _ in done))
         tasks = self._made(following)
-        self._open(tasks)
+        self._open(tasks, on=True)
         self.paused = self._pauses(tasks)
 
     def _pauses(self, tasks: Sequence[Task]) -> bool:
@@ -411,20 +465,58 @@ class Ledger:
         if not (following.nodes or following.sends or beside):
             following.nodes, self._deferred = self._deferred, {}
         sends = [
-            Task(self._id(self.step, s.node, index), s.node, self.step, index, s.arg, (by,), s.timeout)
+            self.made(s.node, self.step, send=index, goal=s, after=(by,))
             for index, (s, by) in enumerate(following.sends, first)
         ]
         named = sorted(following.nodes, key=lambda name: nodes[name].order)
-        return sends + [
-            Task(self._id(self.step, name, None), name, self.step, after=tuple(dict.fromkeys(following.nodes[name])))
-            for name in named
-        ]
+        return sends + [self.made(name, self.step, after=tuple(dict.fromkeys(following.nodes[name]))) for name in named]
 
-    def _open(self, tasks: Sequence[Task]) -> None:
+    def _open(self, tasks: Sequence[Task], *, on: bool = False) -> None:
+        """Stand at a step with these tasks; what was known of later ones counts only when the run goes `on`."""
         self._tasks = {task.id: task for task in tasks}
         self._fresh = list(tasks)
         self._results = {}
+        self._absorbed = 0
         self._unsettled = {}
+        if self._reach is not None:
+            if self._ahead is None or not on:
+                self._ahead = Ahead(self, self._reach)
+            self._early = self._ahead.known(self.step)
+            self._ahead.opened(tasks, self._deferred)
+
+    # What looking ahead asks
+
+    def made(self, node: str, step: int, *, send: int | None = None, goal: Send | None = None, after: Any = ()) -> Task:
+        """The task of a node in a step; that of a Send is given what the Send says."""
+        id = self._id(step, node, send)
+        if goal is None:
+            return Task(id, node, step, after=after)
+        return Task(id, node, step, send, goal.arg, after, goal.timeout)
+
+    def seen(self, join: int) -> Mapping[str, str]:
+        """The members that a join has seen, with their tasks, as the present step begins."""
+        return self._joins[join]
+
+    def value(self, key: str) -> Any:
+        """The value of a key as the present step begins; not a copy."""
+        return self._values[key]
+
+    def allows(self, step: int) -> bool:
+        """Whether the run may take so many steps."""
+        return step - self._first <= self._step_limit
+
+    def next_value(self, key: str, before: Any, ended: Sequence[tuple[Task, Result]]) -> Any:
+        """The value of a key after a step in which these tasks have ended and no others write it; `before` stays."""
+        batches = [(task.node, [write for write in result.writes if write[0] == key]) for task, result in ended]
+        if not any(writes for _, writes in batches):
+            return self.plan.channels[key].lapse(before)
+        return self._folded(batches, {key: own(before)})[key]
+
+    def _values_at(self, step: int, schema: Schema) -> Mapping[str, Any]:
+        """The values as a step begins, those of the schema at the least."""
+        if self._ahead is None or step <= self.step:
+            return self._values
+        return self._ahead.values(schema.channels, step)
 
     def _lapsed(self, written: Sequence[Write]) -> Mapping[str, Any]:
         """The values without those that are gone unless the step writes them."""
@@ -450,10 +542,10 @@ class Ledger:
                 raise
         return folded
 
-    def _shaped(self, schema: Schema, values: Mapping[str, Any]) -> Any:
+    def _shaped(self, schema: Schema, values: Mapping[str, Any], step: int) -> Any:
         seen = self._read(schema, values)
         for key, managed in schema.managed.items():
-            left = self._step_limit - (self.step - self._first)
+            left = self._step_limit - (step - self._first)
             seen[key] = left if managed.name == "remaining_steps" else left <= 1
         return schema.shape(seen)
 

@@ -10,12 +10,15 @@ import hashlib
 import json
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fanfold.errors import InvalidUpdateError, UnmappedAnswerError, did_you_mean
 from fanfold.kernel.channels import Channel
 from fanfold.kernel.schema import Schema
 from fanfold.types import END, CachePolicy, RetryPolicy, Send, TimeoutPolicy
+
+if TYPE_CHECKING:
+    from fanfold.kernel.reach import Reach
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,8 @@ class Node:
     ends: bool = False
     reads: tuple[str, ...] | None = None
     writes: tuple[str, ...] | None = None
+    returns: tuple[str, ...] | None = None
+    """The keys of the type that its return annotation names, of which those that the state has are its writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +115,8 @@ class Plan:
     nodes: Mapping[str, Node]
     joins: tuple[Join, ...]
     context: Any = None
+    reach: Reach | None = None
+    """What its nodes reach by what they declare; None when no declaration could let any start earlier."""
 
     @property
     def keys(self) -> str | tuple[str, ...]:

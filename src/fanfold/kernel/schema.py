@@ -21,6 +21,7 @@ from typing import (
     NotRequired,
     Required,
     TypeAlias,
+    Union,
     get_args,
     get_origin,
     get_type_hints,
@@ -28,7 +29,7 @@ from typing import (
 
 from fanfold.errors import InvalidUpdateError
 from fanfold.kernel.channels import MISSING, BinaryOperatorAggregate, Channel, DeltaChannel, LastValue
-from fanfold.types import StreamWriter
+from fanfold.types import Command, Send, StreamWriter
 
 ROOT: Final = "__root__"
 
@@ -84,6 +85,32 @@ def input_schema(action: Callable[..., Any]) -> Schema | None:
         return None
     hint = hints_of(action).get(parameters[0].name)
     return read_schema(hint) if _is_type(hint) and _has_keys(hint) else None
+
+
+def returned_keys(action: Callable[..., Any]) -> tuple[str, ...] | None:
+    """The keys of the type that the return annotation of `action` names; None where it names no type with keys.
+
+    `-> None` has none. In a union with None or with other such types, they are the keys of all.
+    """
+    hints = hints_of(action)
+    if "return" not in hints:
+        return None
+    hint = hints["return"]
+    parts = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    keys: dict[str, None] = {}
+    for part in parts:
+        if part is None or part is type(None):
+            continue
+        if part in (Command, Send) or not _has_keys(part):
+            return None
+        keys.update(dict.fromkeys(_names(part)))
+    return tuple(keys)
+
+
+def _names(declared: Any) -> Iterator[str]:
+    if dataclasses.is_dataclass(declared):
+        return (field.name for field in dataclasses.fields(declared))
+    return iter(declared.model_fields) if hasattr(declared, "model_fields") else _annotated(declared)
 
 
 ASKABLE: Final = ("config", "runtime", "store", "writer", "previous", "error")

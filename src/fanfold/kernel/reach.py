@@ -1,0 +1,117 @@
+"""How far a node reaches: what may be written, and which nodes may run, because of it, and how many steps later.
+
+`Reach` is made once for a graph, from what its nodes declare. For a channel (or a node) it gives, for each node *n*,
+the fewest steps after a step of *n* in which the channel may be written (the node may run) because *n* ran: 0 when *n*
+itself may write it, otherwise one more than the least of the nodes that *n* may lead to. A node for which there is no
+number can have no part in it any more. These are the summaries of paths with which Naiad tells whether a notification
+could still come ("could-result-in", Murray et al., SOSP 2013).
+
+What a node may do is what it declares: it writes the keys of `writes=` or of its return annotation, and leads along its
+edges, the `path_map`s of its conditional edges and its `destinations`. One that declares no writes may write everything
+and lead anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from functools import cache
+from typing import Final
+
+from fanfold.errors import InvalidUpdateError
+from fanfold.kernel.plan import Action, Join, Node
+from fanfold.types import START, Send
+
+Distances = Mapping[str, int]
+"""For each node the fewest steps; a node that is not in it, never."""
+
+
+class Reach:
+    """What the nodes of one graph declare, and what follows from it. `keys` are those of the state."""
+
+    def __init__(self, nodes: Mapping[str, Node], joins: Collection[Join], keys: Collection[str]) -> None:
+        self._nodes = nodes
+        self._keys = frozenset(keys)
+        self._leads = {name: _leads(node, joins) for name, node in nodes.items()}
+        self._anywhere = frozenset(name for name, leads in self._leads.items() if leads is None)
+        self._into: dict[str, list[str]] = {}
+        for name, leads in self._leads.items():
+            for target in leads or ():
+                self._into.setdefault(target, []).append(name)
+        self.writing = cache(self._writing)
+        self.running = cache(self._running)
+        self.sending: Final = self._backwards(name for name, node in nodes.items() if self._may_send(node))
+
+    @property
+    def helps(self) -> bool:
+        """Whether any node declares so much that another one could start before the step below it has ended."""
+        return any(node.action is not None and self._written(node) != self._keys for node in self._nodes.values())
+
+    def reads(self, name: str, *, given: bool) -> tuple[str, ...]:
+        """The keys that a task of the node sees; one that was `given` its input sees some in its paths alone."""
+        node = self._nodes[name]
+        seen: dict[str, None] = {}
+        for action in _actions(node, given=given):
+            seen.update(dict.fromkeys(action.schema.channels))
+        return tuple(seen)
+
+    def check(self, name: str, goals: Iterable[str | Send]) -> None:
+        """Raise `InvalidUpdateError` when a node leads where it has not declared that it may."""
+        leads = self._leads[name]
+        if leads is None:
+            return
+        for goal in goals:
+            target = goal.node if isinstance(goal, Send) else goal
+            if target not in leads:
+                listed = ", ".join(map(repr, sorted(leads))) or "nowhere"
+                raise InvalidUpdateError(
+                    f"node {name!r} leads to {target!r}, and what it declares leads to: {listed};"
+                    f" name it in destinations= of add_node, or in the path_map of the conditional edge"
+                )
+
+    def _writing(self, key: str) -> Distances:
+        """How soon the key may be written."""
+        return self._backwards(name for name, node in self._nodes.items() if key in self._written(node))
+
+    def _running(self, name: str) -> Distances:
+        """How soon the node may run."""
+        return self._backwards([name])
+
+    def _written(self, node: Node) -> Collection[str]:
+        return self._keys if node.action is None or node.writes is None else frozenset(node.writes)
+
+    def _may_send(self, node: Node) -> bool:
+        return self._leads[node.name] is None or bool(node.routes or node.destinations)
+
+    def _backwards(self, names: Iterable[str]) -> Distances:
+        """The distances to the nearest of these nodes, breadth first against the edges."""
+        found = dict.fromkeys(names, 0)
+        ring, distance = list(found), 0
+        while ring:
+            distance += 1
+            before = (source for name in ring for source in self._into.get(name, ()))
+            ring = [source for source in dict.fromkeys(before) if source not in found]
+            if distance == 1:
+                ring += [name for name in self._anywhere if name not in found and name not in ring]
+            found.update(dict.fromkeys(ring, distance))
+        return found
+
+
+def _leads(node: Node, joins: Collection[Join]) -> frozenset[str] | None:
+    """The nodes that a node may trigger; None for any."""
+    if node.name == START or node.action is None or node.writes is None:
+        return None
+    found = {*node.targets, *node.destinations, *(join.target for join in joins if node.name in join.members)}
+    for route in node.routes:
+        if route.targets is None:
+            return None
+        found.update(route.targets.values())
+    return frozenset(found)
+
+
+def _actions(node: Node, *, given: bool) -> Iterable[Action]:
+    """The code of a node that looks at the state."""
+    yield from (route.path for route in node.routes)
+    if not given and node.action is not None:
+        yield node.action
+        if node.handler is not None:
+            yield node.handler.action
