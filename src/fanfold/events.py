@@ -43,7 +43,8 @@ class TaskQueued(_Event):
     """A task may run. `name` is the node's or the agent's; `after` are the tasks whose end made it possible.
 
     `parent` is the task that awaits this one, for an agent called inside a node; such a task is no step of its own
-    and `label` is the description that the caller gave.
+    and `label` is the description that the caller gave. `released` is the task whose end let this one start, where that
+    is none of those before: it waited for that one although it does not follow from it.
     """
 
     kind: ClassVar[str] = "task_queued"
@@ -54,6 +55,7 @@ class TaskQueued(_Event):
     after: tuple[str, ...] = ()
     parent: str | None = None
     label: str = ""
+    released: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from collections.abc import (
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, get_args
 
 from fanfold import interop
 from fanfold.context import configurable
@@ -36,7 +36,7 @@ from fanfold.errors import (
 )
 from fanfold.frame import Frame, current_frame
 from fanfold.kernel.graph import Builder
-from fanfold.kernel.ledger import Ledger
+from fanfold.kernel.ledger import Ledger, Schedule
 from fanfold.kernel.plan import Node, Plan
 from fanfold.kernel.schema import Schema
 from fanfold.limits import Limits
@@ -81,6 +81,7 @@ class StateGraph(Builder):
         interrupt_after: Collection[str] | None = None,
         limits: Limits | None = None,
         on_error: str = "cancel",
+        schedule: Schedule = "watermark",
         debug: bool = False,
         name: str | None = None,
     ) -> CompiledGraph:
@@ -90,7 +91,9 @@ class StateGraph(Builder):
         graph that runs inside another one None means the other's, True a memory of its own there, False none.
         `store` is long-term memory: an `InMemoryStore`, the `items` of a store, a store or its URL, or True for what
         the checkpointer's database holds. `interrupt_before` and `interrupt_after` name nodes, or are "*". With
-        `on_error="finish"` siblings of a failed node are let finish.
+        `on_error="finish"` siblings of a failed node are let finish. With `schedule="superstep"` a task starts when the
+        step below it has ended; by default, as soon as all that it sees is decided, by what the nodes declare. The
+        results are the same.
 
         Raises `GraphError` with every problem of the graph, `StoreError` when the store cannot be opened, `TypeError`
         for a checkpointer that is none.
@@ -107,6 +110,7 @@ class StateGraph(Builder):
             pause_before=before,
             pause_after=after,
             let_finish=_finish(on_error),
+            schedule=_schedule(schedule),
             debug=debug,
             builder=self,
         )
@@ -125,6 +129,12 @@ def _finish(on_error: str) -> bool:
     if on_error not in ("cancel", "finish"):
         raise UsageError(f"on_error is {on_error!r}; it is 'cancel' or 'finish'")
     return on_error == "finish"
+
+
+def _schedule(schedule: Schedule) -> Schedule:
+    if schedule not in get_args(Schedule):
+        raise UsageError(f"schedule is {schedule!r}; it is one of {', '.join(map(repr, get_args(Schedule)))}")
+    return schedule
 
 
 def checkpointer_of(given: Any) -> Any:
@@ -150,6 +160,7 @@ class CompiledGraph(States, Described):
         pause_before: Collection[str] = (),
         pause_after: Collection[str] = (),
         let_finish: bool = False,
+        schedule: Schedule = "watermark",
         debug: bool = False,
         builder: StateGraph | None = None,
     ) -> None:
@@ -167,6 +178,7 @@ class CompiledGraph(States, Described):
         self.interrupt_before_nodes = pause_before
         self.interrupt_after_nodes = pause_after
         self._let_finish = let_finish
+        self.schedule = schedule
         self.debug = debug
         self.stream_mode: Any = "updates"
 
@@ -474,7 +486,9 @@ class CompiledGraph(States, Described):
             if stop not in self.plan.nodes and stop != END:
                 hint = did_you_mean(stop, self.plan.nodes)
                 raise UsageError(f"interrupt at {stop!r}: graph {self.name!r} has no such node{hint}")
-        return Ledger(self.plan, seed=seed, step_limit=limit, pause_before=before, pause_after=after)
+        return Ledger(
+            self.plan, seed=seed, step_limit=limit, pause_before=before, pause_after=after, schedule=self.schedule
+        )
 
     @property
     def lets_finish(self) -> bool:

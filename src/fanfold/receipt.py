@@ -21,8 +21,8 @@ busy at once, PARTLY SERIAL between, and NOTHING TO OVERLAP when span is all but
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, TypeAlias
 
 from fanfold.errors import UsageError
@@ -67,7 +67,8 @@ class TaskLife:
     """One task as the receipt sees it. Times are seconds since the run began; `busy` are the stretches with a slot.
 
     `queued`: when it could have run; `waited`: from there until its code began, and later for others that held the
-    event loop; `waited_for`: the limit, if it was one; `held`: for how long its own code held the loop.
+    event loop; `waited_for`: the limit, if it was one; `held`: for how long its own code held the loop. `barrier`: for
+    how long it was not ready although all that it follows had ended, and `held_back_by` which task that was for.
     """
 
     task: str
@@ -90,6 +91,8 @@ class TaskLife:
     output_tokens: int
     tools: int
     error: str
+    barrier: float = 0.0
+    held_back_by: str = ""
 
     @property
     def work(self) -> float:
@@ -129,13 +132,18 @@ class Receipt:
         return self.work - self.wall
 
     @property
+    def barrier(self) -> float:
+        """Seconds that all tasks together were held back by others of the step below that they do not follow."""
+        return sum(task.barrier for task in self.tasks)
+
+    @property
     def agents(self) -> tuple[TaskLife, ...]:
         """The tasks that people mean: the agents, or where no node called one, the nodes."""
         return tuple(task for task in self.tasks if task.role == "agent") or self.tasks
 
     def to_dict(self) -> dict[str, Any]:
         """The receipt as plain data."""
-        return {**asdict(self), "saved": self.saved}
+        return {**asdict(self), "saved": self.saved, "barrier": self.barrier}
 
     def lines(self) -> list[str]:
         """The receipt for a terminal, the verdict last."""
@@ -143,9 +151,10 @@ class Receipt:
         limit = "no limit" if self.limit is None else f"limit {self.limit}" + self._limit_note()
         tokens = sum(task.input_tokens + task.output_tokens for task in self.tasks)
         spent = f" · {tokens:,} tokens" if tokens else ""
+        barrier = f" · {self.barrier:.3f} s at barriers" if self.barrier else ""
         return [
             f"wall {self.wall:.3f} s · agent time {self.work:.3f} s · longest chain {self.span:.3f} s{spent}",
-            f"peak {self.peak} · mean {self.mean:.2f} · {limit} · waited {self.waited:.3f} s",
+            f"peak {self.peak} · mean {self.mean:.2f} · {limit} · waited {self.waited:.3f} s{barrier}",
             *(f"held back: {culprit}" for culprit in self.culprits),
             f"{self._count()} in {self.wall:.2f} s · {faster} · {self.verdict}",
         ]
@@ -188,7 +197,7 @@ def receipt(events: Iterable[Event]) -> Receipt:
     if book.first is None:
         raise UsageError("cannot audit a run of which no event is known")
     tasks = tuple(life.closed(book.now) for life in book.lives.values())
-    return _judged(book, book.first, tasks)
+    return _judged(book, book.first, _barred(tasks, book.lives))
 
 
 # Reading
@@ -344,6 +353,20 @@ class _Book:
             life.error = event.error
 
 
+def _barred(tasks: Sequence[TaskLife], lives: Mapping[str, _Life]) -> tuple[TaskLife, ...]:
+    """The tasks, with what they waited for others that they do not follow."""
+    ended = {task.task: task.ended for task in tasks}
+
+    def seen(task: TaskLife) -> TaskLife:
+        released = lives[task.task].queued.released
+        ends = [end for id in task.after if (end := ended.get(id)) is not None]
+        if released not in lives or not ends or task.queued <= max(ends):
+            return task
+        return replace(task, barrier=task.queued - max(ends), held_back_by=released)
+
+    return tuple(map(seen, tasks))
+
+
 # Judging
 
 
@@ -416,7 +439,7 @@ def _peak(tasks: Iterable[TaskLife]) -> int:
 
 def _culprits(tasks: Sequence[TaskLife], wall: float) -> Iterator[str]:
     """What kept tasks from running at once, the most expensive first; what cost less than a hundredth is left out."""
-    found = [*_limits(tasks), *_loops(tasks), *_holders(tasks)]
+    found = [*_limits(tasks), *_loops(tasks), *_holders(tasks), *_barriers(tasks)]
     yield from (text for cost, text in sorted(found, reverse=True) if cost > wall / 100)
 
 
@@ -428,6 +451,22 @@ def _limits(tasks: Iterable[TaskLife]) -> Iterator[tuple[float, str]]:
     for name, times in waits.items():
         who = "1 task waited" if len(times) == 1 else f"{len(times)} tasks waited"
         yield sum(times), f"{who} {sum(times):.2f} s in all for {name}"
+
+
+def _barriers(tasks: Sequence[TaskLife]) -> Iterator[tuple[float, str]]:
+    """Nodes that could have begun, had they not waited for the end of a step in which they have no part."""
+    names = {task.task: task.name for task in tasks}
+    waits: dict[tuple[str, str], float] = {}
+    for task in tasks:
+        if task.barrier:
+            pair = task.name, names[task.held_back_by]
+            waits[pair] = waits.get(pair, 0.0) + task.barrier
+    for (name, other), seconds in waits.items():
+        yield (
+            seconds,
+            f"node {name!r} waited {seconds:.2f} s for {other!r}, which it does not follow: where it sees nothing that"
+            f" one writes, declare it (fanfold graph check says how)",
+        )
 
 
 def _loops(tasks: Sequence[TaskLife]) -> Iterator[tuple[float, str]]:

@@ -170,14 +170,15 @@ class Runner:
 
     # Tasks of the graph
 
-    def _launch(self, group: asyncio.TaskGroup) -> None:
-        """Start what is ready; what an earlier sitting had finished is settled at once, which may make more ready."""
+    def _launch(self, group: asyncio.TaskGroup, by: Task | None = None) -> None:
+        """Start what is ready since a task has ended. What an earlier sitting had finished is settled at once, which
+        may make more ready."""
         try:
             while self._failure is None and (ready := self._ready()):
                 self._time(self.ledger.step)
                 self.show.starts(ready)
                 for task in ready:
-                    self._begin(group, task)
+                    self._begin(group, task, "" if by is None or by.id in task.after else by.id)
         except Exception as error:  # noqa: BLE001 - whatever keeps the next step from starting ends the run
             self._stop(error)
 
@@ -210,12 +211,14 @@ class Runner:
         """Whether a step is about to begin: a run that stands still, for a person or where it was told to, is not."""
         return not self.interrupted and self.ledger.fresh
 
-    def _begin(self, group: asyncio.TaskGroup, task: Task) -> None:
+    def _begin(self, group: asyncio.TaskGroup, task: Task, released: str) -> None:
         node = self.ledger.plan.nodes[task.node]
         if node.action is None and not node.routes:  # START with plain edges only: there is nothing to run
             self._settle(task, Result(self.ledger.input_writes(task.arg), self.detour))
             return
-        self.emit(TaskQueued(clock(), task.id, task.node, task.step, "node", task.after, self.inside))
+        self.emit(
+            TaskQueued(clock(), task.id, task.node, task.step, "node", task.after, self.inside, released=released)
+        )
         result = self.journal.recall(task.id, "result")
         if result is not None:
             self.emit(TaskRemembered(clock(), task.id))
@@ -315,7 +318,7 @@ class Runner:
         except Exception as error:  # noqa: BLE001 - a step that cannot be folded ends the run like a failed node
             error.add_note(f"at the end of step {task.step}")
             self._stop(error)
-        self._launch(group)
+        self._launch(group, task)
 
     def _settle(self, task: Task, result: Result) -> None:
         folded = self.ledger.finish(task, result)

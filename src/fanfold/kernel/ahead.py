@@ -118,6 +118,10 @@ class Ahead:
     def opened(self, tasks: Sequence[Task], deferred: Collection[str]) -> None:
         """The ledger stands at a step with these tasks; those of its nodes that wait for the end are `deferred`."""
         step = self._ledger.step
+        for line in self._lines.values():
+            if line.possible is not None:
+                self._drop(line.possible)
+        self._lines = {}
         for gone in [earlier for earlier in self._stages if earlier < step]:
             for task, _ in self._stages.pop(gone).ended.values():
                 self._ran[task.node] -= 1
@@ -258,10 +262,6 @@ class Ahead:
 
     def _restart_lines(self) -> None:
         """Begin again with what the ledger knows of each join; nothing is known yet of the steps from here on."""
-        for line in self._lines.values():
-            if line.possible is not None:
-                self._drop(line.possible)
-        self._lines = {}
         for index, join in enumerate(self._plan.joins):
             seen = self._ledger.seen(index)
             missing = {member for member in join.members if member not in seen and self._ran[member] <= 0}
