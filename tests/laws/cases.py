@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -61,15 +61,19 @@ class _Chance:
 
 
 class _Draft:
-    """A graph that is being drawn. `durable` leaves out what a run that is resumed does not know any more."""
+    """A graph that is being drawn. `durable` leaves out what a run that is resumed does not know any more, `plain` also
+    what a driver does not come to the same with each time: how far it is from its limit, and two sorts of errors.
 
-    def __init__(self, chance: _Chance, *, declared: bool, durable: bool) -> None:
+    A graph that goes `forward` has no loops.
+    """
+
+    def __init__(self, chance: _Chance, *, declared: bool, durable: bool, plain: bool) -> None:
         self.chance = chance
-        self.declaring = chance.pick((90, 60, 20)) if declared else 0
-        self.names = self._shuffled(NAMES[: 2 + chance.below(6)])
+        self.declaring = chance.pick((100, 95, 85, 50)) if declared else 0
+        self.names = self._shuffled(NAMES[: 2 + chance.pick((0, 1, 2, 3, 4, 5, 4, 3))])
         self.forward = chance.maybe(70)
-        self.counted = chance.maybe(20)
-        self.writable = KEYS[:-1] if durable else KEYS
+        self.counted = chance.maybe(20) and not plain
+        self.writable = KEYS[:-2] if plain else KEYS[:-1] if durable else KEYS
         self.readable = (*self.writable, LEFT) if self.counted else self.writable
 
     def _shuffled(self, names: Sequence[str]) -> tuple[str, ...]:
@@ -78,70 +82,81 @@ class _Draft:
 
     def drawing(self) -> Drawing:
         chance, names = self.chance, self.names
-        entries = {START: chance.some(names, 3) or names[:1]}
+        entries = [(START, name) for name in chance.some(names[:4], 3) or names[:1]]
+        edges = dict.fromkeys([*entries, *(self.edge() for _ in range(chance.below(14)))])
         return Drawing(
-            spots=tuple(map(self.spot, names)),
-            edges=tuple((START, name) for name in entries[START])
-            + tuple(dict.fromkeys(self.edge() for _ in range(chance.below(11)))),
-            joins=tuple((chance.some(names, 3) or names[:1], chance.pick(names)) for _ in range(chance.below(3))),
-            ways=tuple((chance.pick((*names, START)), self.way()) for _ in range(chance.below(4))),
+            spots=tuple(self.spot(name, {end for start, end in edges if start == name}) for name in names),
+            edges=tuple(edges),
+            joins=tuple(self.join() for _ in range(chance.below(3))),
+            ways=tuple(self.way(chance.pick((*names, START))) for _ in range(chance.below(4))),
             counted=self.counted,
         )
 
     def edge(self) -> tuple[str, str]:
-        start = self.chance.below(len(self.names) - 1) if self.forward else self.chance.below(len(self.names))
-        later = self.names[start + 1 :] if self.forward else self.names
-        return self.names[start], END if self.chance.maybe(8) else self.chance.pick(later)
+        start = self.chance.pick(self.names[:-1] if self.forward else self.names)
+        return start, END if self.chance.maybe(5) else self.chance.pick(self.after(start))
 
-    def spot(self, name: str) -> Spot:
+    def join(self) -> tuple[tuple[str, ...], str]:
+        members = self.chance.some(self.names[:-1], 3) or self.names[:1]
+        return members, self.chance.pick(self.after(members[-1]))
+
+    def after(self, name: str) -> Sequence[str]:
+        """Where this node may lead."""
+        return self.names if name == START or not self.forward else self.names[self.names.index(name) + 1 :]
+
+    def spot(self, name: str, next_ones: Collection[str]) -> Spot:
         chance = self.chance
-        common = chance.some(("mix", "trail", "spark", "notes"), 3)
-        rare = chance.some([key for key in self.writable if key in ("last", "flash", "picky", "loose")], 1)
-        puts = (*common, *(rare if chance.maybe(40) else ()))
-        leads = self.choices() if chance.maybe(15) else ()
-        led = {target.strip("[]") for choice in leads for target in choice} - {END}
+        puts = chance.some(("mix", "trail", "spark", "notes"), 2)
+        if chance.maybe(35):
+            puts += (chance.pick([key for key in self.writable if key in ("last", "flash", "picky", "loose")]),)
+        leads = self.choices(name) if chance.maybe(15) else ()
+        led = tuple(sorted({target.strip("[]") for choice in leads for target in choice} - {END}))
         spot = Spot(
             name,
             puts=puts,
             reads=self.keys(self.readable) if chance.maybe(self.declaring) else None,
             annotated=chance.maybe(40),
             leads=leads,
-            late=chance.maybe(8),
-            breaks=chance.maybe(8),
-            handled=chance.maybe(10),
+            destinations=led[:1],
+            late=chance.maybe(10),
+            breaks=chance.maybe(12),
         )
-        if chance.maybe(self.declaring):
-            others = self.keys(self.writable) if chance.maybe(20) else ()
-            return replace(
-                spot, writes=tuple({**dict.fromkeys(puts), **dict.fromkeys(others)}), destinations=tuple(sorted(led))
-            )
-        return replace(spot, destinations=tuple(sorted(led))[:1])
+        spot = replace(spot, handled=chance.maybe(60 if spot.breaks else 5))
+        if not chance.maybe(self.declaring):
+            return spot
+        others = self.keys(self.writable) if chance.maybe(20) else ()
+        if chance.maybe(50):  # where an edge leads, a Command may lead without another word
+            led = tuple(name for name in led if name not in next_ones)
+        return replace(spot, writes=tuple(dict.fromkeys((*puts, *others))), destinations=led)
 
     def keys(self, of: Sequence[str]) -> tuple[str, ...]:
         return self.chance.some(of, 3)
 
-    def choices(self) -> tuple[tuple[str, ...], ...]:
-        return tuple(tuple(self.target() for _ in range(self.chance.below(3))) for _ in range(1 + self.chance.below(3)))
+    def choices(self, source: str) -> tuple[tuple[str, ...], ...]:
+        """What a path of the node, or a Command, chooses among."""
+        chance = self.chance
+        return tuple(tuple(self.target(source) for _ in range(chance.below(3))) for _ in range(1 + chance.below(3)))
 
-    def target(self) -> str:
-        name = self.chance.pick((*self.names, END))
+    def target(self, source: str) -> str:
+        name = self.chance.pick((*self.after(source), END))
         return f"[{name}]" if name != END and self.chance.maybe(35) else name
 
-    def way(self) -> Way:
+    def way(self, source: str) -> tuple[str, Way]:
         chance = self.chance
         limited, declared = chance.maybe(self.declaring), chance.maybe(self.declaring // 2)
-        return Way(self.choices(), limited=limited, reads=self.keys(self.readable) if declared else None)
+        choices = self.choices(source)
+        return source, Way(choices, limited=limited, reads=self.keys(self.readable) if declared else None)
 
 
-def case_of(blob: bytes, *, declared: bool = True, durable: bool = False) -> Case:
+def case_of(blob: bytes, *, declared: bool = True, durable: bool = False, plain: bool = False) -> Case:
     """The case that these bytes stand for."""
     chance = _Chance(blob)
     seed = chance.below(256) * 256 + chance.below(256)
     value = {"mix": chance.below(100), **({"last": 5} if chance.maybe(20) else {})}
-    return Case(_Draft(chance, declared=declared, durable=durable).drawing(), value, seed)
+    return Case(_Draft(chance, declared=declared, durable=durable, plain=plain).drawing(), value, seed)
 
 
 @st.composite
-def cases(draw: st.DrawFn, *, declared: bool = True, durable: bool = False) -> Case:
+def cases(draw: st.DrawFn, *, declared: bool = True, durable: bool = False, plain: bool = False) -> Case:
     """Random cases; without `declared` no node says anything of what it reads or writes."""
-    return case_of(draw(st.binary(min_size=256, max_size=256)), declared=declared, durable=durable)
+    return case_of(draw(st.binary(min_size=256, max_size=256)), declared=declared, durable=durable, plain=plain)

@@ -10,7 +10,7 @@ import functools
 import operator
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Any, NotRequired, TypedDict, TypeVar
 
 from fanfold.kernel.channels import EphemeralValue, Topic, UntrackedValue
@@ -51,8 +51,16 @@ LEFT = "left"
 """The key that the engine fills in: how many steps the run may still take."""
 
 
-@dataclass(frozen=True)
-class Way:
+class _Terse:
+    """Shows itself by what it differs in from the simplest of its kind."""
+
+    def __repr__(self: Any) -> str:
+        told = (field.name for field in fields(self) if getattr(self, field.name) != field.default)
+        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in told)})"
+
+
+@dataclass(frozen=True, repr=False)
+class Way(_Terse):
     """A conditional edge: it answers one of its `choices`, each a list of targets; one in brackets is a `Send`.
 
     `limited` says whether all of them are given as a path map; `reads` is what its own parameter declares, None where
@@ -64,8 +72,8 @@ class Way:
     reads: tuple[str, ...] | None = None
 
 
-@dataclass(frozen=True)
-class Spot:
+@dataclass(frozen=True, repr=False)
+class Spot(_Terse):
     """A node. It writes some of `puts`, and where it has `leads`, it does so by a Command that leads like a `Way`.
 
     `reads` and `writes` are declared, by arguments or, if it is `annotated`, by its annotations; `destinations` is
@@ -73,7 +81,7 @@ class Spot:
     """
 
     name: str
-    puts: tuple[str, ...] = ("mix", "trail")
+    puts: tuple[str, ...] = ()
     reads: tuple[str, ...] | None = None
     writes: tuple[str, ...] | None = None
     annotated: bool = False
@@ -89,8 +97,8 @@ class Spot:
         return self.annotated and self.writes is not None and not self.leads and not self.handled
 
 
-@dataclass(frozen=True)
-class Drawing:
+@dataclass(frozen=True, repr=False)
+class Drawing(_Terse):
     """A graph. `counted` is whether its state has the key that the engine fills in."""
 
     spots: tuple[Spot, ...]

@@ -130,6 +130,17 @@ def test_a_list_of_sends_beside_a_slow_node_does_not_wait_for_it() -> None:
     assert spans(graph, a=1, b=2, slow=10) == (10, 12)
 
 
+def test_sends_are_numbered_by_who_sent_them_also_along_an_edge() -> None:
+    """`a` may send to `b` without another word, for an edge leads there; so the Send of `c` waits for its number."""
+    graph = Builder(State).add_node("b", lambda _: None, writes=[])
+    for name, more in (("a", {}), ("c", {"destinations": ["b"]})):
+        goto = Send("b", {"from": name})
+        graph.add_node(name, lambda _, goto=goto: Command(goto=goto), writes=[], **more).add_edge(START, name)
+    graph.add_edge("a", "b")
+    run = play(graph, {"a": 5, "c": 1})
+    assert [run.seen[2, "b", send] for send in (0, 1)] == [{"from": "a"}, {"from": "c"}]
+
+
 def test_a_command_that_says_where_it_may_lead_does_not_hold_others_up() -> None:
     graph = lead(nodes(a="", b="a", c=""), "a b", "c")
     graph.add_node("slow", lambda _: Command(goto="c"), writes=[], destinations=["c"]).add_edge(START, "slow")
@@ -152,13 +163,12 @@ def test_a_deferred_node_waits_for_the_end_and_sees_all_of_it() -> None:
 # What pauses or fails
 
 
-@pytest.mark.parametrize("schedule", ["watermark"])
-def test_a_chain_beside_a_task_that_waits_for_a_person_runs_to_its_end_and_is_kept(schedule: str) -> None:
+def test_a_chain_beside_a_task_that_waits_for_a_person_runs_to_its_end_and_is_kept() -> None:
     graph = lead(nodes(**CHAIN, slow=""), "a b c d e", "slow")
-    paused = play(graph, {}, schedule, held={(1, "slow", None)})
+    paused = play(graph, {}, held={(1, "slow", None)})
     assert {name for _, name, _ in paused.ends} == {START, *CHAIN}
     assert [snapshot.step for snapshot in paused.snapshots] == [0]
-    ledger = Ledger(graph.plan(), seed="thread", step_limit=50, schedule=schedule)
+    ledger = Ledger(graph.plan(), seed="thread", step_limit=50)
     ledger.restore(paused.snapshots[-1])
     again = Clock(ledger, Durations({}), known=paused.results).play()
     assert list(again.seen) == [(1, "slow", None)]
