@@ -40,7 +40,7 @@ def waits(plan: Plan) -> Iterator[Waiting]:
     leads = {name: _led(plan, node) for name, node in plan.nodes.items()}
     ways = {name: _ways(name, leads) for name in leads}
     steps = _steps(leads)
-    reach = plan.reach or Reach(plan.nodes, plan.joins, plan.channels)
+    reach = plan.reach or Reach(plan.nodes, plan.channels)
     working = sorted(name for name in plan.nodes if name != START)
     for name in working:
         seen = reach.reads(name, given=False)
