@@ -71,8 +71,8 @@ _CHANGED: Final = "the graph has changed since; run it with the graph that began
 class Position:
     """A checkpoint, read: where the ledger stands there, and what its tasks have come to since, by (task id, kind).
 
-    Those of later steps that had run ahead are there, too. `line` are the checkpoints before this one at which tasks
-    were begun that are not of the past here.
+    Those of later steps that had run ahead are there, too, and as they are stored in `early`. `line` are the checkpoints
+    before this one at which tasks were begun that are not of the past here.
     """
 
     checkpoint_id: str
@@ -85,6 +85,7 @@ class Position:
     found: Mapping[tuple[str, str], Any]
     size: int
     since: int
+    early: Mapping[tuple[str, str], ResultKept] = field(default_factory=dict)
     line: tuple[str, ...] = ()
 
     def stand(self, ledger: Ledger) -> None:
@@ -148,7 +149,8 @@ class Reader:
         head = found.head
         header, snapshot = self._header(head)
         _check_fits(self._plan, snapshot, self._thread_id)
-        hanging = {(kept.task_id, kept.kind): self._decoded(kept) for kept in (*_early(found), *_hanging(found))}
+        told = {(kept.task_id, kept.kind): kept for kept in (*_early(found), *_hanging(found))}
+        hanging = {key: self._decoded(kept) for key, kept in told.items()}
         chosen = (goal for result in hanging.values() if isinstance(result, Result) for goal in result.goto)
         _check_nodes(self._plan, chosen, self._thread_id)
         ledger = Ledger(self._plan, seed=self._seed, step_limit=1)
@@ -167,6 +169,7 @@ class Reader:
             found=hanging,
             size=len(found.chain[0].data),
             since=since + sum(len(kept.data) for kept in _hanging(found)),
+            early={key: kept for key, kept in told.items() if kept.step > head.step + 1},
             line=tuple(header.get("line", ())),
         )
 
@@ -384,7 +387,7 @@ class Kept:
         self.parent_id: str | None = position.parent_id if position else None
         self._found: dict[tuple[str, str], Any] = dict(position.found) if position else {}
         self._early: dict[tuple[str, str], tuple[Any, ResultKept]] = {}
-        """What tasks of later steps have come to in this sitting."""
+        """What tasks of later steps have come to."""
         self._step = position.snapshot.step + 1 if position else 0
         self._line: list[tuple[int, str]] = [(sys.maxsize, id) for id in position.line] if position else []
         self._size = position.size if position else 0
@@ -393,6 +396,8 @@ class Kept:
             self._found = {key: value for key, value in self._found.items() if key[1] not in _DONE_ONCE}
             self._since = self._size  # the next checkpoint does not follow from the results that stand here
             self._branch = os.urandom(8).hex()
+        elif position:
+            self._early = {key: (position.found[key], kept) for key, kept in position.early.items()}
 
     def recall(self, task_id: str, kind: str) -> Any:
         """What the task has come to on the present checkpoint, in this sitting or an earlier one; None for nothing."""

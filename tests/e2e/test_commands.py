@@ -285,6 +285,46 @@ def test_a_graph_is_drawn_in_each_format_and_nothing_of_it_runs(
     assert not (fanfold.folder / ".fanfold").exists()
 
 
+BRANCHES = """
+from typing import TypedDict
+from fanfold import START, StateGraph
+
+class State(TypedDict, total=False):
+    a: int
+    b: int
+
+class A(TypedDict):
+    a: int
+
+def one(state: State) -> A: ...
+def two(state: State): ...
+def other(state: State): ...
+
+graph = StateGraph(State).add_node(one).add_node(two).add_node(other)
+graph.add_edge(START, "one").add_edge(START, "other").add_edge("one", "two")
+"""
+
+
+def test_a_graph_is_checked_for_who_waits_for_whom_and_what_would_end_it(fanfold: Command) -> None:
+    (fanfold.folder / "branches.py").write_text(BRANCHES)
+    done = fanfold("graph", "check", "branches.py:graph")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "graph 'graph': 3 nodes, 1 of them declare what they write",
+        "two waits for other: it would not with writes= (or a return annotation) for other"
+        " and reads= (or an annotation of its input) for two",
+    ]
+    told = fanfold.json("graph", "check", "branches.py:graph", "--json")
+    assert told["waits"] == [
+        {"node": "two", "other": "other", "keys": [], "writers": ["other"], "reads": True, "needed": False}
+    ]
+    (fanfold.folder / "branches.py").write_text(BRANCHES.replace("other(state: State)", "other(state: State) -> A"))
+    done = fanfold("graph", "check", "branches.py:graph")
+    assert "two waits for other: it sees 'a', written by other or by what that leads to" in done.stdout
+    (fanfold.folder / "branches.py").write_text(BRANCHES.replace('.add_edge("one", "two")', ""))
+    assert "no node waits" in fanfold("graph", "check", "branches.py:graph").stdout
+
+
 def test_output_that_nobody_reads_ends_the_command_without_a_word(fanfold: Command, app: Path) -> None:
     fanfold("run", "app.py:graph", "-i", "names=[]")
     process = fanfold.start("runs", "ls", "--json")

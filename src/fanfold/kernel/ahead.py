@@ -5,9 +5,9 @@ whatever else is still running; each of those may start as soon as every key tha
 is to say that no task that is still outstanding can lead to a write of it in a step below (see `reach`). What it is
 given then is what it would have been given at the barrier, and so is everything that follows.
 
-Outstanding are, by step and node: tasks that have not ended, be they started or not; nodes that were triggered and wait
-for the end; and the target of a join of which every member has run, as long as it is not certain in which step it was
-the last one. That is decided in the order of steps, with what is known of each join after the step before.
+Outstanding are, by step and node, tasks that have not ended, be they started or not, and nodes that were triggered and
+wait for the end. A join may fire as soon as the last of its members can have run, and not before. When it does fire is
+decided in the order of steps, with what is known of it after the step before.
 
 What waits for something to be sealed watches one outstanding entry that is in its way, and looks for the next one when
 that is gone. Nothing that is sealed is ever opened again: what comes to be outstanding is led to by what was.
@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fanfold.kernel.channels import MISSING
+from fanfold.kernel.plan import Join
 from fanfold.kernel.reach import Distances, Reach
 from fanfold.types import Send
 
@@ -59,7 +60,6 @@ class _Line:
 
     step: int
     seen: dict[str, str]
-    possible: _Entry | None = None
 
 
 class Ahead:
@@ -74,11 +74,14 @@ class Ahead:
         """By node and step, how many tasks."""
         self._watched: dict[_Entry, list[_Wait]] = {}
         self._again: list[_Wait] = []
+        self._joined: list[_Wait] = []
+        """What waits for a join, which can come to be no obstacle in many ways."""
         self._ready: list[Task] = []
         self._begun: dict[str, tuple[int, int]] = {}
         """By the id of a task that was handed out: its step, and the one at which the ledger stood."""
         self._lines: dict[int, _Line] = {}
-        self._ran: Counter[str] = Counter()
+        self._runs: dict[str, dict[int, bool]] = {}
+        """The steps in which members of joins have run and ended."""
         self._missing: dict[int, set[str]] = {}
 
     # What the ledger asks
@@ -118,14 +121,11 @@ class Ahead:
     def opened(self, tasks: Sequence[Task], deferred: Collection[str]) -> None:
         """The ledger stands at a step with these tasks; those of its nodes that wait for the end are `deferred`."""
         step = self._ledger.step
-        for line in self._lines.values():
-            if line.possible is not None:
-                self._drop(line.possible)
-        self._lines = {}
         for gone in [earlier for earlier in self._stages if earlier < step]:
             for task, _ in self._stages.pop(gone).ended.values():
-                self._ran[task.node] -= 1
                 self._begun.pop(task.id, None)
+                if (steps := self._runs.get(task.node)) is not None and steps.pop(gone, False) and not steps:
+                    del self._runs[task.node]
         stage = self._stages.setdefault(step, _Stage())
         stage.named = {task.node: task for task in tasks if task.send is None}
         stage.sent, stage.numbered = [task for task in tasks if task.send is not None], True
@@ -139,13 +139,14 @@ class Ahead:
             self._expect((step + 1, name))
         for entry, count in until_now:
             self._drop(entry, count)
-        self._restart_lines()
+        self._lines = {}
+        for index in range(len(self._plan.joins)):
+            self._count_missing(index)
 
     def ended(self, task: Task, result: Result) -> None:
         """A task has come to its result; what it leads to is outstanding from now on."""
         stage, following = self._stages[task.step], self._stages.setdefault(task.step + 1, _Stage())
         stage.ended[task.id] = (task, result)
-        self._ran[task.node] += 1
         node = self._plan.nodes[task.node]
         goals = result.goto if result.handled else (*node.targets, *result.goto)
         for number, goal in enumerate(goals):
@@ -153,11 +154,11 @@ class Ahead:
                 self._send(task, number, goal, following)
             else:
                 self._trigger(goal, task.step + 1, (task.id,))
-        for index in () if result.handled else node.joins:
-            missing = self._missing.get(index)
-            if missing is not None:
-                missing.discard(task.node)
-                if not missing:
+        if node.joins and not result.handled:
+            self._runs.setdefault(task.node, {})[task.step] = True
+            for index in node.joins:
+                self._missing[index].discard(task.node)
+                if not self._missing[index]:
                     self._follow_line(index)
         self._drop((task.step, task.node))
 
@@ -179,27 +180,34 @@ class Ahead:
 
     def _look(self) -> None:
         """Do everything that nothing is in the way of any more; that may let other things be done."""
+        self._again += self._joined
+        self._joined = []
         while self._again:
             again, self._again = self._again, []
             for wait in sorted(again, key=lambda wait: wait.step):  # earlier steps decide what is known of later ones
                 self._await(wait)
 
     def _await(self, wait: _Wait) -> None:
-        blocking = self._blocking(wait)
-        if blocking is None:
+        obstacle = self._obstacle(wait.step, wait.ways, frozenset())
+        if obstacle is None:
             wait.then()
+        elif isinstance(obstacle, tuple):
+            self._watched.setdefault(obstacle, []).append(wait)
         else:
-            self._watched.setdefault(blocking, []).append(wait)
+            self._joined.append(wait)
 
-    def _blocking(self, wait: _Wait) -> _Entry | None:
-        """An outstanding entry that reaches below the step by one of the ways."""
-        for way in wait.ways:
-            fewer = way if len(way) < len(self._outstanding) else self._outstanding
-            for name in fewer:
+    def _obstacle(self, step: int, ways: Sequence[Distances], asked: frozenset[int]) -> _Entry | Join | None:
+        """What reaches below the step by one of the ways: an outstanding entry, or else a join that may fire."""
+        for way in ways:
+            for name in way if len(way) < len(self._outstanding) else self._outstanding:
                 if name in way and name in self._outstanding:
                     first = min(self._outstanding[name])
-                    if first + way[name] < wait.step:
+                    if first + way[name] < step:
                         return first, name
+        for index, join in enumerate(self._plan.joins):
+            nearest = min((way[join.target] for way in ways if join.target in way), default=None)
+            if nearest is not None and not self._fires_from(index, step - nearest, asked):
+                return join
         return None
 
     # What comes in later steps
@@ -260,21 +268,21 @@ class Ahead:
 
     # Joins
 
-    def _restart_lines(self) -> None:
-        """Begin again with what the ledger knows of each join; nothing is known yet of the steps from here on."""
-        for index, join in enumerate(self._plan.joins):
-            seen = self._ledger.seen(index)
-            missing = {member for member in join.members if member not in seen and self._ran[member] <= 0}
-            self._missing[index] = missing
-            if not missing and (seen.keys() != join.members or any(self._ran[m] > 0 for m in join.members)):
-                self._follow_line(index)
+    def _count_missing(self, index: int) -> None:
+        """See which members of a join have not run by what is known; without any, find out when it was complete."""
+        join, seen = self._plan.joins[index], self._ledger.seen(index)
+        complete = len(seen) == len(join.members)
+        self._missing[index] = {m for m in join.members if m not in self._runs and (complete or m not in seen)}
+        if not self._missing[index]:
+            self._follow_line(index)
+
+    def _line(self, index: int) -> _Line:
+        line = self._lines.get(index)
+        return _Line(self._ledger.step, dict(self._ledger.seen(index))) if line is None else line
 
     def _follow_line(self, index: int) -> None:
         """All members of a join have run; find out, step by step, when it was complete."""
-        line = self._lines.get(index)
-        if line is None:
-            line = self._lines[index] = _Line(self._ledger.step, dict(self._ledger.seen(index)))
-        self._assume(index, line)
+        line = self._lines[index] = self._line(index)
         if line.step in self._stages:
             self._await_line(index, line)
 
@@ -288,7 +296,7 @@ class Ahead:
         """All is known that a step has to do with the join."""
         if self._lines.get(index) is not line or line.step != step:
             return
-        join, stage = self._plan.joins[index], self._stages[line.step]
+        join, stage = self._plan.joins[index], self._stages[step]
         if len(line.seen) == len(join.members) and join.target in stage.named:
             line.seen.clear()
         for task, result in sorted(stage.ended.values(), key=_place):
@@ -297,26 +305,29 @@ class Ahead:
         line.step += 1
         if len(line.seen) == len(join.members):
             self._trigger(join.target, line.step, tuple(line.seen.values()))
-        self._assume(index, line)
         if line.step in self._stages:
             self._await_line(index, line)
 
-    def _assume(self, index: int, line: _Line) -> None:
-        """The target counts as outstanding where it may run at the earliest by what is known, if it may at all."""
-        join = self._plan.joins[index]
-        possible = None
+    def _fires_from(self, index: int, step: int, asked: frozenset[int]) -> bool:
+        """Whether a join cannot fire for a step below this one: one member that comes late is enough for that.
+
+        What is `asked` already counts as if it were so: the first time that a join fires follows from no other time.
+        """
+        if index in asked:
+            return True
+        join, line, asked = self._plan.joins[index], self._line(index), asked | {index}
         complete = len(line.seen) == len(join.members)  # then its target runs next, and it begins anew
-        first = {} if complete else {name: line.step - 1 for name in line.seen}
-        for step in sorted(step for step in self._stages if step >= line.step):
-            for task, result in self._stages[step].ended.values():
-                if task.node in join.members and not result.handled:
-                    first.setdefault(task.node, step)
-        if len(first) == len(join.members):
-            possible = (max(first.values()) + 1, join.target)
-            self._expect(possible)
-        if line.possible is not None:
-            self._drop(line.possible)
-        line.possible = possible
+        for member in join.members:
+            ran = min((at for at in self._runs.get(member, ()) if at >= line.step), default=None)
+            if not complete and member in line.seen:
+                late = line.step >= step
+            elif ran is not None:
+                late = ran + 1 >= step
+            else:
+                late = self._obstacle(step - 1, (self._reach.running(member),), asked) is None
+            if late:
+                return True
+        return False
 
 
 def _place(ended: tuple[Task, Result]) -> tuple[int, str, int]:

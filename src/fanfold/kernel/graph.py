@@ -256,7 +256,7 @@ class Builder:
         joins = tuple(Join(frozenset(members), target) for members, target in waited_for)
         start = Node(START, None, (), (), (), 0)
         nodes = {node.name: self._finished(node, joins) for node in (start, *self.nodes.values())}
-        reach = Reach(nodes, joins, self.channels)
+        reach = Reach(nodes, self.channels)
         return Plan(
             name=name,
             state=self._schema,

@@ -8,7 +8,7 @@ could still come ("could-result-in", Murray et al., SOSP 2013).
 
 What a node may do is what it declares: it writes the keys of `writes=` or of its return annotation, and leads along its
 edges, the `path_map`s of its conditional edges and its `destinations`. One that declares no writes may write everything
-and lead anywhere.
+and lead anywhere. Joins are no part of this: when one fires depends on all of its members.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from functools import cache
 from typing import Final
 
 from fanfold.errors import InvalidUpdateError
-from fanfold.kernel.plan import Action, Join, Node
+from fanfold.kernel.plan import Action, Node
 from fanfold.types import START, Send
 
 Distances = Mapping[str, int]
@@ -28,10 +28,10 @@ Distances = Mapping[str, int]
 class Reach:
     """What the nodes of one graph declare, and what follows from it. `keys` are those of the state."""
 
-    def __init__(self, nodes: Mapping[str, Node], joins: Collection[Join], keys: Collection[str]) -> None:
+    def __init__(self, nodes: Mapping[str, Node], keys: Collection[str]) -> None:
         self._nodes = nodes
         self._keys = frozenset(keys)
-        self._leads = {name: _leads(node, joins) for name, node in nodes.items()}
+        self._leads = {name: _leads(node) for name, node in nodes.items()}
         self._anywhere = frozenset(name for name, leads in self._leads.items() if leads is None)
         self._into: dict[str, list[str]] = {}
         for name, leads in self._leads.items():
@@ -96,11 +96,11 @@ class Reach:
         return found
 
 
-def _leads(node: Node, joins: Collection[Join]) -> frozenset[str] | None:
-    """The nodes that a node may trigger; None for any."""
+def _leads(node: Node) -> frozenset[str] | None:
+    """The nodes that a node may trigger by itself; None for any."""
     if node.name == START or node.action is None or node.writes is None:
         return None
-    found = {*node.targets, *node.destinations, *(join.target for join in joins if node.name in join.members)}
+    found = {*node.targets, *node.destinations}
     for route in node.routes:
         if route.targets is None:
             return None

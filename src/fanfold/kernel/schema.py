@@ -90,7 +90,8 @@ def input_schema(action: Callable[..., Any]) -> Schema | None:
 def returned_keys(action: Callable[..., Any]) -> tuple[str, ...] | None:
     """The keys of the type that the return annotation of `action` names; None where it names no type with keys.
 
-    `-> None` has none. In a union with None or with other such types, they are the keys of all.
+    In a union with None or with other such types, they are the keys of all. `-> None` says nothing: people write that
+    above functions that return something all the same.
     """
     hints = hints_of(action)
     if "return" not in hints:
@@ -104,7 +105,7 @@ def returned_keys(action: Callable[..., Any]) -> tuple[str, ...] | None:
         if part in (Command, Send) or not _has_keys(part):
             return None
         keys.update(dict.fromkeys(_names(part)))
-    return tuple(keys)
+    return tuple(keys) or None
 
 
 def _names(declared: Any) -> Iterator[str]:

@@ -40,14 +40,14 @@ def waits(plan: Plan) -> Iterator[Waiting]:
     leads = {name: _led(plan, node) for name, node in plan.nodes.items()}
     ways = {name: _ways(name, leads) for name in leads}
     steps = _steps(leads)
-    reach = plan.reach or Reach(plan.nodes, plan.joins, plan.channels)
-    working = sorted(name for name in plan.nodes if name != START)
+    reach = plan.reach or Reach(plan.nodes, plan.channels)
+    working = sorted(name for name in plan.nodes if name != START and steps[name])
     for name in working:
         seen = reach.reads(name, given=False)
         for other in working:
             if other == name or name in ways[other] or other in ways[name]:
                 continue  # one follows from the other, and has to wait anyway
-            lag = max(steps[name], default=0) - min(steps[other], default=0)
+            lag = max(steps[name]) - min(steps[other])
             writers = [plan.nodes[writer] for writer, way in sorted(ways[other].items()) if way < lag]
             vague = tuple(writer.name for writer in writers if writer.writes is None)
             keys = dict.fromkeys(key for writer in writers for key in writer.writes or () if key in seen)
@@ -77,7 +77,7 @@ def _ways(name: str, leads: Mapping[str, Collection[str]]) -> dict[str, int]:
 def _steps(leads: Mapping[str, Collection[str]]) -> dict[str, set[int]]:
     """The steps in which each node may run, as far as twice through the whole graph: loops have no end."""
     found: dict[str, set[int]] = {name: set() for name in leads}
-    ring = {START} if START in leads else set(leads)
+    ring = {START}
     for step in range(2 * len(leads) + 1):
         for name in ring:
             found[name].add(step)
