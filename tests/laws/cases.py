@@ -62,7 +62,8 @@ class _Chance:
 
 class _Draft:
     """A graph that is being drawn. `durable` leaves out what a run that is resumed does not know any more, `plain` also
-    what a driver does not come to the same with each time: how far it is from its limit, and two sorts of errors.
+    what a driver does not come to the same with each time (how far it is from its limit, and two sorts of errors) and
+    Sends in loops, which people's answers can let grow without end.
 
     A graph that goes `forward` has no loops.
     """
@@ -72,6 +73,7 @@ class _Draft:
         self.declaring = chance.pick((100, 95, 85, 50)) if declared else 0
         self.names = self._shuffled(NAMES[: 2 + chance.pick((0, 1, 2, 3, 4, 5, 4, 3))])
         self.forward = chance.maybe(70)
+        self.sends = 35 if self.forward or not plain else 0
         self.counted = chance.maybe(20) and not plain
         self.writable = KEYS[:-2] if plain else KEYS[:-1] if durable else KEYS
         self.readable = (*self.writable, LEFT) if self.counted else self.writable
@@ -139,7 +141,7 @@ class _Draft:
 
     def target(self, source: str) -> str:
         name = self.chance.pick((*self.after(source), END))
-        return f"[{name}]" if name != END and self.chance.maybe(35) else name
+        return f"[{name}]" if name != END and self.chance.maybe(self.sends) else name
 
     def way(self, source: str) -> tuple[str, Way]:
         chance = self.chance

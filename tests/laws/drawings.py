@@ -51,21 +51,21 @@ LEFT = "left"
 """The key that the engine fills in: how many steps the run may still take."""
 
 
-class _Terse:
-    """Shows itself by what it differs in from the simplest of its kind."""
-
-    def __repr__(self: Any) -> str:
-        told = (field.name for field in fields(self) if getattr(self, field.name) != field.default)
-        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in told)})"
+def _terse(self: Any) -> str:
+    """What it differs in from the simplest of its kind."""
+    told = (field.name for field in fields(self) if getattr(self, field.name) != field.default)
+    return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in told)})"
 
 
 @dataclass(frozen=True, repr=False)
-class Way(_Terse):
+class Way:
     """A conditional edge: it answers one of its `choices`, each a list of targets; one in brackets is a `Send`.
 
     `limited` says whether all of them are given as a path map; `reads` is what its own parameter declares, None where
     that declares nothing.
     """
+
+    __repr__ = _terse
 
     choices: tuple[tuple[str, ...], ...]
     limited: bool = False
@@ -73,12 +73,14 @@ class Way(_Terse):
 
 
 @dataclass(frozen=True, repr=False)
-class Spot(_Terse):
+class Spot:
     """A node. It writes some of `puts`, and where it has `leads`, it does so by a Command that leads like a `Way`.
 
     `reads` and `writes` are declared, by arguments or, if it is `annotated`, by its annotations; `destinations` is
     where its Commands may lead. It may raise, if it `breaks`, which its error handler sees to, if it is `handled`.
     """
+
+    __repr__ = _terse
 
     name: str
     puts: tuple[str, ...] = ()
@@ -98,8 +100,10 @@ class Spot(_Terse):
 
 
 @dataclass(frozen=True, repr=False)
-class Drawing(_Terse):
+class Drawing:
     """A graph. `counted` is whether its state has the key that the engine fills in."""
+
+    __repr__ = _terse
 
     spots: tuple[Spot, ...]
     edges: tuple[tuple[str, str], ...]

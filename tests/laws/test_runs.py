@@ -7,6 +7,7 @@ it asks, not where its thread stands and stood.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -49,7 +50,7 @@ class Stage:
     def compiled(self, case: Case, store: Any) -> CompiledGraph:
         """The graph. Of an inner one, its own nodes may ask too."""
         graph = built(case.drawing, StateGraph, lambda spot, code: self.node(case, spot, code))
-        return graph.compile(store, schedule=self.schedule)
+        return graph.compile(store, schedule=self.schedule, on_error="finish")
 
     def node(self, case: Case, spot: Spot, code: Callable[[Any], Any]) -> Any:
         """What is run for a node of the drawing."""
@@ -84,13 +85,13 @@ class Stage:
 
 
 async def outcome_of(run: Awaitable[Any]) -> tuple[Any, Any]:
-    """What a run returns, or what it raises and in which step; and what it asks."""
+    """What a run returns, or what it raises and in which step; and what it asks, in whichever order it did."""
     try:
         output = dict(await run)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is the outcome
-        notes = [note.partition("task ")[0] for note in getattr(error, "__notes__", ())]
-        return (type(error).__name__, notes), ()
-    return output, output.pop("__interrupt__", ())
+        steps = [word for note in getattr(error, "__notes__", ()) for word in re.findall(r"step \d+", note)]
+        return (type(error).__name__, steps), ()
+    return output, sorted(output.pop("__interrupt__", ()), key=lambda question: question.id)
 
 
 def seen(snapshot: StateSnapshot) -> Any:
