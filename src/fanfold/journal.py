@@ -71,7 +71,7 @@ _CHANGED: Final = "the graph has changed since; run it with the graph that began
 class Position:
     """A checkpoint, read: where the ledger stands there, and what its tasks have come to since, by (task id, kind).
 
-    Those of later steps that had run ahead are there, too, and as they are stored in `early`. `line` are the checkpoints
+    Those of later steps that had run ahead are there, too; as they are stored, in `early`. `line` are the checkpoints
     before this one at which tasks were begun that are not of the past here.
     """
 
