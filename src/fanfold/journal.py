@@ -71,7 +71,7 @@ _CHANGED: Final = "the graph has changed since; run it with the graph that began
 class Position:
     """A checkpoint, read: where the ledger stands there, and what its tasks have come to since, by (task id, kind).
 
-    Those of later steps that had run ahead are there, too, and as they are stored in `early`. `line` are the checkpoints
+    Those of later steps that had run ahead are there, too; as they are stored, in `early`. `line` are the checkpoints
     before this one at which tasks were begun that are not of the past here.
     """
 
@@ -150,6 +150,8 @@ class Reader:
         header, snapshot = self._header(head)
         _check_fits(self._plan, snapshot, self._thread_id)
         told = {(kept.task_id, kept.kind): kept for kept in (*_early(found), *_hanging(found))}
+        if _CHANGES in told:  # what had run ahead may have seen other values
+            told = {key: kept for key, kept in told.items() if kept.step <= head.step + 1}
         hanging = {key: self._decoded(kept) for key, kept in told.items()}
         chosen = (goal for result in hanging.values() if isinstance(result, Result) for goal in result.goto)
         _check_nodes(self._plan, chosen, self._thread_id)
@@ -459,6 +461,8 @@ class Kept:
             **from_snapshot(snapshot, snapshot.values if full else ledger.changed()),
             "metadata": dict(metadata),
         }
+        if source != "loop":  # what had run ahead of this does not follow from it
+            self._early = {}
         if line := self._lengthened(ledger, snapshot):
             told["line"] = line
         moved = full or bool(self._branch)  # from here, nobody looks back for what tasks that ran ahead have come to

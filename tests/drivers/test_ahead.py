@@ -268,6 +268,70 @@ def test_a_question_of_a_task_ahead_is_asked_when_its_step_has_come(store: SqlSt
     asyncio.run(main())
 
 
+class Asking:
+    """A node on the right that asks, beside a chain on the left that counts what it sees of `fold`."""
+
+    def __init__(self) -> None:
+        self.ran: list[str] = []
+        self.graph = StateGraph(State).add_node("ask", self._ask).add_edge(START, "ask")
+        for name, before in (("one", START), ("two", "one"), ("three", "two")):
+            self.graph.add_node(name, self._counting(name), reads=["fold", "left"], writes=["left"])
+            self.graph.add_edge(before, name)
+
+    async def _ask(self, state: Right) -> Right:
+        return {"right": [interrupt("well?")]}
+
+    def _counting(self, name: str) -> Any:
+        async def counting(state: dict[str, Any]) -> dict[str, Any]:
+            self.ran.append(name)
+            return {"left": [f"{name} saw {state['fold']}"]}
+
+        return counting
+
+
+def test_what_ran_ahead_counts_when_the_question_is_answered(store: SqlStore) -> None:
+    asking = Asking()
+    app = asking.graph.compile(store)
+    app.invoke({**BEGINNING, "fold": "old"}, THREAD)
+    assert asking.ran == ["one", "two", "three"]
+    output = app.invoke(Command(resume="yes"), THREAD)
+    assert asking.ran == ["one", "two", "three"]
+    assert output["left"] == ["one saw old", "two saw old", "three saw old"]
+
+
+def test_what_ran_ahead_does_not_count_when_the_state_is_changed_before_its_step(store: SqlStore) -> None:
+    asking = Asking()
+    app = asking.graph.compile(store)
+    app.invoke({**BEGINNING, "fold": "old"}, THREAD)
+    output = app.invoke(Command(update={"fold": "new"}), THREAD)  # answers nothing: the run stands where it stood
+    assert output["__interrupt__"]
+    output = app.invoke(Command(resume="yes"), THREAD)
+    assert asking.ran == ["one", "two", "three", "two", "three"]
+    assert output["left"] == ["one saw old", "two saw new", "three saw new"]
+
+
+def test_what_ran_ahead_does_not_count_after_an_update_from_outside(store: SqlStore) -> None:
+    asking = Asking()
+    app = asking.graph.compile(store)
+    app.invoke({**BEGINNING, "fold": "old"}, THREAD)
+    app.update_state(THREAD, {"fold": "new"}, as_node="one")
+    output = app.invoke(None, THREAD)
+    assert asking.ran == ["one", "two", "three", "two", "three"]
+    assert output["left"][-2:] == ["two saw new", "three saw new"]
+
+
+def test_what_ran_ahead_counts_once_more_for_who_begins_at_an_earlier_checkpoint(store: SqlStore) -> None:
+    asking = Asking()
+    app = asking.graph.compile(store)
+    app.invoke({**BEGINNING, "fold": "old"}, THREAD)
+    app.invoke(Command(resume="yes"), THREAD)
+    first = [state for state in app.get_state_history(THREAD) if set(state.next) == {"ask", "one"}]
+    app.invoke(None, first[-1].config)
+    assert asking.ran == ["one", "two", "three"] * 2
+    assert app.invoke(Command(resume="no"), THREAD)["right"] == ["no"]
+    assert asking.ran == ["one", "two", "three"] * 2
+
+
 def test_an_error_ahead_is_raised_when_its_step_has_come(store: SqlStore) -> None:
     async def main() -> None:
         async def failing(state: Left) -> Left:

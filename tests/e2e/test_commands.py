@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 import sys
@@ -323,6 +324,15 @@ def test_a_graph_is_checked_for_who_waits_for_whom_and_what_would_end_it(fanfold
     assert "two waits for other: it sees 'a', written by other or by what that leads to" in done.stdout
     (fanfold.folder / "branches.py").write_text(BRANCHES.replace('.add_edge("one", "two")', ""))
     assert "no node waits" in fanfold("graph", "check", "branches.py:graph").stdout
+
+
+def test_a_run_is_shown_with_what_was_waited_at_barriers(fanfold: Command) -> None:
+    waiting = BRANCHES.replace("def other(state: State): ...", "def other(state: State):\n    time.sleep(0.2)")
+    (fanfold.folder / "branches.py").write_text("import time\n" + waiting)
+    assert fanfold("run", "branches.py:graph", "-i", "a=1", "--quiet").returncode == 0
+    lines = fanfold("runs", "show", fanfold.newest()).stdout.splitlines()
+    (two,) = [line for line in lines if " two " in line and "step" in line]
+    assert re.search(r"  held back 0\.[12]\d\d s by other$", two), two
 
 
 def test_output_that_nobody_reads_ends_the_command_without_a_word(fanfold: Command, app: Path) -> None:

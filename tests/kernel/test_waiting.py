@@ -126,12 +126,12 @@ def test_a_node_with_declared_writes_leads_along_its_edges_path_maps_and_destina
     built.add_conditional_edges("a", nothing, ["d"])
     found = built.plan().reach
     assert found is not None
-    found.check("a", ["b", "c", "d", Send("d", {})])
+    found.check("a", ["b", "c", "d", Send("d", {}), Send("c", {})])
     found.check("c", ["a", "b"])
+    with pytest.raises(InvalidUpdateError, match="node 'a' sends to 'b', and what it declares sends to: 'c', 'd'"):
+        found.check("a", [Send("b", {})])  # an edge leads there, and no Send is to be expected
     for goal in ("a", Send("a", {})):
-        with pytest.raises(
-            InvalidUpdateError, match="node 'a' leads to 'a', and what it declares leads to: 'b', 'c', 'd'"
-        ):
+        with pytest.raises(InvalidUpdateError, match=r"node 'a' (leads|sends) to 'a', and what it declares"):
             found.check("a", [goal])
     anywhere = graph("^a ab", a={"writes": ["a"]}).add_conditional_edges("a", nothing).plan().reach
     assert anywhere is not None

@@ -27,10 +27,12 @@ def over(at: float, status: str = "done") -> RunFinished:
     return RunFinished(at, status)
 
 
-def queued(at: float, task: str, after: str = "", *, step: int = 1, by: str | None = None) -> TaskQueued:
-    """A node, after the tasks whose names are in `after`; or an agent that the task `by` has called."""
+def queued(
+    at: float, task: str, after: str = "", *, step: int = 1, by: str | None = None, released: str = ""
+) -> TaskQueued:
+    """A node, after the tasks in `after`, that `released` has let start; or an agent that the task `by` has called."""
     role = "node" if by is None else "agent"
-    return TaskQueued(at, task, task, step, role, tuple(after.split()), by, "")
+    return TaskQueued(at, task, task, step, role, tuple(after.split()), by, "", released)
 
 
 def begun(at: float, task: str, limit: str = "") -> TaskStarted:

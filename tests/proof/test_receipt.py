@@ -85,6 +85,25 @@ def test_a_chain_leaves_nothing_to_overlap() -> None:
     assert (found.verdict, found.culprits) == (NOTHING_TO_OVERLAP, ())
 
 
+def test_what_a_task_waited_at_a_barrier_is_told_with_the_one_that_it_waited_for() -> None:
+    late = [queued(4, "b", "a", step=2, released="c"), begun(4, "b"), done(8, "b")]
+    found = told(start(), worked("a", 0, 1), worked("c", 0, 4), late, over(8))
+    waits = {task.name: (task.barrier, task.held_back_by) for task in found.tasks}
+    assert waits == {"a": (0, ""), "c": (0, ""), "b": (3, "c")}
+    assert (found.barrier, found.waited, found.verdict) == (3, 0, PARTLY_SERIAL)
+    assert found.culprits[0].startswith("node 'b' waited 3.00 s for 'c', which it does not follow")
+    assert "3.000 s at barriers" in str(found)
+    assert found.to_dict()["barrier"] == 3
+
+
+def test_a_task_that_begins_with_what_it_follows_has_waited_at_no_barrier() -> None:
+    prompt = [queued(4, "b", "a c", step=2), begun(4, "b"), done(8, "b")]
+    found = told(start(), worked("a", 0, 1), worked("c", 0, 4), prompt, over(8))
+    assert found.barrier == 0
+    elsewhere = [queued(4, "b", "gone", step=2, released="c"), begun(4, "b"), done(8, "b")]
+    assert told(start(), worked("c", 0, 4), elsewhere, over(8)).barrier == 0
+
+
 def test_agents_that_a_node_awaits_one_after_another_are_sequential_and_the_node_is_named() -> None:
     found = told(
         start(),

@@ -73,8 +73,9 @@ def show(run_id: str, result: bool, store_url: str | None, as_json: bool) -> Non
     print(f"run {record.run_id} · graph {clean(record.graph)} · thread {record.thread_id} · {status}")
     if record.error:
         print(clean(f"error: {record.error}"))
+    names = {life.task: life.name for life in told.tasks}
     for life in told.tasks:
-        print(_task_line(life))
+        print(_task_line(life, names.get(life.held_back_by, "")))
     for line in told.lines():
         print(line)
     if status not in (DONE, RUNNING):
@@ -132,11 +133,12 @@ def _status(store: Store, record: RunRecord) -> str:
     return RUNNING if owner and owners.alive(owner) else "interrupted"
 
 
-def _task_line(life: TaskLife) -> str:
+def _task_line(life: TaskLife, held_back_by: str) -> str:
     indent = "    " if life.parent else "  "
     begun = f"{life.started:7.3f}" if life.started is not None else "      -"
     ended = f"{life.ended:7.3f}" if life.ended is not None else "      -"
     waited = f"  waited {life.waited:.3f} s" + (f" for {life.waited_for}" if life.waited_for else "")
     error = f"  {clean(life.error)}" if life.error else ""
     what = f"{indent}step {life.step}  {clean(life.name):<20} {life.status:<10}"
-    return f"{what} {begun} - {ended} s  busy {life.work:.3f} s{waited}{error}"
+    barrier = f"  held back {life.barrier:.3f} s by {clean(held_back_by)}" if life.barrier else ""
+    return f"{what} {begun} - {ended} s  busy {life.work:.3f} s{waited}{barrier}{error}"

@@ -318,13 +318,11 @@ class Ahead:
         join, line, asked = self._plan.joins[index], self._line(index), asked | {index}
         complete = len(line.seen) == len(join.members)  # then its target runs next, and it begins anew
         for member in join.members:
-            ran = min((at for at in self._runs.get(member, ()) if at >= line.step), default=None)
             if not complete and member in line.seen:
                 late = line.step >= step
-            elif ran is not None:
-                late = ran + 1 >= step
-            else:
-                late = self._obstacle(step - 1, (self._reach.running(member),), asked) is None
+            else:  # neither has it run before the step below, nor can it
+                late = all(not line.step <= at < step - 1 for at in self._runs.get(member, ()))
+                late = late and self._obstacle(step - 1, (self._reach.running(member),), asked) is None
             if late:
                 return True
         return False

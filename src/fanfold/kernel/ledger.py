@@ -132,6 +132,7 @@ class Ledger:
         self._lapsing = [key for key, channel in plan.channels.items() if channel.lapse(_PROBE) is not _PROBE]
         self._early: Mapping[str, Result] = {}
         self._absorbed = 0
+        self._changed = False  # what has run ahead of such a change may have seen other values
         watched = schedule == "watermark" and plan.reach is not None and not (pause_before or pause_after)
         self._reach = plan.reach if watched else None
         self._ahead: Ahead | None = None
@@ -178,7 +179,8 @@ class Ledger:
         if self._ahead is None:
             return sorted(fresh, key=turn)
         present = sorted((task for task in fresh if not self._ahead.begun(task)), key=turn)
-        return present + sorted(self._ahead.ready(), key=lambda task: (task.step, turn(task)))
+        further = [] if self._changed else self._ahead.ready()
+        return present + sorted(further, key=lambda task: (task.step, turn(task)))
 
     @property
     def fresh(self) -> bool:
@@ -391,6 +393,7 @@ class Ledger:
         """Fold what a Command from outside writes into the state, and put its goals beside the tasks that wait."""
         self._values = self._folded([("the Command", change.writes)], self._values)
         self.add(change.goto)
+        self._changed = self._changed or change != Result()
 
     def clear(self) -> None:
         """Drop every task that waits; the run is over, with what those that had ended have written."""
@@ -478,6 +481,7 @@ class Ledger:
         self._results = {}
         self._absorbed = 0
         self._unsettled = {}
+        self._changed = self._changed and not on
         if self._reach is not None:
             if self._ahead is None or not on:
                 self._ahead = Ahead(self, self._reach)

@@ -59,12 +59,14 @@ class Reach:
         leads = self._leads[name]
         if leads is None:
             return
+        told = _told(self._nodes[name])
         for goal in goals:
-            target = goal.node if isinstance(goal, Send) else goal
-            if target not in leads:
-                listed = ", ".join(map(repr, sorted(leads))) or "nowhere"
+            target, allowed = (goal.node, told) if isinstance(goal, Send) else (goal, leads)
+            if target not in allowed:
+                listed = ", ".join(map(repr, sorted(allowed))) or "nowhere"
+                what = "sends to" if isinstance(goal, Send) else "leads to"
                 raise InvalidUpdateError(
-                    f"node {name!r} leads to {target!r}, and what it declares leads to: {listed};"
+                    f"node {name!r} {what} {target!r}, and what it declares {what}: {listed};"
                     f" name it in destinations= of add_node, or in the path_map of the conditional edge"
                 )
 
@@ -80,7 +82,7 @@ class Reach:
         return self._keys if node.action is None or node.writes is None else frozenset(node.writes)
 
     def _may_send(self, node: Node) -> bool:
-        return self._leads[node.name] is None or bool(node.routes or node.destinations)
+        return self._leads[node.name] is None or bool(_told(node))
 
     def _backwards(self, names: Iterable[str]) -> Distances:
         """The distances to the nearest of these nodes, breadth first against the edges."""
@@ -100,12 +102,14 @@ def _leads(node: Node) -> frozenset[str] | None:
     """The nodes that a node may trigger by itself; None for any."""
     if node.name == START or node.action is None or node.writes is None:
         return None
-    found = {*node.targets, *node.destinations}
-    for route in node.routes:
-        if route.targets is None:
-            return None
-        found.update(route.targets.values())
-    return frozenset(found)
+    if any(route.targets is None for route in node.routes):
+        return None
+    return frozenset({*node.targets, *_told(node)})
+
+
+def _told(node: Node) -> set[str]:
+    """Where a node's Commands and conditional edges may lead, by what is declared; only these can send, too."""
+    return {*node.destinations, *(name for route in node.routes for name in (route.targets or {}).values())}
 
 
 def _actions(node: Node, *, given: bool) -> Iterable[Action]:
