@@ -255,7 +255,7 @@ class Builder:
         waited_for = ((members, end) for members, end in self._joins if end != END)  # nothing waits at the end
         joins = tuple(Join(frozenset(members), target) for members, target in waited_for)
         start = Node(START, None, (), (), (), 0)
-        leads, joined = self._leads(), _joined(joins)
+        leads, joined = self._leads(), _memberships(joins)
         nodes = {
             node.name: self._finished(node, leads.get(node.name, ()), joined.get(node.name, ()))
             for node in (start, *self.nodes.values())
@@ -411,7 +411,7 @@ _RESERVED: typing.Final = frozenset(
 )
 
 
-def _joined(joins: Sequence[Join]) -> Mapping[str, list[int]]:
+def _memberships(joins: Sequence[Join]) -> Mapping[str, list[int]]:
     """The joins that each node is a member of."""
     joined: dict[str, list[int]] = {}
     for index, join in enumerate(joins):
