@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import inspect
 import typing
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from datetime import timedelta
 from typing import Any, Literal, get_args, get_origin
@@ -255,7 +255,11 @@ class Builder:
         waited_for = ((members, end) for members, end in self._joins if end != END)  # nothing waits at the end
         joins = tuple(Join(frozenset(members), target) for members, target in waited_for)
         start = Node(START, None, (), (), (), 0)
-        nodes = {node.name: self._finished(node, joins) for node in (start, *self.nodes.values())}
+        leads, joined = self._leads(), _memberships(joins)
+        nodes = {
+            node.name: self._finished(node, leads.get(node.name, ()), joined.get(node.name, ()))
+            for node in (start, *self.nodes.values())
+        }
         reach = Reach(nodes, self.channels)
         return Plan(
             name=name,
@@ -269,8 +273,18 @@ class Builder:
             reach=reach if reach.helps else None,
         )
 
-    def _finished(self, node: Node, joins: tuple[Join, ...]) -> Node:
-        """The node with its edges, and with the defaults for what it does not say itself."""
+    def _leads(self) -> Mapping[str, list[str]]:
+        """What the plain edges of each node lead to; a join to END is one from each member."""
+        leads: dict[str, list[str]] = {}
+        for start, end in self._edges:
+            leads.setdefault(start, []).append(end)
+        for members, end in self._joins:
+            for member in members if end == END else ():
+                leads.setdefault(member, []).append(end)
+        return leads
+
+    def _finished(self, node: Node, leads: Collection[str], joins: Iterable[int]) -> Node:
+        """The node with what its edges lead to and its joins, and with the defaults for what it does not say itself."""
         name, action = node.name, node.action
         if action is not None and node.reads is not None:
             action = dataclasses.replace(action, schema=self._only(node.reads), declared=True)
@@ -280,9 +294,9 @@ class Builder:
         finished = dataclasses.replace(
             node,
             action=action,
-            targets=tuple(b for a, b in self._edges if a == name and b != END),
-            ends=(name, END) in self._edges or any(name in a and b == END for a, b in self._joins),
-            joins=tuple(index for index, join in enumerate(joins) if name in join.members),
+            targets=tuple(target for target in leads if target != END),
+            ends=END in leads,
+            joins=tuple(joins),
             routes=tuple(
                 Route(
                     label,
@@ -395,6 +409,15 @@ class Builder:
 _RESERVED: typing.Final = frozenset(
     {"__input__", "__interrupt__", "__resume__", "__error__", "configurable", "checkpoint_id", "checkpoint_ns"}
 )
+
+
+def _memberships(joins: Sequence[Join]) -> Mapping[str, list[int]]:
+    """The joins that each node is a member of."""
+    joined: dict[str, list[int]] = {}
+    for index, join in enumerate(joins):
+        for member in join.members:
+            joined.setdefault(member, []).append(index)
+    return joined
 
 
 def _without_managed(schema: Schema, use: str) -> Schema:
