@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypedDict
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from fanfold import Command, InMemorySaver, StateGraph, interrupt
+from fanfold import START, Command, InMemorySaver, Send, StateGraph, interrupt
+from fanfold.errors import InvalidUpdateError
 from fanfold.graph import CompiledGraph
-from fanfold.types import StateSnapshot
+from fanfold.types import Interrupt, StateSnapshot
 from tests.laws.cases import Case, cases
 from tests.laws.drawings import Spot, built, digest
 from tests.laws.reference import walk
@@ -91,14 +92,21 @@ async def outcome_of(run: Awaitable[Any]) -> tuple[Any, Any]:
     except Exception as error:  # noqa: BLE001 - whatever it is, it is the outcome
         steps = [word for note in getattr(error, "__notes__", ()) for word in re.findall(r"step \d+", note)]
         return (type(error).__name__, steps), ()
-    return output, sorted(output.pop("__interrupt__", ()), key=lambda question: question.id)
+    return output, in_order(output.pop("__interrupt__", ()))
 
 
 def seen(snapshot: StateSnapshot) -> Any:
     """What is to be seen of where a thread stood, but for when that was and by which name it is known."""
     told = {key: (snapshot.metadata or {}).get(key) for key in ("source", "step")}
-    tasks = [(task.id, task.name, task.path, task.error, task.interrupts, task.result) for task in snapshot.tasks]
-    return snapshot.values, snapshot.next, told, tasks, snapshot.interrupts
+    tasks = [
+        (task.id, task.name, task.path, task.error, in_order(task.interrupts), task.result) for task in snapshot.tasks
+    ]
+    return snapshot.values, snapshot.next, told, tasks, in_order(snapshot.interrupts)
+
+
+def in_order(asked: Iterable[Interrupt]) -> list[Interrupt]:
+    """Questions in an order that does not tell which was asked first."""
+    return sorted(asked, key=lambda question: question.id)
 
 
 async def history(app: CompiledGraph) -> list[Any]:
@@ -153,15 +161,20 @@ async def meddled_with(stage: Stage, app: CompiledGraph) -> None:
             break
         change = {"mix": stage.chance("change", sitting) % 100, "trail": (f"person{sitting}",)}
         answers = {question.id: digest(question.id) for question in asked}
-        match stage.chance("deed", sitting) % 4:
+        match stage.chance("deed", sitting) % 5:
             case 0:
                 asked = await stage.sit(app, Command(resume=answers))
             case 1:
                 asked = await stage.sit(app, Command(resume=answers, update=change))
             case 2:
                 asked = await stage.sit(app, change)
+            case 3:
+                goto = sorted(app.plan.nodes)[-1]
+                asked = await stage.sit(app, Command(resume=answers, goto=goto))
             case _:
                 at = await app.aget_state(THREAD)
+                if not at.next:
+                    return
                 done, _ = await outcome_of(_as_dict(app.aupdate_state(THREAD, change, as_node=at.next[0])))
                 stage.told.append((sorted(done), await history(app)))
                 asked = await stage.sit(app, None)
@@ -235,3 +248,114 @@ def test_a_run_that_is_broken_off_anywhere_goes_on_to_the_same_end(case: Case) -
     if plain.ending == "done":
         whole = Stage(case, "superstep").tell(once)
         assert Stage(case, "watermark").tell(broken_off) == whole
+
+
+# Some graphs, most of which random ones have found
+
+
+class Sum(TypedDict, total=False):
+    number: int
+    seen: int
+    other: int
+
+
+def ahead_of_a_question(schedule: Schedule, store: Any) -> CompiledGraph:
+    """`ask` waits for a person, while `look` sees the number in the step after it, or ahead of it."""
+    graph = StateGraph(Sum).add_node("ask", lambda _: interrupt("well?") and None, writes=[])
+    graph.add_node("first", lambda _: None, writes=[])
+    graph.add_node("look", lambda state: {"seen": state["number"]}, reads=["number"], writes=["seen"])
+    graph.add_node("set", lambda _: {"number": 3}, writes=["number"])
+    graph.add_edge(START, "ask").add_edge(START, "first").add_edge("first", "look")
+    return graph.compile(store, schedule=schedule)
+
+
+@pytest.fixture(params=["watermark", "superstep"])
+def schedule(request: pytest.FixtureRequest) -> Schedule:
+    chosen: Schedule = request.param
+    return chosen
+
+
+@pytest.mark.parametrize(
+    ("change", "number"),
+    [({}, 1), ({"update": {"number": 2}}, 2), ({"goto": "set"}, 3), ({"goto": Send("set", {})}, 3)],
+)
+def test_what_comes_with_an_answer_is_seen_by_what_had_run_ahead_of_the_question(
+    schedule: Schedule, change: dict[str, Any], number: int
+) -> None:
+    with InMemorySaver() as store:
+        app = ahead_of_a_question(schedule, store)
+        assert app.invoke({"number": 1}, THREAD)["__interrupt__"]
+        assert app.invoke(Command(resume="yes", **change), THREAD) == {"number": number, "seen": number}
+
+
+def test_siblings_of_what_failed_ahead_of_them_are_run_and_kept_where_they_are_to_finish(schedule: Schedule) -> None:
+    gate = asyncio.Event()
+
+    async def slow(state: Sum) -> None:
+        await gate.wait()
+
+    async def bad(state: Sum) -> None:
+        gate.set()
+        raise KeyError("bad")
+
+    async def first(state: Sum) -> None:
+        if schedule == "superstep":
+            gate.set()
+
+    graph = StateGraph(Sum).add_node("slow", slow, writes=["other"]).add_node("first", first, writes=[])
+    graph.add_node("bad", bad, reads=["number"], writes=[]).add_node("beside", lambda _: {"seen": 1})
+    graph.add_edge(START, "slow").add_edge(START, "first").add_edge("first", "bad").add_edge("slow", "beside")
+    with InMemorySaver() as store:
+        app = graph.compile(store, schedule=schedule, on_error="finish")
+        with pytest.raises(KeyError):
+            app.invoke({"number": 1}, THREAD)
+        assert {task.name: task.result for task in app.get_state(THREAD).tasks} == {"bad": None, "beside": {"seen": 1}}
+
+
+def test_an_error_of_a_step_names_that_step_whoever_was_the_last_to_end(schedule: Schedule) -> None:
+    gate = asyncio.Event()
+
+    async def slow(state: Sum) -> None:
+        await gate.wait()
+
+    async def one(state: Sum) -> dict[str, int]:
+        return {"other": 1}
+
+    async def two(state: Sum) -> dict[str, int]:
+        gate.set()
+        return {"other": 2}
+
+    async def first(state: Sum) -> None:
+        if schedule == "superstep":
+            gate.set()
+
+    graph = StateGraph(Sum).add_node("slow", slow, writes=["seen"]).add_node("first", first, writes=[])
+    graph.add_node("one", one, reads=[], writes=["other"]).add_node("two", two, reads=[], writes=["other"])
+    graph.add_edge(START, "slow").add_edge(START, "first").add_edge("first", "one").add_edge("first", "two")
+    with pytest.raises(InvalidUpdateError) as caught:
+        graph.compile(schedule=schedule).invoke({"number": 1})
+    assert caught.value.__notes__ == ["at the end of step 2"]
+
+
+@pytest.mark.parametrize("annotated", [True, False])
+def test_a_write_that_is_not_declared_is_an_error_that_names_node_and_key(annotated: bool, schedule: Schedule) -> None:
+    class Seen(TypedDict):
+        seen: int
+
+    def sneaky(state: Sum) -> Seen:
+        return {"seen": 1, "other": 2}  # type: ignore[typeddict-unknown-key]  # that is the point
+
+    graph = StateGraph(Sum)
+    if annotated:
+        graph.add_node("sneaky", sneaky)
+    else:
+        graph.add_node("sneaky", lambda state: sneaky(state), writes=["seen"])
+    with pytest.raises(InvalidUpdateError, match="node 'sneaky' wrote key 'other'"):
+        graph.add_edge(START, "sneaky").compile(schedule=schedule).invoke({"number": 1})
+
+
+def test_a_step_that_is_not_declared_is_an_error_that_names_both_nodes(schedule: Schedule) -> None:
+    graph = StateGraph(Sum).add_node("sneaky", lambda _: Command(goto="there"), writes=["seen"])
+    graph.add_node("there", lambda _: None, writes=[])
+    with pytest.raises(InvalidUpdateError, match="node 'sneaky' leads to 'there'"):
+        graph.add_edge(START, "sneaky").compile(schedule=schedule).invoke({"number": 1})

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, TypedDict
 
-import pytest
-
 from fanfold.kernel.graph import Builder
 from fanfold.kernel.ledger import Ledger
 from fanfold.types import START, Command, Send
