@@ -166,11 +166,11 @@ def answered(source: str, place: int, way: Way, seen: Mapping[str, Any]) -> list
 
 
 def chosen(choices: Sequence[Sequence[str]], number: int) -> list[str | tuple[str, Any]]:
-    """One of the choices. Most Sends are left out, for in a loop each of them could bring forth others without end."""
+    """One of the choices. Some Sends are left out, for in a loop each of them could bring forth others without end."""
     if not choices:
         return []
     targets = choices[number % len(choices)]
-    sent = number >> 8 & 1
+    sent = number >> 8 & 3
     return [
         (target[1:-1], {"mix": (number + place) % MODULUS}) if target.startswith("[") else target
         for place, target in enumerate(targets)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict
 
 import pytest
-from hypothesis import given
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from fanfold import START, Command, InMemorySaver, Send, StateGraph, interrupt
@@ -33,6 +33,11 @@ TURNS = (0, 1, 2, 4, 9, 25)
 LIMIT = 9
 SITTINGS = 8
 THREAD: dict[str, Any] = {"configurable": {"thread_id": "thread"}, "recursion_limit": LIMIT}
+
+
+def runs(examples: int) -> settings:
+    """So many random graphs. One that fails is not made smaller: with real runs, that takes longer than a test may."""
+    return settings(laws(examples), phases=(Phase.explicit, Phase.reuse, Phase.generate))
 
 
 @dataclass
@@ -128,7 +133,7 @@ async def once(stage: Stage, app: CompiledGraph) -> None:
     await stage.sit(app, stage.case.value)
 
 
-@laws(60)
+@runs(60)
 @given(cases(plain=True))
 def test_a_run_returns_or_raises_and_leaves_behind_the_same(case: Case) -> None:
     same(once, case)
@@ -147,7 +152,7 @@ async def answered(stage: Stage, app: CompiledGraph) -> None:
         asked = await stage.sit(app, Command(resume={question.id: digest(question.id) for question in some}))
 
 
-@laws(60)
+@runs(60)
 @given(cases(plain=True), asking)
 def test_a_run_asks_the_same_and_goes_on_with_the_answers_in_the_same_way(case: Case, asking: frozenset[str]) -> None:
     same(answered, case, asking=asking)
@@ -185,7 +190,7 @@ async def _as_dict(update: Awaitable[Any]) -> dict[str, Any]:
     return {}
 
 
-@laws(60)
+@runs(60)
 @given(cases(plain=True), asking)
 def test_what_a_person_changes_where_a_run_pauses_counts_for_what_had_run_ahead(
     case: Case, asking: frozenset[str]
@@ -212,13 +217,13 @@ async def forked(stage: Stage, app: CompiledGraph) -> None:
             asked = await stage.sit(app, Command(resume={question.id: digest(question.id) for question in asked}))
 
 
-@laws(60)
+@runs(60)
 @given(cases(plain=True), st.one_of(st.just(frozenset()), asking))
 def test_a_thread_goes_on_in_the_same_way_from_wherever_it_stood(case: Case, asking: frozenset[str]) -> None:
     same(forked, case, asking=asking)
 
 
-@laws(60)
+@runs(60)
 @given(cases(plain=True), cases(plain=True), st.one_of(st.just(frozenset()), asking))
 def test_a_graph_inside_a_graph_runs_in_the_same_way(case: Case, inner: Case, asking: frozenset[str]) -> None:
     if walk(inner.drawing, inner.value, LIMIT).ending == "done":
@@ -241,7 +246,7 @@ async def where(app: CompiledGraph, value: Any) -> Any:
     return None if (await app.aget_state(THREAD)).metadata else value
 
 
-@laws(60)
+@runs(60)
 @given(cases(plain=True))
 def test_a_run_that_is_broken_off_anywhere_goes_on_to_the_same_end(case: Case) -> None:
     plain = walk(case.drawing, case.value, LIMIT)
@@ -257,6 +262,10 @@ class Sum(TypedDict, total=False):
     number: int
     seen: int
     other: int
+
+
+class Seen(TypedDict):
+    seen: int
 
 
 def ahead_of_a_question(schedule: Schedule, store: Any) -> CompiledGraph:
@@ -339,9 +348,6 @@ def test_an_error_of_a_step_names_that_step_whoever_was_the_last_to_end(schedule
 
 @pytest.mark.parametrize("annotated", [True, False])
 def test_a_write_that_is_not_declared_is_an_error_that_names_node_and_key(annotated: bool, schedule: Schedule) -> None:
-    class Seen(TypedDict):
-        seen: int
-
     def sneaky(state: Sum) -> Seen:
         return {"seen": 1, "other": 2}  # type: ignore[typeddict-unknown-key]  # that is the point
 
