@@ -78,7 +78,7 @@ class FusedSession:
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._session, name)
-        return self._fuse.around(method) if name in ("rows", "many", "begin", "commit") else method
+        return self._fuse.around(method) if name in ("rows", "many", "at_once", "begin", "commit") else method
 
 
 class Watched(SqlStore):

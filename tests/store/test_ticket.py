@@ -11,17 +11,9 @@ from typing import Any, ParamSpec
 import pytest
 
 from fanfold.errors import StoreError
-from fanfold.store.ticket import Ticket, wake
+from fanfold.store.ticket import Ticket, settle
 
 P = ParamSpec("P")
-
-
-def ended(ticket: Ticket[str], outcome: str | Exception) -> None:
-    ticket.set_running_or_notify_cancel()
-    if isinstance(outcome, Exception):
-        ticket.set_exception(outcome)
-    else:
-        ticket.set_result(outcome)
 
 
 async def waiting(tickets: list[Ticket[str]]) -> list[asyncio.Task[str]]:
@@ -58,12 +50,7 @@ async def test_all_who_wait_in_a_loop_are_woken_by_one_call(monkeypatch: pytest.
     tasks = await waiting(tickets)
     monkeypatch.setattr(loop, "call_soon_threadsafe", lambda *call: (calls.append(call), plain(*call)))
 
-    def end() -> None:
-        for number, ticket in enumerate(tickets):
-            ended(ticket, f"{number}")
-        wake(tickets)
-
-    elsewhere(end)
+    elsewhere(lambda: settle(tickets, [f"{number}" for number in range(64)]))
     assert await asyncio.gather(*tasks) == [f"{number}" for number in range(64)]
     assert len(calls) == 1
 
@@ -72,12 +59,21 @@ async def test_all_who_wait_in_a_loop_are_woken_by_one_call(monkeypatch: pytest.
 async def test_who_waits_is_told_of_what_went_wrong() -> None:
     ticket = Ticket[str]()
     (task,) = await waiting([ticket])
-    ended(ticket, StoreError("no room"))
-    wake([ticket])
+    settle([ticket], [StoreError("no room")])
     with pytest.raises(StoreError, match="no room"):
         await task
     with pytest.raises(StoreError, match="no room"):
         await ticket  # also who comes late
+
+
+@in_a_loop
+async def test_a_ticket_that_is_settled_by_itself_wakes_who_waits_for_it() -> None:
+    kept, lost = Ticket[str](), Ticket[str]()
+    first, second = await waiting([kept, lost])
+    elsewhere(lambda: (kept.set_result("kept"), lost.set_exception(StoreError("no room"))))
+    assert await first == "kept"
+    with pytest.raises(StoreError, match="no room"):
+        await second
 
 
 @in_a_loop
@@ -88,8 +84,7 @@ async def test_who_stops_waiting_takes_nothing_back() -> None:
     await asyncio.wait([first])
     assert first.cancelled()
     assert not ticket.cancelled()
-    ended(ticket, "kept")
-    wake([ticket])
+    settle([ticket], ["kept"])
     assert await second == "kept"
 
 
@@ -104,7 +99,7 @@ def test_a_loop_that_is_closed_is_not_woken_and_the_others_are() -> None:
 
     async def stay() -> str:
         (task,) = await waiting([ticket])
-        elsewhere(lambda: (ended(ticket, "kept"), wake([ticket])))
+        elsewhere(lambda: settle([ticket], ["kept"]))
         return await task
 
     assert asyncio.run(stay()) == "kept"

@@ -28,7 +28,7 @@ from fanfold.store.pieces import Leaf, Node, digests
 from fanfold.store.serde import Codec
 from fanfold.store.sql import SqlStore, Work
 from fanfold.store.standing import EMPTY, Folding, Held, Standing, difference, nodes
-from fanfold.store.ticket import Ticket, wake
+from fanfold.store.ticket import Ticket, settle
 from fanfold.store.writer import LARGEST_BATCH, Session
 
 KNOWN: Final = 256
@@ -549,9 +549,4 @@ def _came_true(done: Future[bool]) -> bool:
 
 
 def _tell(waiting: Sequence[_Waiting], outcomes: Iterable[BaseException | None]) -> None:
-    for each, outcome in zip(waiting, outcomes, strict=True):
-        if outcome is None:
-            each.done.set_result(None)
-        else:
-            each.done.set_exception(outcome)
-    wake(each.done for each in waiting)
+    settle([each.done for each in waiting], outcomes)

@@ -8,7 +8,7 @@ turns at the interpreter.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import TypeVar
@@ -32,9 +32,28 @@ class Ticket(Future[T]):
                 yield from waiter
         return self.result()
 
+    def set_result(self, result: T) -> None:
+        """Say how it ended, and let those go on who wait."""
+        super().set_result(result)
+        _wake([self])
 
-def wake(tickets: Iterable[Ticket[T]]) -> None:
-    """Let those go on who wait for these tickets, all of which are done: those of one event loop together."""
+    def set_exception(self, exception: BaseException | None) -> None:
+        """Say what went wrong, and let those go on who wait."""
+        super().set_exception(exception)
+        _wake([self])
+
+
+def settle(tickets: Sequence[Ticket[T]], outcomes: Iterable[T | BaseException]) -> None:
+    """Say how these ended, an exception being what is raised, and let those of one event loop go on together."""
+    for ticket, outcome in zip(tickets, outcomes, strict=True):
+        if isinstance(outcome, BaseException):
+            Future.set_exception(ticket, outcome)
+        else:
+            Future.set_result(ticket, outcome)
+    _wake(tickets)
+
+
+def _wake(tickets: Iterable[Ticket[T]]) -> None:
     loops: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
     for ticket in tickets:
         for waiter in ticket._waiting:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 from fanfold.errors import StoreError
-from fanfold.store.ticket import Ticket, wake
+from fanfold.store.ticket import Ticket, settle
 
 T = TypeVar("T")
 Values: TypeAlias = Mapping[str, Any]
@@ -205,12 +205,7 @@ class Writer:
 
     def _settle(self, batch: list[Item]) -> None:
         outcomes = self._tried(batch, time.monotonic() + self._patience)
-        for item, outcome in zip(batch, outcomes, strict=True):
-            if isinstance(outcome, StoreError):
-                item.done.set_exception(outcome)
-            else:
-                item.done.set_result(outcome)
-        wake(item.done for item in batch)
+        settle([item.done for item in batch], outcomes)
         if time.monotonic() >= self._next_beat:  # also when there is always something to write
             self._beat_once()
 
