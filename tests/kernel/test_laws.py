@@ -3,79 +3,86 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from fanfold.errors import GraphRecursionError, InvalidUpdateError
+from fanfold.kernel.graph import Builder
 from fanfold.kernel.ledger import Ledger, Snapshot, Task
+from fanfold.kernel.plan import Plan
 from fanfold.types import END, START
 from tests.kernel.playing import Arrange, act, begun, snapshots, steps
-from tests.kernel.reference import Drawing, Walk, compiled, walk
+from tests.laws.cases import Case
+from tests.laws.drawings import KEYS, Drawing, Spot, Way, built
+from tests.laws.reference import walk
 
 LIMIT = 12
 NODES = ("a", "b", "c", "d", "e")
-KEYS = ("mix", "trail", "last", "spark")
 
 laws = settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @st.composite
-def drawings(draw: st.DrawFn) -> Drawing:
+def cases(draw: st.DrawFn) -> Case:
+    """Random graphs of which no node declares anything, and an input from which they run to some end."""
     names = draw(st.permutations(NODES[: draw(st.integers(1, len(NODES)))]))
     one = st.sampled_from(names)
     targets = st.one_of(one, one.map("[{}]".format), st.just(END))
     choices = st.lists(st.lists(targets, max_size=4).map(tuple), min_size=1, max_size=3).map(tuple)
     members = st.lists(one, min_size=1, max_size=3, unique=True).map(tuple)
     first = draw(st.lists(one, min_size=1, max_size=3, unique=True))
-    return Drawing(
-        nodes=tuple(names),
+    writers, late = draw(st.lists(one, max_size=1)), draw(st.lists(one, max_size=2))
+    puts = {name: ("mix", "trail", "spark", *(["last"] if name in writers else [])) for name in names}
+    drawing = Drawing(
+        spots=tuple(Spot(name, puts[name], late=name in late) for name in names),
         edges=tuple((START, name) for name in first)
         + tuple(draw(st.lists(st.tuples(one, st.one_of(one, st.just(END))), max_size=5, unique=True))),
         joins=tuple(draw(st.lists(st.tuples(members, one), max_size=3))),
-        routes=draw(st.dictionaries(st.sampled_from([START, *names]), choices, max_size=3)),
-        writers=frozenset(draw(st.lists(one, max_size=1))),
-        late=frozenset(draw(st.lists(one, max_size=2))),
+        ways=tuple(draw(st.lists(st.tuples(st.sampled_from([START, *names]), choices.map(Way)), max_size=3))),
     )
+    case = Case(drawing, {"mix": draw(st.integers(0, 100))}, 0)
+    assume(walk(drawing, case.value, LIMIT).ending != "crowd")
+    return case
 
 
-inputs = st.fixed_dictionaries({"mix": st.integers(0, 100)})
+def compiled(case: Case) -> Plan:
+    return built(case.drawing, Builder).plan()
 
 
-def ledger_walk(drawing: Drawing, value: Any, arrange: Arrange = list) -> Walk:
-    """The same account that the reference gives, of a run on the ledger."""
-    ledger = begun(compiled(drawing), value, limit=LIMIT)
-    seen: list[list[tuple[str, Any]]] = []
+def account(case: Case, arrange: Arrange = list) -> tuple[Any, str, Any]:
+    """What each task of a run on the ledger saw, how the run ended, and the state then."""
+    ledger = begun(compiled(case), case.value, limit=LIMIT)
+    seen: dict[Any, Any] = {}
 
-    def noting(tasks: Sequence[Task]) -> Sequence[Task]:
-        views = [(task.node, ledger.view(task)) for task in sorted(tasks, key=lambda task: task.order)]
-        seen.append(views)
+    def noting(tasks: Sequence[Task]) -> Iterable[Task]:
+        seen.update({(task.step, task.node, task.send): ledger.view(task) for task in tasks})
         return arrange(tasks)
 
+    ending = "done"
     try:
         for _ in steps(ledger, noting):
             pass
-    except GraphRecursionError:
-        return Walk(seen, "limit", ledger.values())
-    except InvalidUpdateError:
-        return Walk(seen, "conflict", ledger.values())
-    return Walk(seen, "done", ledger.values())
+    except (GraphRecursionError, InvalidUpdateError) as error:
+        ending = type(error).__name__
+    return seen, ending, ledger.values()
 
 
 @laws
-@given(drawings(), inputs)
-def test_the_ledger_agrees_with_plain_super_steps(drawing: Drawing, value: Any) -> None:
-    assert ledger_walk(drawing, value) == walk(drawing, value, LIMIT)
+@given(cases())
+def test_the_ledger_agrees_with_plain_super_steps(case: Case) -> None:
+    plain = walk(case.drawing, case.value, LIMIT)
+    assert account(case) == (plain.seen, plain.ending, plain.state)
 
 
 @laws
-@given(drawings(), inputs, st.integers())
-def test_the_order_of_finishing_within_a_step_changes_nothing(drawing: Drawing, value: Any, seed: int) -> None:
+@given(cases(), st.integers())
+def test_the_order_of_finishing_within_a_step_changes_nothing(case: Case, seed: int) -> None:
     chance = random.Random(seed)
-    shuffled = ledger_walk(drawing, value, lambda tasks: chance.sample(list(tasks), len(tasks)))
-    assert shuffled == ledger_walk(drawing, value)
+    shuffled = account(case, lambda tasks: chance.sample(list(tasks), len(tasks)))
+    assert shuffled == account(case)
 
 
 def _taken(ledger: Ledger, most: int) -> list[Snapshot]:
@@ -86,12 +93,10 @@ def _taken(ledger: Ledger, most: int) -> list[Snapshot]:
 
 
 @laws
-@given(drawings(), inputs, st.data())
-def test_a_run_that_was_paused_after_any_step_goes_on_as_if_it_had_not(
-    drawing: Drawing, value: Any, data: st.DataObject
-) -> None:
-    plan = compiled(drawing)
-    whole = _taken(begun(plan, value, limit=100), LIMIT)
+@given(cases(), st.data())
+def test_a_run_that_was_paused_after_any_step_goes_on_as_if_it_had_not(case: Case, data: st.DataObject) -> None:
+    plan = compiled(case)
+    whole = _taken(begun(plan, case.value, limit=100), LIMIT)
     for at, snapshot in enumerate(whole):
         resumed = Ledger(plan, seed="thread", step_limit=100)
         resumed.restore(snapshot)
@@ -121,11 +126,11 @@ def _proceeding(ledger: Ledger) -> Ledger:
 
 
 @laws
-@given(drawings(), inputs, stops, stops, st.booleans())
+@given(cases(), stops, stops, st.booleans())
 def test_a_run_that_pauses_wherever_it_may_comes_to_the_same_end(
-    drawing: Drawing, value: Any, before: frozenset[str], after: frozenset[str], anew: bool
+    case: Case, before: frozenset[str], after: frozenset[str], anew: bool
 ) -> None:
-    plan = compiled(drawing)
+    plan = compiled(case)
 
     def ledger() -> Ledger:
         return Ledger(plan, seed="thread", step_limit=100, pause_before=before, pause_after=after)
@@ -136,9 +141,9 @@ def test_a_run_that_pauses_wherever_it_may_comes_to_the_same_end(
         new.restore(old.snapshot())
         return new
 
-    whole = _taken(begun(plan, value, limit=100), LIMIT)
+    whole = _taken(begun(plan, case.value, limit=100), LIMIT)
     pausing = ledger()
-    pausing.begin(value)
+    pausing.begin(case.value)
     try:
         found, pauses = _until_the_end(pausing, restored if anew else _proceeding)
     except InvalidUpdateError:
@@ -155,10 +160,10 @@ def _stops(snapshot: Snapshot, before: frozenset[str], after: frozenset[str]) ->
 
 
 @laws
-@given(drawings(), inputs)
-def test_what_tasks_returned_and_what_changed_are_enough_to_follow_a_run(drawing: Drawing, value: Any) -> None:
-    plan = compiled(drawing)
-    ledger, follower = begun(plan, value, limit=100), begun(plan, value, limit=100)
+@given(cases())
+def test_what_tasks_returned_and_what_changed_are_enough_to_follow_a_run(case: Case) -> None:
+    plan = compiled(case)
+    ledger, follower = begun(plan, case.value, limit=100), begun(plan, case.value, limit=100)
     for _ in range(LIMIT):
         ended = [(task, act(ledger, task)) for task in ledger.ready()]
         if not ended:
@@ -173,8 +178,8 @@ def test_what_tasks_returned_and_what_changed_are_enough_to_follow_a_run(drawing
 
 
 @laws
-@given(drawings(), inputs)
-def test_looking_at_a_run_does_not_change_it(drawing: Drawing, value: Any) -> None:
+@given(cases())
+def test_looking_at_a_run_does_not_change_it(case: Case) -> None:
     def looking(ledger: Ledger) -> Arrange:
         def arrange(tasks: Sequence[Task]) -> Iterator[Task]:
             for ending in tasks:
@@ -184,14 +189,14 @@ def test_looking_at_a_run_does_not_change_it(drawing: Drawing, value: Any) -> No
                 try:
                     ledger.provisional(KEYS)
                 except InvalidUpdateError:  # what was returned so far excludes each other; so will the whole step
-                    assert drawing.writers
+                    assert any("last" in spot.puts for spot in case.drawing.spots)
                 for task in tasks:
                     ledger.view(task) if task.node != START else None, ledger.result(task)
 
         return arrange
 
-    watched = begun(compiled(drawing), value, limit=100)
-    alone = begun(compiled(drawing), value, limit=100)
+    watched = begun(compiled(case), case.value, limit=100)
+    alone = begun(compiled(case), case.value, limit=100)
     try:
         for _ in zip(range(LIMIT), steps(alone), strict=False):
             pass

@@ -23,9 +23,12 @@ from fanfold.types import Interrupt, StateSnapshot
 from tests.laws.cases import Case, cases
 from tests.laws.drawings import Spot, built, digest
 from tests.laws.reference import walk
-from tests.laws.test_watermarks import laws
+from tests.laws.test_watermarks import LONG, laws
 
-pytestmark = pytest.mark.filterwarnings("ignore::fanfold.family.WaitingJoinWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::fanfold.family.WaitingJoinWarning"),
+    pytest.mark.timeout(3600 if LONG else 120),
+]
 
 Schedule = Literal["watermark", "superstep"]
 
@@ -37,7 +40,7 @@ THREAD: dict[str, Any] = {"configurable": {"thread_id": "thread"}, "recursion_li
 
 def runs(examples: int) -> settings:
     """So many random graphs. One that fails is not made smaller: with real runs, that takes longer than a test may."""
-    return settings(laws(examples), phases=(Phase.explicit, Phase.reuse, Phase.generate))
+    return settings(laws(examples, 10 * examples), phases=(Phase.explicit, Phase.reuse, Phase.generate))
 
 
 @dataclass
@@ -152,7 +155,7 @@ async def answered(stage: Stage, app: CompiledGraph) -> None:
         asked = await stage.sit(app, Command(resume={question.id: digest(question.id) for question in some}))
 
 
-@runs(60)
+@runs(20)
 @given(cases(plain=True), asking)
 def test_a_run_asks_the_same_and_goes_on_with_the_answers_in_the_same_way(case: Case, asking: frozenset[str]) -> None:
     same(answered, case, asking=asking)
@@ -190,7 +193,7 @@ async def _as_dict(update: Awaitable[Any]) -> dict[str, Any]:
     return {}
 
 
-@runs(60)
+@runs(20)
 @given(cases(plain=True), asking)
 def test_what_a_person_changes_where_a_run_pauses_counts_for_what_had_run_ahead(
     case: Case, asking: frozenset[str]
@@ -217,13 +220,13 @@ async def forked(stage: Stage, app: CompiledGraph) -> None:
             asked = await stage.sit(app, Command(resume={question.id: digest(question.id) for question in asked}))
 
 
-@runs(60)
+@runs(20)
 @given(cases(plain=True), st.one_of(st.just(frozenset()), asking))
 def test_a_thread_goes_on_in_the_same_way_from_wherever_it_stood(case: Case, asking: frozenset[str]) -> None:
     same(forked, case, asking=asking)
 
 
-@runs(60)
+@runs(20)
 @given(cases(plain=True), cases(plain=True), st.one_of(st.just(frozenset()), asking))
 def test_a_graph_inside_a_graph_runs_in_the_same_way(case: Case, inner: Case, asking: frozenset[str]) -> None:
     if walk(inner.drawing, inner.value, LIMIT).ending == "done":
@@ -246,7 +249,7 @@ async def where(app: CompiledGraph, value: Any) -> Any:
     return None if (await app.aget_state(THREAD)).metadata else value
 
 
-@runs(60)
+@runs(20)
 @given(cases(plain=True))
 def test_a_run_that_is_broken_off_anywhere_goes_on_to_the_same_end(case: Case) -> None:
     plain = walk(case.drawing, case.value, LIMIT)
