@@ -259,6 +259,10 @@ class Sum(TypedDict, total=False):
     other: int
 
 
+class Seen(TypedDict):
+    seen: int
+
+
 def ahead_of_a_question(schedule: Schedule, store: Any) -> CompiledGraph:
     """`ask` waits for a person, while `look` sees the number in the step after it, or ahead of it."""
     graph = StateGraph(Sum).add_node("ask", lambda _: interrupt("well?") and None, writes=[])
@@ -339,9 +343,6 @@ def test_an_error_of_a_step_names_that_step_whoever_was_the_last_to_end(schedule
 
 @pytest.mark.parametrize("annotated", [True, False])
 def test_a_write_that_is_not_declared_is_an_error_that_names_node_and_key(annotated: bool, schedule: Schedule) -> None:
-    class Seen(TypedDict):
-        seen: int
-
     def sneaky(state: Sum) -> Seen:
         return {"seen": 1, "other": 2}  # type: ignore[typeddict-unknown-key]  # that is the point
 
