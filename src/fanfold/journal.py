@@ -399,7 +399,7 @@ class Kept:
             self._since = self._size  # the next checkpoint does not follow from the results that stand here
             self._branch = os.urandom(8).hex()
         elif position:
-            self._early = {key: (position.found[key], kept) for key, kept in position.early.items()}
+            self._early = {key: (self._found.pop(key), kept) for key, kept in position.early.items()}
 
     def recall(self, task_id: str, kind: str) -> Any:
         """What the task has come to on the present checkpoint, in this sitting or an earlier one; None for nothing."""
@@ -442,6 +442,7 @@ class Kept:
     def change(self, step: int, change: Result) -> None:
         """Keep what a Command has changed at the present checkpoint, beside what others had."""
         if change != Result():
+            self._early = {}  # what had run ahead may have seen other values
             before: Result = self._found.get(_CHANGES, Result())
             whole = Result((*before.writes, *change.writes), (*before.goto, *change.goto))
             self.keep(Task(*_CHANGES, step), "command", whole)

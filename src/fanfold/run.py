@@ -179,6 +179,8 @@ class Runner:
                 self.show.starts(ready)
                 for task in ready:
                     self._begin(group, task, "" if by is None or by.id in task.after else by.id)
+            if self._failure is None:
+                self._catch_up()
         except Exception as error:  # noqa: BLE001 - whatever keeps the next step from starting ends the run
             self._stop(error)
 
@@ -316,7 +318,7 @@ class Runner:
             if self._failure is None:
                 self._settle(task, result)
         except Exception as error:  # noqa: BLE001 - a step that cannot be folded ends the run like a failed node
-            error.add_note(f"at the end of step {task.step}")
+            error.add_note(f"at the end of step {self.ledger.step}")
             self._stop(error)
         self._launch(group, task)
 
@@ -329,7 +331,6 @@ class Runner:
             if not self.namespace:
                 self.family.answers.pop(ANY, None)  # it was for the step that the run went on with
             self._stand_still()
-            self._catch_up()
             folded = self._failure is None and self.ledger.fold()
 
     def _catch_up(self) -> None:

@@ -127,8 +127,9 @@ class _Draft:
         if not chance.maybe(self.declaring):
             return spot
         others = self.keys(self.writable) if chance.maybe(20) else ()
-        if chance.maybe(50):  # where an edge leads, a Command may lead without another word
-            led = tuple(name for name in led if name not in next_ones)
+        if chance.maybe(50):  # where an edge leads, a Command may lead without another word, and send only with one
+            sent = {target.strip("[]") for choice in leads for target in choice if target.startswith("[")}
+            led = tuple(name for name in led if name not in next_ones or name in sent)
         return replace(spot, writes=tuple(dict.fromkeys((*puts, *others))), destinations=led)
 
     def keys(self, of: Sequence[str]) -> tuple[str, ...]:

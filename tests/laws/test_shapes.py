@@ -129,11 +129,12 @@ def test_a_list_of_sends_beside_a_slow_node_does_not_wait_for_it() -> None:
 
 
 def test_sends_are_numbered_by_who_sent_them_also_along_an_edge() -> None:
-    """`a` may send to `b` without another word, for an edge leads there; so the Send of `c` waits for its number."""
+    """`a` may send to `b` and has an edge there, too; so the Send of `c` waits for its number."""
     graph = Builder(State).add_node("b", lambda _: None, writes=[])
-    for name, more in (("a", {}), ("c", {"destinations": ["b"]})):
+    for name in ("a", "c"):
         goto = Send("b", {"from": name})
-        graph.add_node(name, lambda _, goto=goto: Command(goto=goto), writes=[], **more).add_edge(START, name)
+        graph.add_node(name, lambda _, goto=goto: Command(goto=goto), writes=[], destinations=["b"])
+        graph.add_edge(START, name)
     graph.add_edge("a", "b")
     run = play(graph, {"a": 5, "c": 1})
     assert [run.seen[2, "b", send] for send in (0, 1)] == [{"from": "a"}, {"from": "c"}]
