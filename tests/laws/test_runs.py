@@ -254,8 +254,10 @@ async def where(app: CompiledGraph, value: Any) -> Any:
 def test_a_run_that_is_broken_off_anywhere_goes_on_to_the_same_end(case: Case) -> None:
     plain = walk(case.drawing, case.value, LIMIT)
     if plain.ending == "done":
-        whole = Stage(case, "superstep").tell(once)
-        assert Stage(case, "watermark").tell(broken_off) == whole
+        # What it returns shows what its last sitting has seen change, which is not all that changed.
+        ((_, _, whole),) = Stage(case, "superstep").tell(once)
+        ((_, _, broken),) = Stage(case, "watermark").tell(broken_off)
+        assert broken == whole
 
 
 # Some graphs, most of which random ones have found

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, TypedDict
 
+import pytest
+
+from fanfold.kernel.channels import MISSING
 from fanfold.kernel.graph import Builder
-from fanfold.kernel.ledger import Ledger
+from fanfold.kernel.ledger import Ledger, Schedule, Task
 from fanfold.types import START, Command, Send
 from tests.laws.clockwork import Clock, Played
 from tests.laws.reference import Place
@@ -187,3 +190,23 @@ def test_the_error_of_the_first_step_counts_whichever_came_first() -> None:
     run = play(graph, {"a": 1, "b": 1, "slow": 10})
     assert (run.ending, run.step, run.ends.keys()) == ("ValueError", 1, {(0, START, None), (1, "a", None)})
     assert run.starts[2, "b", None] == 1
+
+
+# What a driver looks at
+
+
+@pytest.mark.parametrize("schedule", ["watermark", "superstep"])
+def test_looking_beyond_what_a_send_gives_leaves_the_state_as_it_is(schedule: Schedule) -> None:
+    """As a frame does for code that asks for the state behind a Send: the key it sees may not be decided yet."""
+
+    class Looking(Clock):
+        def _begin(self, task: Task) -> None:
+            if task.send is not None:
+                self.ledger.view(replace(task, arg=MISSING))
+            super()._begin(task)
+
+    graph = lead(nodes(slow=""), "slow").add_node("b", lambda _: None, reads=["slow"], writes=[])
+    graph.add_node("a", lambda _: Command(goto=Send("b", {})), writes=[], destinations=["b"]).add_edge(START, "a")
+    ledger = Ledger(graph.plan(), seed="thread", step_limit=50, schedule=schedule)
+    ledger.begin({})
+    assert Looking(ledger, Durations({"slow": 10})).play().state == {"slow": 1}
