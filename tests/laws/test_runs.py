@@ -235,27 +235,26 @@ def test_a_graph_inside_a_graph_runs_in_the_same_way(case: Case, inner: Case, as
 
 async def broken_off(stage: Stage, app: CompiledGraph) -> None:
     """It is stopped again and again, as if the process were gone, and then goes on to its end."""
+    value: Any = stage.case.value
     for sitting in range(3):
-        run = asyncio.ensure_future(app.ainvoke(await where(app, stage.case.value), THREAD))
+        run = asyncio.ensure_future(app.ainvoke(value, THREAD))
+        while not (await app.aget_state(THREAD)).metadata:  # else nobody knows whether it has begun
+            await asyncio.sleep(0)
         for _ in range(stage.chance("turns", sitting) % 60):
             await asyncio.sleep(0)
         run.cancel()
         await asyncio.wait([run])
-    await stage.sit(app, await where(app, stage.case.value))
-
-
-async def where(app: CompiledGraph, value: Any) -> Any:
-    """The input that a thread needs to begin or to go on."""
-    return None if (await app.aget_state(THREAD)).metadata else value
+        value = None
+    await stage.sit(app, None)
 
 
 @runs(20)
 @given(cases(plain=True))
 def test_a_run_that_is_broken_off_anywhere_goes_on_to_the_same_end(case: Case) -> None:
-    plain = walk(case.drawing, case.value, LIMIT)
-    if plain.ending == "done":
-        # What it returns shows what its last sitting has seen change, which is not all that changed.
-        ((_, _, whole),) = Stage(case, "superstep").tell(once)
+    if walk(case.drawing, case.value, LIMIT).ending == "crowd":
+        return
+    ((outcome, _, whole),) = Stage(case, "superstep").tell(once)
+    if isinstance(outcome, dict):  # what it returns is what its last sitting has seen change, so that is not compared
         ((_, _, broken),) = Stage(case, "watermark").tell(broken_off)
         assert broken == whole
 
