@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
 
 import pytest
@@ -25,6 +26,11 @@ class A(TypedDict):
 
 class B(TypedDict):
     b: int
+
+
+@dataclass
+class C:
+    c: int
 
 
 def nothing(state: Any) -> Any:
@@ -150,6 +156,7 @@ def annotated(returned: Any, **more: Any) -> Any:
 def test_a_return_annotation_with_some_of_the_keys_declares_them() -> None:
     assert annotated(A) == ("a",)
     assert annotated(A | None) == ("a",)
+    assert annotated(A | C) == ("a", "c")
     assert annotated(A, writes=["b"]) == ("b",)
 
 

@@ -113,7 +113,7 @@ class Ahead:
         return {} if stage is None else stage.values
 
     def values(self, keys: Iterable[str], step: int) -> dict[str, Any]:
-        """The values of these keys at the beginning of a later step, at which they are sealed."""
+        """The values of these keys at the beginning of a later step; of one that is not sealed there, what is known."""
         return {key: self._value(key, step) for key in keys}
 
     # What the ledger tells
@@ -251,20 +251,25 @@ class Ahead:
         if task.step <= self._ledger.step or not self._ledger.allows(task.step):
             return  # the ledger has opened the step, and hands it out itself
         try:
-            self.values(keys, task.step)
+            for key in keys:
+                self._value(key, task.step, sealed=True)
         except Exception:  # noqa: BLE001 - the ledger comes to the same when it folds that step, and raises it then
             return
         self._ready.append(task)
 
-    def _value(self, key: str, step: int) -> Any:
+    def _value(self, key: str, step: int, *, sealed: bool = False) -> Any:
+        """The value of a key at the beginning of a step. Only one that is sealed is for good."""
         if step <= self._ledger.step:
             return self._ledger.value(key)
-        stage = self._stages.setdefault(step, _Stage())
-        if key not in stage.values:
-            before = self._value(key, step - 1)
-            ended = self._stages[step - 1].ended.values() if step - 1 in self._stages else ()
-            stage.values[key] = self._ledger.next_value(key, before, sorted(ended, key=_place))
-        return stage.values[key]
+        stage = self._stages[step]
+        if key in stage.values:
+            return stage.values[key]
+        before = self._value(key, step - 1, sealed=sealed)
+        ended = sorted(self._stages[step - 1].ended.values(), key=_place)
+        value = self._ledger.next_value(key, before, ended)
+        if sealed:
+            stage.values[key] = value
+        return value
 
     # Joins
 
@@ -283,8 +288,7 @@ class Ahead:
     def _follow_line(self, index: int) -> None:
         """All members of a join have run; find out, step by step, when it was complete."""
         line = self._lines[index] = self._line(index)
-        if line.step in self._stages:
-            self._await_line(index, line)
+        self._await_line(index, line)
 
     def _await_line(self, index: int, line: _Line) -> None:
         join = self._plan.joins[index]
