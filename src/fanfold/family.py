@@ -42,16 +42,16 @@ class Emitter:
     """Hands each event to every subscriber. One that raises is removed and named; the run goes on."""
 
     def __init__(self, subscribers: Sequence[Callable[[Event], object]]) -> None:
-        self._subscribers = list(subscribers)
+        self._subscribers = tuple(subscribers)
 
     def __call__(self, event: Event) -> None:
-        for subscriber in list(self._subscribers):
+        for subscriber in self._subscribers:
             try:
                 subscriber(event)
             except Exception as error:  # noqa: BLE001 - an onlooker must not be able to stop a run, whatever it raises
                 if subscriber not in self._subscribers:  # it was removed while it was told of another's removal
                     continue
-                self._subscribers.remove(subscriber)
+                self._subscribers = tuple(other for other in self._subscribers if other is not subscriber)
                 name = getattr(subscriber, "__qualname__", type(subscriber).__qualname__)
                 self(Noticed(clock(), f"subscriber {name} raised {brief(error)} and was removed"))
 

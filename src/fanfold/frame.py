@@ -321,6 +321,21 @@ class Frame:
             else:  # meanwhile another child was called, and may be waiting for just this one
                 self.runner.slots.give()
 
+    @property
+    def has_spawned(self) -> bool:
+        """Whether the code has started tasks that go on by themselves."""
+        return bool(self._spawned)
+
+    def leave(self) -> bool:
+        """End at once, if there is nothing to wait for; whether it did."""
+        if self._calls or self._given_up:
+            return False
+        self.ended = True
+        if self.holding:
+            self.holding = False
+            self.runner.slots.give()
+        return True
+
     async def end(self) -> None:
         """The task's code has ended, one way or another; so do the children that it did not wait for."""
         self.ended = True

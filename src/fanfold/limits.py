@@ -97,4 +97,5 @@ class Slots:
 
     def _grant(self) -> None:
         self.held += 1
-        self.peak = max(self.peak, self.held)
+        if self.held > self.peak:
+            self.peak = self.held

@@ -21,6 +21,7 @@ import asyncio
 import contextlib
 import contextvars
 import functools
+import time
 import warnings
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future
@@ -63,6 +64,7 @@ from fanfold.kernel.schema import commanded, has, updates_of
 from fanfold.limits import Slots
 from fanfold.show import Show
 from fanfold.store.records import from_result, to_result
+from fanfold.store.ticket import Ticket
 from fanfold.types import Command, Interrupt, Send
 
 T = TypeVar("T")
@@ -106,7 +108,8 @@ class Runner:
         self._cancellable: dict[asyncio.Task[None] | None, int] = {}
         """What may be cancelled of tasks that have begun, and their steps."""
         self._failure: BaseException | None = None
-        self._unbegun: set[str] = set()
+        self._unbegun: dict[str, None] = {}
+        """The tasks whose code has not begun: one that is cancelled before cannot say so itself."""
         self._held: dict[str, Callable[[], None]] = {}
         """What is to be done about tasks that have ended otherwise than well, once their step has come."""
         self._timer: asyncio.TimerHandle | None = None
@@ -165,6 +168,8 @@ class Runner:
         finally:
             if self._timer is not None:
                 self._timer.cancel()
+            for id in self._unbegun:
+                self.emit(TaskCancelled(clock(), id))
         if self._failure is not None:
             raise self._failure
 
@@ -227,29 +232,17 @@ class Runner:
             self.show.result(task, result, cached=True)
             self._settle(task, result)
             return
-        self._unbegun.add(task.id)
+        self._unbegun[task.id] = None
         work = self._attempt(group, task, node)
         try:
             attempt = group.create_task(work, context=self._context.copy())
         except RuntimeError:  # the run is being cancelled from outside; the group takes no more
             work.close()
-            self._unattempted(task)
             return
         self._cancellable[attempt] = task.step
-        attempt.add_done_callback(lambda _: self._left(task, attempt))
-
-    def _left(self, task: Task, attempt: asyncio.Task[None]) -> None:
-        self._cancellable.pop(attempt, None)
-        self._unattempted(task)
-
-    def _unattempted(self, task: Task) -> None:
-        """Say that a task was cancelled before its code began, if it was: then it could not say so itself."""
-        if task.id in self._unbegun:
-            self._unbegun.discard(task.id)
-            self.emit(TaskCancelled(clock(), task.id))
 
     async def _attempt(self, group: asyncio.TaskGroup, task: Task, node: Node) -> None:
-        self._unbegun.discard(task.id)
+        del self._unbegun[task.id]
         frame = Frame(self, task, answers=dict(self.journal.recall(task.id, "answers") or {}))
         enter(frame)
         try:
@@ -262,13 +255,7 @@ class Runner:
             self.show.result(task, told, cached=frame.cached)
             if node.action is not None and not frame.cached:
                 self.show.messages(frame, told.writes)
-            await frame.rest()
-            if self.family.wait_for_disk:
-                await on_disk(ticket)
-            elif self.family.record is not None:
-                await self.family.record.room()
-            if self.family.streams is not None:
-                await self.family.streams.room()
+            await self._let_go(frame, ticket)
         except GraphInterrupt as pause:
             self._in_turn(task, functools.partial(self._pause, task, pause, frame.written))
         except asyncio.CancelledError:
@@ -278,6 +265,19 @@ class Runner:
             self._in_turn(task, functools.partial(self._failed, task, error))
         else:
             self._go_on(group, task, result)
+        finally:
+            self._cancellable.pop(asyncio.current_task(), None)
+
+    async def _let_go(self, frame: Frame, ticket: Ticket[None] | None) -> None:
+        """Return when the next step may begin, as far as this task is concerned."""
+        if frame.has_spawned:
+            await frame.rest()
+        if self.family.wait_for_disk:
+            await on_disk(ticket)
+        elif self.family.record is not None:
+            await self.family.record.room()
+        if self.family.streams is not None:
+            await self.family.streams.room()
 
     def _in_turn(self, task: Task, told: Callable[[], None]) -> None:
         """Do something about a task now, or when it is its step's turn: before, nothing has led to it for certain."""
@@ -383,7 +383,8 @@ class Runner:
             self.family.processing.give()
 
     async def _admitted(self, frame: Frame, node: Node, waited_for: str = "") -> Result:
-        waited_for = self._limit_name(await self.slots.take()) or waited_for
+        if not self.slots.take_nowait():
+            waited_for = self._limit_name(await self.slots.take()) or waited_for
         frame.holding = True
         try:
             await self._started(frame, waited_for)
@@ -395,7 +396,8 @@ class Runner:
             await frame.rest(stop=not isinstance(error, GraphInterrupt))
             raise
         finally:
-            await frame.end()
+            if not frame.leave():
+                await frame.end()
 
     async def _result(self, frame: Frame, node: Node) -> Result:
         if node.action is None:
@@ -420,6 +422,9 @@ class Runner:
 
     async def _tried(self, frame: Frame, node: Node, action: Action) -> Result:
         if node.handler is None:
+            if not node.retry:
+                frame.first_attempt = time.time()
+                return await self._once(frame, node, action)
             return await attempts(frame, node.retry, lambda: self._once(frame, node, action))
         kept = self.journal.recall(frame.task.id, "error")
         if kept is not None:  # in an earlier sitting the handler did not get to its end
@@ -464,11 +469,16 @@ class Runner:
         try:
             if action.graph is not None:
                 return await action.graph.nested(frame, view)
-            executor = self.family.places.of(action.executor, is_async=action.is_async)
             given = frame.injected(action.asks) if action.asks else {}
             code = functools.partial(action.function, **given) if given else action.function
-            value = await self._timed(frame, action, executor.call(code, view))
-            while has(value, "ainvoke"):  # a node may answer with a graph or the like, which then gets its input
+            if action.executor is None and action.is_async:
+                value = await self.family.watch.timed(self.emit, frame.task.id, code(view))
+            else:
+                executor = self.family.places.of(action.executor, is_async=action.is_async)
+                value = await self._timed(frame, action, executor.call(code, view))
+            while type(value) is not dict and has(
+                value, "ainvoke"
+            ):  # a node may answer with a graph or the like, which then gets its input
                 value = await value.ainvoke(view, frame.config())
             return interop.ours(value)
         except ParentCommand as command:
@@ -533,6 +543,8 @@ class Runner:
 
     def _known(self, task: Task, writes: tuple[Write, ...], *, quiet: bool) -> tuple[Write, ...]:
         channels = self.ledger.plan.channels
+        if all([key in channels for key, _ in writes]):
+            return writes
         for key, _ in writes:
             if key not in channels and not quiet and (task.node, key) not in self.family.warned:
                 self.family.warned.add((task.node, key))

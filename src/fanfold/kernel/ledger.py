@@ -168,7 +168,7 @@ class Ledger:
 
         Raises `GraphRecursionError` when the run has taken all the steps that it may.
         """
-        if self.paused:
+        if self.paused or (self._tasks and not self._fresh and self._ahead is None):
             return []
         if self.step - self._first > self._step_limit:
             raise GraphRecursionError(
@@ -281,9 +281,9 @@ class Ledger:
     def settled(self, result: Result) -> Result:
         """A result as it is to be stored and folded; what a node changes in it afterwards is no part of it."""
         channels = self.plan.channels
-        writes = tuple((key, channels[key].settle(own(value))) for key, value in result.writes)
-        goto = tuple(replace(goal, arg=own(goal.arg)) if isinstance(goal, Send) else goal for goal in result.goto)
-        return replace(result, writes=writes, goto=goto)
+        writes = tuple([(key, channels[key].settle(own(value))) for key, value in result.writes])
+        goto = tuple([replace(goal, arg=own(goal.arg)) if isinstance(goal, Send) else goal for goal in result.goto])
+        return Result(writes, goto, result.handled)
 
     def _taken(self, value: Any) -> Any:
         """The input as START holds it: what it sets, settled."""
