@@ -1,0 +1,5 @@
+"""fanfold, by its own functions."""
+
+from fanfold.bench.engine import WORKLOADS
+
+__all__ = ["WORKLOADS"]
