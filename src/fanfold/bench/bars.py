@@ -16,6 +16,7 @@ from fanfold.bench.rounds import Job, Table
 
 Find: TypeAlias = Callable[[Table], float | None]
 
+
 @dataclass(frozen=True, slots=True)
 class Bar:
     """One claim: it is met when what is found is at most `bar`, or with `more` at least that."""

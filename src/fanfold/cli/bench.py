@@ -20,7 +20,13 @@ BUDGET = 40.0
 
 
 @click.command()
-@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="How often each is measured, if that is a matter of less than a minute.")
+@click.option(
+    "--rounds",
+    type=click.IntRange(1),
+    default=3,
+    show_default=True,
+    help="How often each is measured, if that is a matter of less than a minute.",
+)
 @click.option("--full", is_flag=True, help="The sizes that the bars are about, and all rounds; takes minutes.")
 @json_option
 def bench(rounds: int, full: bool, as_json: bool) -> None:
