@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,10 @@ from langgraph.types import Send
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
+from bench import saver
 from fanfold.bench.graphs import Engine
+from fanfold.bench.imports import imported
+from fanfold.bench.timing import Workloads
 
 API = SimpleNamespace(END=END, START=START, Send=Send, StateGraph=StateGraph, get_stream_writer=get_stream_writer)
 
@@ -40,4 +44,9 @@ async def postgres(where: str | Path) -> AsyncIterator[Any]:
         yield saver
 
 
-WORKLOADS = Engine(API, sqlite, postgres).workloads()
+WORKLOADS: Workloads = {
+    **Engine(API, sqlite, postgres).workloads(),
+    "imports": lambda n: imported("from langgraph.graph import StateGraph", "langgraph"),
+    "results_64": partial(saver.agents, saver.theirs),
+    "saver_64": partial(saver.agents, saver.theirs),
+}

@@ -152,6 +152,7 @@ class Sizes:
     steps: int = 3000
     kept: int = 300
     messages: int = 1000
+    results: int = 20
 
 
 QUICK: Final = Sizes(growing=(100, 1000, 5000), steps=300, kept=100, messages=250)

@@ -65,12 +65,16 @@ def measured(
     module: str = "fanfold.bench",
     budget: float = math.inf,
     tell: Tell = lambda _: None,
+    excused: Callable[[Job, str], str] = lambda *_: "",
 ) -> Table:
     """The medians of so many rounds, or of as many as could begin within `budget` seconds, but of one at the least.
 
-    `module` is what is started, with the words of the job and for how many `seconds` to repeat it.
+    `module` is what is started, with the words of the job and for how many `seconds` to repeat it. An engine is
+    `excused` from a job by a reason.
     """
-    table = Table()
+    table = Table(
+        absent={(job.workload, job.n, each): why for job in jobs for each in job.engines if (why := excused(job, each))}
+    )
     found: dict[Key, list[dict[str, float]]] = {}
     end = time.monotonic() + budget
     for turn in range(rounds):

@@ -213,7 +213,7 @@ def joke(api: Any) -> Any:
 
 def react(api: Any, n: int) -> Any:
     """A model that asks for a tool `n` times, and the tool; the model's answers are written down beforehand."""
-    answers = [
+    answers: list[dict[str, Any]] = [
         {"role": "assistant", "content": "", "call": {"id": f"c{turn}", "query": "q" * 200}} for turn in range(n)
     ]
     answers.append({"role": "assistant", "content": "answer " * 100, "call": None})

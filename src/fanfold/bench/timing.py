@@ -27,6 +27,8 @@ from typing import Any, Final, TypeAlias
 
 LEAST: Final = 3
 MOST: Final = 30
+LONG: Final = 5.0
+"""Seconds from which on the first time counts, and is the only one: warming up is no matter there."""
 
 Work: TypeAlias = Callable[[], Awaitable[int]]
 """Does the work once and says how many tasks that were."""
@@ -72,8 +74,9 @@ def measure(workloads: Workloads, name: str, n: int, *, seconds: float) -> dict[
 
 
 def _blocking(work: Callable[[], int], seconds: float) -> dict[str, Any]:
+    began = time.perf_counter()
     tasks = work()
-    taken: list[float] = []
+    taken = _long(began)
     end = time.perf_counter() + seconds
     while _again(taken, end):
         gc.collect()
@@ -94,8 +97,9 @@ async def _awaited(made: Prepared, seconds: float) -> dict[str, Any]:
 
 
 async def _repeated(work: Work, seconds: float) -> dict[str, Any]:
+    began = time.perf_counter()
     tasks = await work()
-    taken: list[float] = []
+    taken = _long(began)
     end = time.perf_counter() + seconds
     while _again(taken, end):
         gc.collect()
@@ -105,12 +109,16 @@ async def _repeated(work: Work, seconds: float) -> dict[str, Any]:
     return _told(tasks, taken)
 
 
+def _long(began: float) -> list[float]:
+    took = time.perf_counter() - began
+    return [took] if took >= LONG else []
+
+
 def _again(taken: list[float], end: float) -> bool:
-    """Three times at the least, unless once was long enough, and until the time is up."""
-    if not taken or len(taken) >= MOST:
-        return not taken
-    late = time.perf_counter() >= end
-    return not late or (len(taken) < LEAST and sum(taken) < 2.0)
+    """Three times at the least, unless that would take long, and until the time is up."""
+    if len(taken) >= MOST or sum(taken) >= LONG:
+        return False
+    return len(taken) < LEAST or time.perf_counter() < end
 
 
 def _told(tasks: int, taken: list[float]) -> dict[str, Any]:
