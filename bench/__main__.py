@@ -20,7 +20,7 @@ from bench.claims import SMALL, beyond, jobs
 from bench.report import PAGE, page, results, shown
 from fanfold.bench.bars import Sizes
 from fanfold.bench.places import POSTGRES
-from fanfold.bench.rounds import Job, measured
+from fanfold.bench.rounds import Job, measured, started
 from fanfold.errors import MissingExtraError, did_you_mean
 
 
@@ -36,7 +36,12 @@ def main(words: Sequence[str]) -> int:
     chosen = [job for job in every if not asked.workloads or job.workload in asked.workloads]
     with _server(chosen):
         table = measured(
-            chosen, rounds=asked.rounds, seconds=asked.seconds, module="bench.engine", tell=_tell, excused=beyond
+            chosen,
+            rounds=asked.rounds,
+            seconds=asked.seconds,
+            start=started("bench.engine"),
+            tell=_tell,
+            excused=beyond,
         )
     judged = [bar.judged(table) for bar in bars(sizes)]
     judged = [each for each in judged if not asked.workloads or each.found is not None]

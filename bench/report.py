@@ -47,7 +47,9 @@ def shown(table: Table, judged: Sequence[Judged]) -> None:
     from rich.console import Console
     from rich.markdown import Markdown
 
-    Console().print(Markdown("\n\n".join([_figures(table), _bars(judged)])))
+    wide = Console()
+    console = wide if wide.is_terminal else Console(width=160)
+    console.print(Markdown("\n\n".join([_figures(table), _bars(judged)])))
     missed = [each.bar.claim for each in judged if not each.met]
     print(f"bars missed: {len(missed)} of {len(judged)}" if missed else "all bars met")
 

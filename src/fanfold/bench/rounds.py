@@ -54,7 +54,9 @@ class Table:
         return None if more is None or not less else more / less
 
 
-Tell = Callable[[str], object]
+Tell: TypeAlias = Callable[[str], object]
+Start: TypeAlias = Callable[[Job, str, float], Mapping[str, Any]]
+"""Measures a job with an engine once: its figures, or why there are none, under "absent"."""
 
 
 def measured(
@@ -62,16 +64,17 @@ def measured(
     *,
     rounds: int,
     seconds: float,
-    module: str = "fanfold.bench",
+    start: Start | None = None,
     budget: float = math.inf,
     tell: Tell = lambda _: None,
     excused: Callable[[Job, str], str] = lambda *_: "",
 ) -> Table:
     """The medians of so many rounds, or of as many as could begin within `budget` seconds, but of one at the least.
 
-    `module` is what is started, with the words of the job and for how many `seconds` to repeat it. An engine is
-    `excused` from a job by a reason.
+    `start` measures once, by default in a process of `fanfold.bench`, and is told for how many `seconds` to repeat the
+    work. An engine is `excused` from a job by a reason.
     """
+    start = start or started("fanfold.bench")
     table = Table(
         absent={(job.workload, job.n, each): why for job in jobs for each in job.engines if (why := excused(job, each))}
     )
@@ -84,7 +87,7 @@ def measured(
             tell(f"round {turn + 1} of {rounds}: {job.workload} of {job.n:,}")
             for engine in job.engines:
                 if (job.workload, job.n, engine) not in table.absent:
-                    _keep(table, found, job, engine, _started(module, job, engine, seconds))
+                    _keep(table, found, job, engine, start(job, engine, seconds))
     table.figures.update({key: _medians(each) for key, each in found.items()})
     for job in jobs:
         _compare(table, job)
@@ -119,16 +122,20 @@ def _compare(table: Table, job: Job) -> None:
             table.absent[job.workload, job.n, engine] = f"did {did:,.0f} tasks, {first} did {wanted:,.0f}"
 
 
-def _started(module: str, job: Job, engine: str, seconds: float) -> dict[str, Any]:
-    words = [sys.executable, "-m", module, job.workload, engine, str(job.n), str(seconds)]
-    try:
-        done = subprocess.run(
-            words, capture_output=True, text=True, timeout=PATIENCE, env={**os.environ, **QUIET}, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return {"absent": f"was not done after {PATIENCE:.0f} s"}
-    lines = done.stdout.splitlines()
-    if done.returncode != 0 or not lines:
-        return {"absent": f"failed: {(done.stderr.strip().splitlines() or ['it said nothing'])[-1][:200]}"}
-    told: dict[str, Any] = json.loads(lines[-1])
-    return told
+def started(module: str) -> Start:
+    """Measures in a process of its own: `python -m module WORKLOAD ENGINE N SECONDS`, which prints a line of JSON."""
+
+    def start(job: Job, engine: str, seconds: float) -> dict[str, Any]:
+        words = [sys.executable, "-m", module, job.workload, engine, str(job.n), str(seconds)]
+        env = {**os.environ, **QUIET}
+        try:
+            done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, env=env, check=False)
+        except subprocess.TimeoutExpired:
+            return {"absent": f"was not done after {PATIENCE:.0f} s"}
+        lines = done.stdout.splitlines()
+        if done.returncode != 0 or not lines:
+            return {"absent": f"failed: {(done.stderr.strip().splitlines() or ['it said nothing'])[-1][:200]}"}
+        told: dict[str, Any] = json.loads(lines[-1])
+        return told
+
+    return start

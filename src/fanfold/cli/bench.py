@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fanfold.cli.common import json_option, print_json, say
+from fanfold.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from fanfold.bench.bars import Judged
@@ -20,6 +21,7 @@ BUDGET = 40.0
 
 
 @click.command()
+@click.argument("workloads", nargs=-1, metavar="[WORKLOAD]...")
 @click.option(
     "--rounds",
     type=click.IntRange(1),
@@ -29,8 +31,11 @@ BUDGET = 40.0
 )
 @click.option("--full", is_flag=True, help="The sizes that the bars are about, and all rounds; takes minutes.")
 @json_option
-def bench(rounds: int, full: bool, as_json: bool) -> None:
-    """Measure what fanfold costs here, as ratios to doing the same without it. Takes less than a minute."""
+def bench(workloads: tuple[str, ...], rounds: int, full: bool, as_json: bool) -> None:
+    """Measure what fanfold costs here, as ratios to doing the same without it. Takes less than a minute.
+
+    WORKLOAD names what to measure, by default everything.
+    """
     from rich.console import Console
 
     from fanfold.bench.bars import QUICK, Sizes, floor_bars, floor_jobs
@@ -38,8 +43,16 @@ def bench(rounds: int, full: bool, as_json: bool) -> None:
 
     sizes = Sizes() if full else QUICK
     budget = math.inf if full else BUDGET
-    table = measured(floor_jobs(sizes), rounds=rounds, seconds=SECONDS, budget=budget, tell=say)
+    jobs = floor_jobs(sizes)
+    known = {job.workload for job in jobs}
+    for name in workloads:
+        if name not in known:
+            hint = f"there are: {', '.join(sorted(known))}"
+            raise UsageError(f"there is no workload {name!r}{did_you_mean(name, known)}", hint=hint)
+    chosen = [job for job in jobs if not workloads or job.workload in workloads]
+    table = measured(chosen, rounds=rounds, seconds=SECONDS, budget=budget, tell=say)
     judged = [bar.judged(table) for bar in floor_bars(sizes)]
+    judged = [each for each in judged if not workloads or each.found is not None]
     if as_json:
         for data in (*map(_bar, judged), *_figures(table)):
             print_json(data)
