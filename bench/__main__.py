@@ -64,7 +64,7 @@ def _parsed(words: Sequence[str]) -> argparse.Namespace:
 @contextlib.contextmanager
 def _server(jobs: Sequence[Job]) -> Iterator[None]:
     """A PostgreSQL of our own, if there are jobs that need one and it is installed."""
-    needing = [job for job in jobs if job.workload.startswith("postgres") or job.workload.endswith("_64")]
+    needing = [job for job in jobs if "postgres" in job.workload or "_64" in job.workload]
     if not needing or POSTGRES in os.environ:
         yield
         return

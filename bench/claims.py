@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from bench.engines import ENGINES
+from bench.saver import CONDITIONS
 from fanfold.bench.bars import Sizes, floor_jobs
 from fanfold.bench.graphs import MODES
 from fanfold.bench.rounds import Job
@@ -65,8 +66,9 @@ def _durable(sizes: Sizes) -> Iterable[Job]:
     yield Job("postgres_32", sizes.kept // 10, ("floor", *PAIR))
     for n in (sizes.messages // 4, sizes.messages):
         yield Job("sqlite_bytes", n, PAIR)
-    yield Job("results_64", sizes.results, PAIR)
-    yield Job("saver_64", sizes.results, PAIR)
+    for name in ("results_64", "saver_64"):
+        for condition in CONDITIONS:
+            yield Job(f"{name}{condition}", sizes.results, PAIR)
 
 
 def _merged(jobs: Iterable[Job], small: bool) -> Iterable[Job]:

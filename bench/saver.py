@@ -1,42 +1,106 @@
 """Results that are acknowledged one by one, to 64 agents: by our store, by our saver, and by LangGraph's.
 
 Sixty-four asyncio tasks write a result each of 200 bytes, wait until it is on the disk, and go on with the next, all
-against one PostgreSQL with `fsync` on. Both savers are called as LangGraph's loop calls them.
+against one PostgreSQL with `fsync` on. Both savers are called as LangGraph's loop calls them. As each agent has one
+result under way at any time, how long it waits is what the results take, too.
+
+All of it is done three times: with nothing else to do, with all cores busy, as they are when agents work beside it, and
+with a disk that takes 3 ms longer for each sync. The bar is for the busy machine: with idle cores and a disk that syncs
+in a tenth of a millisecond, what is left to be measured is mostly asyncio.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
+from functools import partial
+from typing import Any, Final
 
 from fanfold.bench.places import postgres
-from fanfold.bench.timing import AbsentError, Work
+from fanfold.bench.timing import AbsentError, Work, Workloads
 
 AGENTS = 64
+SLOWER = 3_000
+"""Microseconds that the slow disk takes longer."""
 TEXT = "x" * 190
 
 Write = Callable[[int, int], Awaitable[Any]]
+Opened = Callable[[str], AbstractAsyncContextManager[Write]]
+
+
+@contextmanager
+def idle(_url: str) -> Iterator[None]:
+    """Nothing else to do."""
+    yield
+
+
+@contextmanager
+def busy(_url: str) -> Iterator[None]:
+    """Something else that computes, on every core."""
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
+    try:
+        yield
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+
+
+@contextmanager
+def slow_disk(url: str) -> Iterator[None]:
+    """A server that waits for 3 ms before each sync, as it can for others to join."""
+    import psycopg
+
+    with psycopg.connect(url, autocommit=True) as connection:
+        database = f"ALTER DATABASE {connection.info.dbname}"
+        for setting, value in (("commit_delay", SLOWER), ("commit_siblings", 0)):
+            connection.execute(f"{database} SET {setting} = {value}")
+        try:
+            yield
+        finally:
+            connection.execute(f"{database} RESET ALL")
+
+
+CONDITIONS: Final[Mapping[str, Callable[[str], AbstractContextManager[None]]]] = {
+    "": idle,
+    "_busy": busy,
+    "_slow_disk": slow_disk,
+}
+
+
+def workloads(name: str, opened: Opened) -> Workloads:
+    """The same in each condition, under `name` and what the condition adds to it."""
+    return {f"{name}{suffix}": partial(agents, opened, prevails) for suffix, prevails in CONDITIONS.items()}
 
 
 @asynccontextmanager
-async def agents(opened: Callable[[str], AbstractAsyncContextManager[Write]], n: int) -> AsyncIterator[Work]:
+async def agents(
+    opened: Opened, prevails: Callable[[str], AbstractContextManager[None]], n: int
+) -> AsyncIterator[Work]:
     """The agents' work with whatever `opened` writes by; each of them writes `n` results."""
-    async with opened(postgres()) as write:
+    url = postgres()
+    with prevails(url):
+        async with opened(url) as write:
+            yield _writing(write, n)
 
-        async def agent(number: int) -> None:
-            first = time.monotonic_ns()  # no task twice, in whichever repetition
-            for turn in range(first, first + n):
-                await write(number, turn)
 
-        async def run() -> int:
-            await asyncio.gather(*map(agent, range(AGENTS)))
-            return AGENTS * n
+def _writing(write: Write, n: int) -> Work:
+    async def agent(number: int) -> None:
+        first = time.monotonic_ns()  # no task twice, in whichever repetition
+        for turn in range(first, first + n):
+            await write(number, turn)
 
-        yield run
+    async def run() -> int:
+        await asyncio.gather(*map(agent, range(AGENTS)))
+        return AGENTS * n
+
+    return run
 
 
 @asynccontextmanager

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from bench import saver
 from fanfold.bench.engine import WORKLOADS as OWN
 from fanfold.bench.timing import Workloads
 
 WORKLOADS: Workloads = {
     **OWN,
-    "results_64": partial(saver.agents, saver.store),
-    "saver_64": partial(saver.agents, saver.ours),
+    **saver.workloads("results_64", saver.store),
+    **saver.workloads("saver_64", saver.ours),
 }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -47,6 +46,6 @@ async def postgres(where: str | Path) -> AsyncIterator[Any]:
 WORKLOADS: Workloads = {
     **Engine(API, sqlite, postgres).workloads(),
     "imports": lambda n: imported("from langgraph.graph import StateGraph", "langgraph"),
-    "results_64": partial(saver.agents, saver.theirs),
-    "saver_64": partial(saver.agents, saver.theirs),
+    **saver.workloads("results_64", saver.theirs),
+    **saver.workloads("saver_64", saver.theirs),
 }
