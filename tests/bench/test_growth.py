@@ -1,9 +1,9 @@
 """Twice the work takes twice the work: what is counted here must not grow faster than what is asked for.
 
-Times cannot stand in CI, counts can. Counted are calls of functions, in every thread, Python's and those written in C;
-statements that the database is given; and bytes that it keeps. Each at N, 2N and 4N. What does not grow with N only
-makes the ratio smaller, so that at most twice as much, and a little, says: linear. A step that calls one function for
-every fifth of all tasks there are is found out.
+Times cannot stand in CI, counts can. Counted are calls of functions, Python's and those written in C, and lines that
+are run, in every thread; statements that the database is given; and bytes that it keeps. Each at N, 2N and 4N. What does
+not grow with N only makes the ratio smaller, so that at most twice as much, and a little, says: linear. A step that looks
+at all tasks there are is found out. What C does in a loop of its own, such as copying a list, is not seen.
 """
 
 from __future__ import annotations
@@ -25,46 +25,56 @@ import fanfold
 from fanfold.bench import places, shapes
 from fanfold.store.opening import open_store
 
-LINEAR = 2.1
-SIZE = 100
+LINEAR = 2.05
+SIZE = 60
 
 Counted = Callable[[int], int]
 
 
 class Counter:
-    """Counts the calls of functions while it is entered."""
+    """Counts calls of functions, and lines that are run, while it is entered."""
 
     def __init__(self) -> None:
-        self.calls = 0
+        self.counted = 0
 
-    def __call__(self, frame: FrameType, event: str, arg: Any) -> None:
+    def _profile(self, frame: FrameType, event: str, arg: Any) -> None:
         if event in ("call", "c_call"):
-            self.calls += 1
+            self.counted += 1
+
+    def _trace(self, frame: FrameType, event: str, arg: Any) -> Any:
+        if event == "line":
+            self.counted += 1
+        return self._trace
 
     @contextmanager
     def everywhere(self) -> Iterator[None]:
         """In this thread and in those that begin meanwhile."""
         gc.collect()
         gc.disable()  # when it comes is a matter of chance, and it calls what waits to be called
-        threading.setprofile(self)
-        sys.setprofile(self)
+        before = sys.gettrace(), threading.gettrace()  # of who measures which lines are tested
+        threading.setprofile(self._profile)
+        threading.settrace(self._trace)
+        sys.setprofile(self._profile)
+        sys.settrace(self._trace)
         try:
             yield
         finally:
+            sys.settrace(before[0])
             sys.setprofile(None)
-            threading.setprofile(None)  # type: ignore[arg-type]  # it takes None to stop
+            threading.settrace(before[1])
+            threading.setprofile(None)
             gc.enable()
 
 
-def calls(work: Callable[[], Awaitable[Any]]) -> int:
-    """How many calls one run takes; another one before it has made what is made once."""
+def steps(work: Callable[[], Awaitable[Any]]) -> int:
+    """How many calls and lines one run takes; another one before it has made what is made once."""
 
     async def counted() -> int:
         await work()
         counter = Counter()
         with counter.everywhere():
             await work()
-        return counter.calls
+        return counter.counted
 
     return asyncio.run(counted())
 
@@ -81,39 +91,39 @@ def limit(steps: int) -> dict[str, Any]:
 
 def fanout(n: int) -> int:
     app = shapes.fanout(fanfold, n).compile()
-    return calls(lambda: app.ainvoke({"items": []}))
+    return steps(lambda: app.ainvoke({"items": []}))
 
 
 def send(n: int) -> int:
     app = shapes.send(fanfold, n).compile()
-    return calls(lambda: app.ainvoke({"items": []}))
+    return steps(lambda: app.ainvoke({"items": []}))
 
 
 def chain(n: int) -> int:
     app = shapes.chain(fanfold, n).compile()
-    return calls(lambda: app.ainvoke({"items": []}, limit(n)))
+    return steps(lambda: app.ainvoke({"items": []}, limit(n)))
 
 
 def loop(n: int) -> int:
     app = shapes.loop(fanfold, n).compile()
-    return calls(lambda: app.ainvoke({"number": 0, "limit": n}, limit(n)))
+    return steps(lambda: app.ainvoke({"number": 0, "limit": n}, limit(n)))
 
 
 def subgraphs(n: int) -> int:
     app = shapes.subgraphs(fanfold, n // 10).compile()
-    return calls(lambda: app.ainvoke({"items": []}))
+    return steps(lambda: app.ainvoke({"items": []}))
 
 
 def messages(n: int) -> int:
     app = shapes.messages(fanfold, n).compile()
-    return calls(lambda: app.ainvoke({"items": []}, limit(n)))
+    return steps(lambda: app.ainvoke({"items": []}, limit(n)))
 
 
 def compiling(n: int) -> int:
     async def compiled() -> None:
         shapes.fanout(fanfold, n).compile()
 
-    return calls(compiled)
+    return steps(compiled)
 
 
 def streaming(n: int) -> int:
@@ -123,7 +133,7 @@ def streaming(n: int) -> int:
         async for _ in app.astream({"number": 0, "limit": n}, limit(n), stream_mode=["updates", "values"]):
             pass
 
-    return calls(listened)
+    return steps(listened)
 
 
 def receipt(n: int) -> int:
@@ -133,26 +143,38 @@ def receipt(n: int) -> int:
     async def audited() -> None:
         fanfold.audit(done)
 
-    return calls(audited)
+    return steps(audited)
 
 
 # Not linear yet: at each step the node is given a copy of its own of every message there is (`kernel.own`).
 copied = pytest.mark.xfail(reason="a node's own copy of the state is made anew, message by message, at each step")
+# Nor this: for each node, all edges there are are looked through (`kernel.graph.Builder._finished`).
+scanned = pytest.mark.xfail(reason="each node is finished by a look at all edges of the graph")
 
 
 @pytest.mark.parametrize(
     "count",
-    [fanout, send, chain, loop, subgraphs, pytest.param(messages, marks=copied), compiling, streaming, receipt],
+    [
+        fanout,
+        send,
+        chain,
+        loop,
+        subgraphs,
+        streaming,
+        receipt,
+        pytest.param(messages, marks=copied),
+        pytest.param(compiling, marks=scanned),
+    ],
 )
-def test_twice_as_much_takes_at_most_twice_the_calls(count: Counted) -> None:
+def test_twice_as_much_takes_at_most_twice_the_steps(count: Counted) -> None:
     assert growth(count) <= LINEAR
 
 
 def test_work_that_is_quadratic_would_be_noticed() -> None:
     def quadratic(n: int) -> int:
-        graph = shapes.loop(fanfold, n, lambda: [abs(each) for each in range(n // 5)])
+        graph = shapes.loop(fanfold, n, lambda: [abs(each) for each in range(n)])
         app = graph.compile()
-        return calls(lambda: app.ainvoke({"number": 0, "limit": n}, limit(n)))
+        return steps(lambda: app.ainvoke({"number": 0, "limit": n}, limit(n)))
 
     assert growth(quadratic) > LINEAR
 
@@ -164,7 +186,7 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     connect = sqlite3.connect
 
     def traced(*args: Any, **options: Any) -> sqlite3.Connection:
-        connection = connect(*args, **options)
+        connection: sqlite3.Connection = connect(*args, **options)
         connection.set_trace_callback(given.append)
         return connection
 
@@ -173,7 +195,7 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def stored(database: Path, n: int, shape: Callable[[Any, int], Any], durability: str) -> None:
-    input = {"number": 0, "limit": n} if shape is shapes.loop else {"items": []}
+    input: dict[str, Any] = {"number": 0, "limit": n} if shape is shapes.loop else {"items": []}
     with open_store(database) as store:
         app = shape(fanfold, n).compile(store)
         asyncio.run(app.ainvoke(input, limit(n), thread_id="t", durability=durability))
