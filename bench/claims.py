@@ -16,7 +16,7 @@ from fanfold.bench.graphs import MODES
 from fanfold.bench.rounds import Job
 
 LARGEST: Final = {"llamaindex": 100, "adk": 1000}
-"""Of a fan-out; beyond that these take minutes, since what they need a task grows with the number of tasks."""
+"""Tasks of one run; beyond that these take minutes, since what they need a task grows with the number of tasks."""
 
 SMALL: Final = Sizes(fan=100, growing=(10, 100, 1000), steps=100, kept=30, messages=50, results=1)
 PAIR: Final = ("fanfold", "langgraph")
@@ -84,6 +84,6 @@ def _merged(jobs: Iterable[Job], small: bool) -> Iterable[Job]:
 def beyond(job: Job, engine: str) -> str:
     """Why an engine is not asked for a job, if it is not."""
     most = LARGEST.get(engine)
-    if most is not None and job.workload in ("fanout", "send", "chain", "asleep") and job.n > most:
+    if most is not None and job.workload in ("fanout", "send", "chain", "loop", "asleep") and job.n > most:
         return f"not asked: beyond {most:,} tasks it takes minutes"
     return ""

@@ -1,9 +1,9 @@
 """Twice the work takes twice the work: what is counted here must not grow faster than what is asked for.
 
 Times cannot stand in CI, counts can. Counted are calls of functions, Python's and those written in C, and lines that
-are run, in every thread; statements that the database is given; and bytes that it keeps. Each at N, 2N and 4N. What does
-not grow with N only makes the ratio smaller, so that at most twice as much, and a little, says: linear. A step that looks
-at all tasks there are is found out. What C does in a loop of its own, such as copying a list, is not seen.
+are run, in every thread; statements that the database is given; and bytes that it keeps. Each at N, 2N and 4N. What
+does not grow with N only makes the ratio smaller, so that at most twice as much, and a little, says: linear. A step
+that looks at all tasks there are is found out. What C does in a loop of its own, such as copying a list, is not seen.
 """
 
 from __future__ import annotations
@@ -217,7 +217,7 @@ def test_twice_as_much_takes_at_most_twice_the_statements(
 @pytest.mark.parametrize("shape", [shapes.loop, shapes.fanout, shapes.messages])
 def test_twice_as_much_keeps_at_most_twice_the_bytes(shape: Callable[[Any, int], Any], tmp_path: Path) -> None:
     def count(n: int) -> int:
-        stored(tmp_path / f"{n}.db", n, shape, "sync")
+        stored(tmp_path / f"{n}.db", n, shape, "async")
         return places.size(tmp_path / f"{n}.db")
 
     assert growth(count, 25) <= LINEAR

@@ -7,6 +7,8 @@ engine that cannot do a workload is kept as absent, with its reason, and is not 
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import math
 import os
@@ -71,6 +73,8 @@ def measured(
 ) -> Table:
     """The medians of so many rounds, or of as many as could begin within `budget` seconds, but of one at the least.
 
+    Ctrl-C ends it with what has been measured by then.
+
     `start` measures once, by default in a process of `fanfold.bench`, and is told for how many `seconds` to repeat the
     work. An engine is `excused` from a job by a reason.
     """
@@ -80,8 +84,8 @@ def measured(
     )
     found: dict[Key, list[dict[str, float]]] = {}
     end = time.monotonic() + budget
-    for turn in range(rounds):
-        for job in jobs:
+    with contextlib.suppress(KeyboardInterrupt):  # who has seen enough is told what there is
+        for turn, job in itertools.product(range(rounds), jobs):
             if turn and time.monotonic() >= end:
                 break
             tell(f"round {turn + 1} of {rounds}: {job.workload} of {job.n:,}")
