@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.config import get_stream_writer
@@ -43,8 +44,14 @@ async def postgres(where: str | Path) -> AsyncIterator[Any]:
         yield saver
 
 
+@asynccontextmanager
+async def memory(where: str | Path) -> AsyncIterator[Any]:
+    """Its saver in memory, which there is nothing to open of."""
+    yield InMemorySaver()
+
+
 WORKLOADS: Workloads = {
-    **Engine(API, sqlite, postgres).workloads(),
+    **Engine(API, sqlite, postgres, memory).workloads(),
     "imports": lambda n: imported("from langgraph.graph import StateGraph", "langgraph"),
     **saver.workloads("results_64", saver.theirs),
     **saver.workloads("saver_64", saver.theirs),

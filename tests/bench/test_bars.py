@@ -32,6 +32,14 @@ def test_a_bar_says_how_far_away_it_is(found: float | None, more: bool, verdict:
     assert (judged.verdict, judged.met) == (verdict, met)
 
 
+def test_a_verdict_that_a_round_contradicts_says_so() -> None:
+    told = iter([2.0, 3.0, 2.0, 4.0, 2.0, 9.0])
+    found = measured([Job("w", 10)], rounds=3, seconds=0, start=lambda *_: {"us": next(told), "tasks": 10})
+    judged = Bar("a claim", times("w", 10), 2.2, 1.0).judged(found)
+    assert (judged.found, judged.spread) == (2.0, (1.5, 4.5))
+    assert judged.verdict == "met, not in each round"
+
+
 def test_ratios_are_to_the_floor_or_to_another_engine() -> None:
     measured = table(floor=2.0, fanfold=6.0, langgraph=60.0)
     assert times("w", 10)(measured) == 3.0

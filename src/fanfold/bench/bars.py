@@ -30,15 +30,20 @@ class Bar:
 
     def judged(self, table: Table) -> Judged:
         """Where it stands in what was measured."""
-        return Judged(self, self.find(table))
+        each = [found for turn in table.by_round() if (found := self.find(turn)) is not None]
+        return Judged(self, self.find(table), (min(each), max(each)) if each else None)
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A bar, and what was found; None when something that it needs is absent."""
+    """A bar, and what was found; None when something that it needs is absent.
+
+    `spread` is the least and the most of single rounds: a verdict that some of them contradict is not to be relied on.
+    """
 
     bar: Bar
     found: float | None
+    spread: tuple[float, float] | None = None
 
     @property
     def met(self) -> bool:
@@ -46,21 +51,26 @@ class Judged:
         return self._reached(self.bar.bar)
 
     @property
+    def steady(self) -> bool:
+        """Whether each round by itself says the same of the bar."""
+        return self.spread is None or self._within(self.spread[0]) == self._within(self.spread[1])
+
+    @property
     def verdict(self) -> str:
         """In words: the stretch, met, or how many times too little or too much it is."""
         if self.found is None:
             return "absent"
-        if self._reached(self.bar.stretch):
-            return "stretch"
         if self.met:
-            return "met"
+            reached = "stretch" if self._reached(self.bar.stretch) else "met"
+            return reached if self.steady else f"{reached}, not in each round"
         small, large = sorted((self.found, self.bar.bar))
         return f"{large / small:.2f}x away" if small > 0 else "missed"
 
     def _reached(self, goal: float) -> bool:
-        if self.found is None:
-            return False
-        return self.found >= goal if self.bar.more else self.found <= goal
+        return self.found is not None and (self.found >= goal if self.bar.more else self.found <= goal)
+
+    def _within(self, found: float) -> bool:
+        return found >= self.bar.bar if self.bar.more else found <= self.bar.bar
 
 
 def times(workload: str, n: int, *, of: str = "floor", engine: str = "fanfold", name: str = "us") -> Find:
@@ -128,7 +138,7 @@ def floor_bars(sizes: Sizes) -> tuple[Bar, ...]:
         Bar("10,000 agents asleep: memory an agent", plain("asleep", 10_000, "bytes", scale=1 / 1024), 4.0, 3.0, "KB"),
         Bar("the seed's run: over 2.000 s", plain("seed", 1, "ms"), 5.0, 2.0, "ms"),
         Bar("unequal branches: wall", plain("unequal", 1, "seconds"), 1.12, 1.105, "s"),
-        Bar("four nodes that block the loop: named", plain("blocked", 4, "named"), 4, 4, "", more=True),
+        Bar("four nodes that block the loop for 0.1 s each: named", plain("blocked", 4, "named"), 4, 4, "", more=True),
         Bar("timing a slice of an agent's code", plain("slices", 1), 1.0, 0.7, "us"),
         Bar("audit and events on: over off", against("audited", "untold", sizes.fan), 1.3, 1.15),
         Bar(

@@ -130,7 +130,7 @@ def seeded(n: int) -> Figures:
     return Figures(lambda: over_seed(run))
 
 
-ENGINE: Final = Engine(fanfold, opened, opened, declared=True)
+ENGINE: Final = Engine(fanfold, opened, opened, opened, declared=True)
 WORKLOADS: Final[Workloads] = {
     **ENGINE.workloads(),
     "audited": audited,

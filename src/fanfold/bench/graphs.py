@@ -29,7 +29,7 @@ _threads = itertools.count()
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """An engine with LangGraph's names: `api` has its classes, `sqlite` and `postgres` open what it stores in.
+    """An engine with LangGraph's names: `api` has its classes, the next three open what it stores in.
 
     `declared` says that its nodes can be told what they write.
     """
@@ -37,6 +37,7 @@ class Engine:
     api: Any
     sqlite: Opened
     postgres: Opened
+    memory: Opened
     declared: bool = False
 
     def workloads(self) -> Workloads:
@@ -63,6 +64,7 @@ class Engine:
             made[f"sqlite_{durability}"] = partial(self.kept_loop, self.sqlite, places.file, durability)
             made[f"postgres_{durability}"] = partial(self.kept_loop, self.postgres, places.postgres, durability)
         made.update({f"stream_{mode}": partial(self.stream, mode) for mode in MODES})
+        made["stream_checkpoints"] = self.checkpoints
         return made
 
     # In memory
@@ -152,14 +154,20 @@ class Engine:
 
         return Figures(lambda: slept(5, run))
 
-    def stream(self, mode: str, n: int) -> Work:
+    @asynccontextmanager
+    async def checkpoints(self, n: int) -> AsyncIterator[Work]:
+        """The mode that shows what is stored, which takes a store: one in memory."""
+        async with self.memory("memory:") as store:
+            yield self.stream("checkpoints", n, store)
+
+    def stream(self, mode: str, n: int, store: Any = None) -> Work:
         """A loop of `n` steps, of which each also says something, with one mode of streaming."""
         say = self.api.get_stream_writer
-        app = shapes.loop(self.api, n, lambda: say()({"said": 1})).compile()
+        app = shapes.loop(self.api, n, lambda: say()({"said": 1})).compile(checkpointer=store)
 
         async def run() -> int:
             seen = 0
-            async for _ in app.astream({"number": 0, "limit": n}, _limit(n), stream_mode=mode):
+            async for _ in app.astream({"number": 0, "limit": n}, _thread(n), stream_mode=mode):
                 seen += 1
             assert mode == "messages" or seen >= n, f"{seen:,} chunks of {n:,} steps"
             return n

@@ -41,10 +41,19 @@ class Job:
 
 @dataclass(slots=True)
 class Table:
-    """Figures by workload, size, engine and name; and why some are absent."""
+    """Figures by workload, size, engine and name, as medians and by rounds; and why some are absent."""
 
     figures: dict[Key, dict[str, float]] = field(default_factory=dict)
     absent: dict[Key, str] = field(default_factory=dict)
+    rounds: dict[Key, list[dict[str, float]]] = field(default_factory=dict)
+
+    def by_round(self) -> list[Table]:
+        """Each round by itself; one that does not have everything lacks it."""
+        most = max(map(len, self.rounds.values()), default=0)
+        return [
+            Table({key: each[turn] for key, each in self.rounds.items() if turn < len(each) and key in self.figures})
+            for turn in range(most)
+        ]
 
     def figure(self, workload: str, n: int, engine: str, name: str = "us") -> float | None:
         """A median; None where it is absent."""
@@ -93,6 +102,7 @@ def measured(
                 if (job.workload, job.n, engine) not in table.absent:
                     _keep(table, found, job, engine, start(job, engine, seconds))
     table.figures.update({key: _medians(each) for key, each in found.items()})
+    table.rounds.update(found)
     for job in jobs:
         _compare(table, job)
     return table

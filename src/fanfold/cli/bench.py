@@ -67,6 +67,7 @@ def _bar(judged: Judged) -> Mapping[str, Any]:
     return {
         "claim": bar.claim,
         "found": judged.found,
+        "spread": judged.spread,
         "unit": bar.unit,
         "bar": bar.bar,
         "stretch": bar.stretch,
