@@ -1,6 +1,7 @@
 # Everything a fresh machine needs beyond python3 (3.11 or newer, with venv), git and make is set up here.
 PYTHON ?= python3
 VENV   := .venv
+BENCH  := .bench-venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ARGS   ?=
@@ -18,7 +19,7 @@ help:
 	@echo "             STORE=postgres keeps it in a PostgreSQL that is started for it"
 	@echo "make test    set up, then run every check: style, types, floors, tests"
 	@echo "make check   style, types and floors only"
-	@echo "make bench   measure against bare asyncio"
+	@echo "make bench   set up other engines, and measure beside them and bare asyncio   (ARGS='--rounds 3', ARGS=--quick)"
 	@echo "make crash   kill and freeze workers, over and over, on both databases   (KILLS=1000)"
 	@echo "make clean   remove what was set up"
 
@@ -36,14 +37,15 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.dev
-	$(BIN)/python -m bench $(ARGS)
+# 1 when a bar is missed.
+bench: $(BENCH)/.peers
+	$(BENCH)/bin/python -m bench $(ARGS)
 
 crash: $(VENV)/.dev
 	$(BIN)/python -m tests.crash --kills $(KILLS) $(ARGS)
 
 clean:
-	rm -rf $(VENV) .fanfold .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage* build dist
+	rm -rf $(VENV) $(BENCH) .fanfold .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage* build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/bin/python:
@@ -53,4 +55,10 @@ $(VENV)/bin/python:
 # A stamp per set of packages: the demo does not need what the tests need.
 $(VENV)/.%: pyproject.toml | $(VENV)/bin/python
 	$(PIP) --editable '.[$*]'
+	@touch $@
+
+# An environment of its own: what is compared with us is no part of what we are tested with.
+$(BENCH)/.peers: bench/peers.txt pyproject.toml | $(VENV)/bin/python
+	$(VENV)/bin/python -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[langgraph,postgres]' --requirement bench/peers.txt
 	@touch $@
