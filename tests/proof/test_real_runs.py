@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import operator
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
@@ -16,6 +18,15 @@ from fanfold.receipt import NOTHING_TO_OVERLAP, PARALLEL, PARTLY_SERIAL, SEQUENT
 from fanfold.store.sqlite import SqliteStore
 
 WORK = 0.12
+
+
+@pytest.fixture(autouse=True)
+def _without_the_garbage_of_others() -> Iterator[None]:
+    """Thousands of tests leave much to collect behind, and that would hold the event loop for longer than it may."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 class State(TypedDict):
