@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -125,6 +127,64 @@ create function refuse() returns trigger language plpgsql as $$ begin raise exce
 create constraint trigger refused after insert on task_result deferrable initially deferred
     for each row execute function refuse();
 """
+
+
+def test_texts_arrive_as_they_were_whatever_encoding_the_database_or_the_url_has(postgres_url: str, me: str) -> None:
+    name = f"latin_{uuid.uuid4().hex[:8]}"
+    with psycopg.connect(postgres_url, autocommit=True) as admin:
+        admin.execute(f"create database {name} encoding 'LATIN1' lc_collate 'C' lc_ctype 'C' template template0")
+        here = psycopg.conninfo.make_conninfo(postgres_url, dbname=name, client_encoding="latin1")
+        try:
+            with PostgresStore(here) as store:
+                lease = store.claim("grün", me).result(10)
+                kept = replace(result("Käse"), thread_id="grün")
+                store.submit(kept, lease).result(10)
+                store.submit(replace(kept, task_id="für", kind="answers"), lease).result(10)
+                assert [(each.thread_id, each.task_id) for each in store.results("r1")] == [
+                    ("grün", "Käse"),
+                    ("grün", "für"),
+                ]
+        finally:
+            admin.execute(f"drop database {name} with (force)")
+
+
+def test_a_question_leaves_nothing_behind(store: PostgresStore) -> None:
+    store.owner("t")
+    before = len(psycopg.adapters._optimised)
+    for _ in range(20):
+        store.owner("t")
+    assert len(psycopg.adapters._optimised) == before
+
+
+def test_a_commit_waits_for_the_disk_also_where_the_user_is_set_not_to(postgres: str) -> None:
+    careless = psycopg.conninfo.make_conninfo(postgres)
+    options = psycopg.conninfo.conninfo_to_dict(careless).get("options", "")
+    with PostgresStore(
+        psycopg.conninfo.make_conninfo(careless, options=f"{options} -c synchronous_commit=off")
+    ) as store:
+        asked = store.write(lambda session: session._connection.execute("show synchronous_commit").fetchone())  # type: ignore[attr-defined]
+        assert asked.result(10) == ("on",)
+
+
+def test_a_result_whose_answer_was_lost_is_kept_once_and_acknowledged(
+    store: PostgresStore, lease: Lease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The statement was committed, and the connection broke before anybody heard of it."""
+    plain, lost = _Session.at_once, threading.Event()
+
+    def deaf(session: _Session, *args: Any) -> bool:
+        done = plain(session, *args)
+        if not lost.is_set():
+            lost.set()
+            raise psycopg.OperationalError("the connection is gone")
+        return done
+
+    monkeypatch.setattr(_Session, "at_once", deaf)
+    with held(store):
+        tickets = [store.submit(result(task), lease) for task in "abc"]
+    assert [ticket.result(10) for ticket in tickets] == [None, None, None]
+    assert lost.is_set()
+    assert store.results("r1") == [result(task) for task in "abc"]
 
 
 @pytest.fixture(scope="module")

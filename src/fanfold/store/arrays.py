@@ -9,7 +9,8 @@ then each value behind its length, all in network order.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -74,17 +75,25 @@ def _number(value: int) -> bytes:
 
 
 def understand(connection: psycopg.Connection[Any]) -> None:
-    """Have a connection take such columns as parameters."""
+    """Have a connection, whose encoding is UTF-8, take such columns as parameters."""
+    for kind, sent in _dumpers().items():
+        connection.adapters.register_dumper(kind, sent)
+
+
+@cache
+def _dumpers() -> Mapping[type, Any]:
+    """What hands such columns to the driver; made once, for psycopg keeps every class of these for ever."""
     from psycopg.adapt import Dumper
     from psycopg.pq import Format
 
-    for kind, oid in ((Texts, 1009), (Numbers, 1016), (Blobs, 1001)):
+    class Sent(Dumper):
+        format = Format.BINARY
 
-        class Sent(Dumper):
-            format = Format.BINARY
+        def dump(self, obj: bytes) -> bytes:
+            return obj
 
-            def dump(self, obj: bytes) -> bytes:
-                return obj
+    return {kind: type(kind.__name__, (Sent,), {"oid": oid}) for kind, oid in _OIDS.items()}
 
-        Sent.oid = oid
-        connection.adapters.register_dumper(kind, Sent)
+
+_OIDS: Final[Mapping[type, int]] = {Texts: 1009, Numbers: 1016, Blobs: 1001}
+"""The types of arrays in the server's catalogue."""

@@ -194,7 +194,7 @@ def _duplicates(session: Session, rows: Sequence[Mapping[str, Any]]) -> dict[Any
         stored = session.rows("attempts", {**dict(zip(_PLACE, place, strict=True)), "tasks": tasks})
         attempts = {(task, kind): attempt for task, kind, attempt in stored}
         for row in there:
-            if attempts[row["task_id"], row["kind"]] != row["attempt"]:
+            if attempts.get((row["task_id"], row["kind"]), "") != row["attempt"]:  # or it was pruned just now
                 refused[_key(row), row["attempt"]] = DuplicateResultError(
                     f"{row['name']!r}, step {row['step']}, thread {place[0]!r} has a result of another attempt already"
                 )

@@ -124,8 +124,10 @@ class _Server:
 
     def _prepare(self, connection: psycopg.Connection[Any]) -> None:
         """Stay in the schema that the URL chose; in the one that is there by default, make one of our own."""
+        understand(connection)
         session = _Session(connection, self._watch)
         session.rows("keep_quiet")
+        session.rows("wait_for_disk")
         ((chosen,),) = session.rows("schema_chosen")
         if chosen in (None, "public"):
             session.rows("make_schema")
@@ -155,6 +157,7 @@ _SETTINGS: Final = {
     "keepalives_count": 3,
     "tcp_user_timeout": 20_000,
     "application_name": "fanfold",
+    "client_encoding": "utf8",  # whatever the database's is, or the URL says: texts are sent as bytes
 }
 
 
@@ -172,7 +175,6 @@ class _Session:
         self._statements = statements("postgres")
         self._watch = watch
         self._undone = errors.DivisionByZero
-        understand(connection)
 
     def rows(self, name: str, values: Values = NO_VALUES) -> list[Row]:
         with self._watch(self._connection):

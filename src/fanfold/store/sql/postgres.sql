@@ -5,6 +5,10 @@
 -- What is there already need not be told of.
 set client_min_messages = warning;
 
+-- name: wait_for_disk
+-- A commit returns when it is on the disk, also where the database or the user is set to go on before.
+select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') = 'off';
+
 -- name: end_if_silent
 -- End this connection when nothing is said in the middle of a transaction for so long.
 select set_config('idle_in_transaction_session_timeout', %(milliseconds)s, false);
