@@ -23,10 +23,11 @@ def without_fence() -> None:
         def __init__(self, leases: Leases) -> None:
             super().__init__(cast("Leases", Unasked(leases)))
 
-        def at_once(self, session: Any, batch: Any) -> bool:
-            return False  # it has a fence of its own
-
     vars(sql)["Changes"] = Unfenced
+    known: Any = sql.statements("postgres")
+    fenced = known["keep_final_at_once"]
+    known["keep_final_at_once"] = fenced.replace(" and held.epoch = given.epoch", "")
+    assert known["keep_final_at_once"] != fenced, "the fence of the statement is worded otherwise now"
 
 
 class Unasked:
