@@ -331,9 +331,7 @@ class Frame:
         if self._calls or self._given_up:
             return False
         self.ended = True
-        if self.holding:
-            self.holding = False
-            self.runner.slots.give()
+        self._give_back()
         return True
 
     async def end(self) -> None:
@@ -347,9 +345,13 @@ class Frame:
             if self._given_up:
                 await asyncio.wait(self._given_up, timeout=GRACE)
         finally:
-            if self.holding:
-                self.holding = False
-                self.runner.slots.give()
+            self._give_back()
+
+    def _give_back(self) -> None:
+        """Give the task's slot back for good, if it has one."""
+        if self.holding:
+            self.holding = False
+            self.runner.slots.give()
 
     def check(self) -> None:
         """Raise `UsageError` when the task's code has ended: nobody would wait for a child of it."""

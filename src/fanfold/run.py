@@ -21,7 +21,6 @@ import asyncio
 import contextlib
 import contextvars
 import functools
-import time
 import warnings
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future
@@ -422,9 +421,6 @@ class Runner:
 
     async def _tried(self, frame: Frame, node: Node, action: Action) -> Result:
         if node.handler is None:
-            if not node.retry:
-                frame.first_attempt = time.time()
-                return await self._once(frame, node, action)
             return await attempts(frame, node.retry, lambda: self._once(frame, node, action))
         kept = self.journal.recall(frame.task.id, "error")
         if kept is not None:  # in an earlier sitting the handler did not get to its end
@@ -476,9 +472,8 @@ class Runner:
             else:
                 executor = self.family.places.of(action.executor, is_async=action.is_async)
                 value = await self._timed(frame, action, executor.call(code, view))
-            while type(value) is not dict and has(
-                value, "ainvoke"
-            ):  # a node may answer with a graph or the like, which then gets its input
+            # A node may answer with a graph or the like, which then gets its input; most answer with a dictionary.
+            while type(value) is not dict and has(value, "ainvoke"):
                 value = await value.ainvoke(view, frame.config())
             return interop.ours(value)
         except ParentCommand as command:

@@ -37,7 +37,6 @@ class _Stage:
     """What is known of one step. `values` are those at its beginning, of the keys that somebody has asked for."""
 
     named: dict[str, Task] = field(default_factory=dict)
-    sent: list[Task] = field(default_factory=list)
     goals: list[tuple[tuple[int, str, int], int, Send, str]] = field(default_factory=list)
     numbered: bool = False
     late: set[str] = field(default_factory=set)
@@ -80,7 +79,7 @@ class Ahead:
         self._begun: dict[str, tuple[int, int]] = {}
         """By the id of a task that was handed out: its step, and the one at which the ledger stood."""
         self._lines: dict[int, _Line] = {}
-        self._runs: dict[str, dict[int, bool]] = {}
+        self._runs: dict[str, set[int]] = {}
         """The steps in which members of joins have run and ended."""
         self._missing: dict[int, set[str]] = {}
 
@@ -124,12 +123,11 @@ class Ahead:
         for gone in [earlier for earlier in self._stages if earlier < step]:
             for task, _ in self._stages.pop(gone).ended.values():
                 self._begun.pop(task.id, None)
-                if (steps := self._runs.get(task.node)) is not None and steps.pop(gone, False) and not steps:
-                    del self._runs[task.node]
+                if steps := self._runs.get(task.node):
+                    steps.discard(gone)
         stage = self._stages.setdefault(step, _Stage())
         stage.named = {task.node: task for task in tasks if task.send is None}
-        stage.sent, stage.numbered = [task for task in tasks if task.send is not None], True
-        stage.goals, stage.late = [], set()
+        stage.goals, stage.numbered, stage.late = [], True, set()
         entries = ((at, name, count) for name, steps in self._outstanding.items() for at, count in steps.items())
         until_now = [((at, name), count) for at, name, count in entries if at <= step]
         for task in tasks:
@@ -155,7 +153,7 @@ class Ahead:
             else:
                 self._trigger(goal, task.step + 1, (task.id,))
         if node.joins and not result.handled:
-            self._runs.setdefault(task.node, {})[task.step] = True
+            self._runs.setdefault(task.node, set()).add(task.step)
             for index in node.joins:
                 self._missing[index].discard(task.node)
                 if not self._missing[index]:
@@ -239,7 +237,6 @@ class Ahead:
         stage.goals.sort(key=lambda goal: goal[:2])
         for index, (_, _, goal, by) in enumerate(stage.goals):
             task = self._ledger.made(goal.node, step, send=index, goal=goal, after=(by,))
-            stage.sent.append(task)
             self._start_when_sealed(task)
 
     def _start_when_sealed(self, task: Task) -> None:
@@ -277,7 +274,7 @@ class Ahead:
         """See which members of a join have not run by what is known; without any, find out when it was complete."""
         join, seen = self._plan.joins[index], self._ledger.seen(index)
         complete = len(seen) == len(join.members)
-        self._missing[index] = {m for m in join.members if m not in self._runs and (complete or m not in seen)}
+        self._missing[index] = {m for m in join.members if not self._runs.get(m) and (complete or m not in seen)}
         if not self._missing[index]:
             self._follow_line(index)
 

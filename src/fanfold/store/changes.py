@@ -30,7 +30,7 @@ from fanfold.store.base import (
 )
 from fanfold.store.leases import Leases, unfit
 from fanfold.store.once import Turn
-from fanfold.store.writer import Session
+from fanfold.store.writer import Columns, Session
 
 
 @dataclass(slots=True, eq=False)
@@ -70,12 +70,13 @@ class Changes:
         leases = {item.lease for item in batch}
         if None in leases or any(map(self._leases.spoilt, leases)):
             return False
-        columns = _columns(batch)
-        if not all(_fits(columns[name]) for name in _TEXTS):
-            return False
-        return session.at_once(
-            "keep_final_at_once", {**columns, "threads": sorted({lease.thread_id for lease in leases})}
-        )
+
+        def columns() -> Columns | None:
+            found = _columns(batch)
+            fit = all(_fits(found[name]) for name in _TEXTS)
+            return {**found, "threads": sorted({lease.thread_id for lease in leases})} if fit else None
+
+        return session.at_once("keep_final_at_once", columns)
 
     def failed(self, batch: Sequence[Any], failure: StoreError) -> None:
         """Nothing of this batch was stored."""

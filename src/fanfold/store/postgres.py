@@ -17,7 +17,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
@@ -186,8 +186,10 @@ class _Session:
         with self._watch(self._connection):
             return self._connection.execute(self._statements[name], columns).rowcount
 
-    def at_once(self, name: str, columns: Columns) -> bool:
-        values = {name: column(values) for name, values in columns.items()}
+    def at_once(self, name: str, columns: Callable[[], Columns | None]) -> bool:
+        if (made := columns()) is None:
+            return False
+        values = {name: column(values) for name, values in made.items()}
         try:
             with self._watch(self._connection):
                 self._connection.execute(self._statements[name], values)

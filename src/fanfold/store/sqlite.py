@@ -16,7 +16,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Unpack
@@ -121,7 +121,7 @@ class _Connection:
     def many(self, name: str, rows: Sequence[Values]) -> int:
         return self._connection.executemany(self._statements[name], rows).rowcount
 
-    def at_once(self, _name: str, _columns: Columns) -> bool:
+    def at_once(self, _name: str, _columns: Callable[[], Columns | None]) -> bool:
         """There is no way to the database that one statement would save."""
         return False
 

@@ -44,10 +44,11 @@ class Session(Protocol):
     def many(self, name: str, rows: Sequence[Values]) -> int:
         """Say a statement for each of these rows, in their order; how many rows of the database it changed."""
 
-    def at_once(self, name: str, columns: Columns) -> bool:
+    def at_once(self, name: str, columns: Callable[[], Columns | None]) -> bool:
         """Say a statement that is a transaction by itself, where that takes less time than to say more of them.
 
-        False when it does not here, or when the statement has found something to be looked at: then nothing is done.
+        False when it does not here, when there are no columns to say it for, or when it has found something to be
+        looked at: then nothing is done. The columns are made only where they are of use.
         """
 
     def begin(self) -> None:
