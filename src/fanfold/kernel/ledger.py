@@ -183,6 +183,11 @@ class Ledger:
         return present + sorted(further, key=lambda task: (task.step, turn(task)))
 
     @property
+    def looks_ahead(self) -> bool:
+        """Whether a task may be ready as soon as any other has ended, and not only when a step has."""
+        return self._ahead is not None
+
+    @property
     def fresh(self) -> bool:
         """Whether nothing has ended in the present step since it was opened."""
         return len(self._results) == self._absorbed

@@ -94,6 +94,15 @@ class Node:
     returns: tuple[str, ...] | None = None
     """The keys of the type that its return annotation names, of which those that the state has are its writes."""
 
+    governed: bool = field(init=False)
+    """Whether its code is called under policies of its own; a node without an action has none to call."""
+    in_process: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        policies = (self.retry, self.cache, self.handler)
+        object.__setattr__(self, "governed", self.action is None or any(policies))
+        object.__setattr__(self, "in_process", self.action is not None and self.action.executor == "process")
+
 
 @dataclass(frozen=True, slots=True)
 class Join:
