@@ -39,6 +39,9 @@ T = TypeVar("T")
 
 Goals = tuple[str | Send, ...]
 
+_OURS = (dict, Command, type(None))
+"""What most code answers with: there is nothing to call in it, and nothing of another engine's."""
+
 
 class Calls:
     """Calls the code of the nodes of one runner's graph, and reads what it answers."""
@@ -72,7 +75,7 @@ class Calls:
         try:
             if timeout is None:
                 value = await self._work(frame, action)
-                if type(value) is not dict:  # most code answers with one
+                if type(value) not in _OURS:
                     value = await self._resolved(frame, action, value)
             else:
                 value = await limited(frame, timeout, self._called(frame, action))
@@ -186,8 +189,10 @@ class Calls:
 
     def _decided(self, task: Task, node: Node, value: Any) -> tuple[tuple[Write, ...], Goals]:
         """What a node's return value writes, and where its Commands lead."""
-        if type(value) is dict:
+        if type(value) is dict or value is None:
             return updates_of(value, self._plan.state), ()
+        if type(value) is Command:
+            return self._commanded(node, value)
         items = value if isinstance(value, list | tuple) and any(isinstance(i, Command) for i in value) else [value]
         writes: list[Write] = []
         goto: list[str | Send] = []
@@ -195,13 +200,18 @@ class Calls:
             if isinstance(item, Send):
                 goto += self._plan.goals(item, f"node {node.name!r}")
             elif isinstance(item, Command):
-                if item.graph == Command.PARENT:
-                    raise ParentCommand(item)
-                writes += commanded(item.update, self._plan.state)
-                goto += self._plan.goals(item.goto, f"the Command of node {node.name!r}") if item.goto != () else ()
+                written, goals = self._commanded(node, item)
+                writes += written
+                goto += goals
             else:
                 writes += updates_of(item, self._plan.state)
         return tuple(writes), tuple(goto)
+
+    def _commanded(self, node: Node, command: Command) -> tuple[tuple[Write, ...], Goals]:
+        if command.graph == Command.PARENT:
+            raise ParentCommand(command)
+        goals = self._plan.goals(command.goto, f"the Command of node {node.name!r}") if command.goto != () else ()
+        return commanded(command.update, self._plan.state), goals
 
     def _known(self, task: Task, writes: tuple[Write, ...], *, quiet: bool) -> tuple[Write, ...]:
         channels = self._plan.channels

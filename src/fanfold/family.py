@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from fanfold.events import Event, Noticed
 from fanfold.frame import clock
@@ -36,6 +36,15 @@ def namespace_in(above: tuple[str, ...], task: Task, number: int = 0, *, remembe
         above = tuple(part.partition(":")[0] for part in above)
     last = task.node if remembers else f"{task.node}:{task.id}"
     return (*above, f"{last}:{number}" if number else last)
+
+
+Emit: TypeAlias = Callable[[Event], None]
+"""Where events go."""
+
+
+def emitter(log: list[Event], others: Sequence[Callable[[Event], object]]) -> Emit:
+    """Tells a log of each event, and then the others."""
+    return Emitter((log.append, *others)) if others else log.append
 
 
 class Emitter:
@@ -68,7 +77,7 @@ class Family:
 
     run_id: str
     thread_id: str
-    emit: Emitter
+    emit: Emit
     slots: Slots
     record: Record | None = None
     config: Mapping[str, Any] = field(default_factory=dict)

@@ -58,7 +58,7 @@ def current_frame() -> Frame | None:
 def enter(frame: Frame) -> None:
     """From here on, code in this context runs inside of `frame`."""
     _frame.set(frame)
-    if chat.in_use() or frame.listened():
+    if chat.in_use() or (frame.runner.family.streams is not None and frame.listened()):
         chat.adopt(frame.config())
 
 

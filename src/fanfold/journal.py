@@ -343,9 +343,17 @@ class Record:
 class Unkept:
     """The journal of a graph whose run has no store. It remembers what this sitting needs of itself, and no more."""
 
+    parent_id: str | None = None
+
     def __init__(self) -> None:
-        self.checkpoint_id = new_checkpoint_id()
-        self.parent_id: str | None = None
+        self._id: str | None = None
+
+    @property
+    def checkpoint_id(self) -> str:
+        """The id of the checkpoint, which is made when somebody asks."""
+        if self._id is None:
+            self._id = new_checkpoint_id()
+        return self._id
 
     def recall(self, task_id: str, kind: str) -> Any:
         """Nothing was kept."""
@@ -366,7 +374,7 @@ class Unkept:
 
     def checkpoint(self, ledger: Ledger, source: str, metadata: Mapping[str, Any], *, due: bool = False) -> None:
         """Nothing is kept; the checkpoint has an id all the same."""
-        self.parent_id, self.checkpoint_id = self.checkpoint_id, new_checkpoint_id()
+        self._id = None
 
 
 class Kept:

@@ -46,7 +46,7 @@ from fanfold.events import (
     TaskRemembered,
     TaskStarted,
 )
-from fanfold.family import Emitter, Family, brief
+from fanfold.family import Family, brief
 from fanfold.frame import ANY, Frame, clock, current_frame, enter
 from fanfold.journal import Kept, Unkept, on_disk
 from fanfold.kernel.ledger import Ledger, Result, Task, Write
@@ -93,7 +93,7 @@ class Runner:
         self.interrupted = False
         self.detour: tuple[str | Send, ...] = ()
         self.keys = ledger.plan.keys if keys is None else keys
-        self.emit: Emitter = family.emit
+        self.emit = family.emit
         self.slots = family.slots
         self.show = Show(self)
         self.calls = Calls(self)
@@ -113,6 +113,8 @@ class Runner:
         """What is to be done about tasks that have ended otherwise than well, once their step has come."""
         self._timer: asyncio.TimerHandle | None = None
         self._closing = False
+        self._unseen = isinstance(journal, Unkept) and family.streams is None
+        """Whether nobody is ever told of a checkpoint."""
         self._patient = family.wait_for_disk or family.streams is not None
         """Whether what has been done is waited for before the next step."""
 
@@ -198,24 +200,28 @@ class Runner:
         carrier = self._going_on(by)
         left: Task | None = None
         try:
-            while self._failure is None and (ready := self._ready()):
-                self._time(self.ledger.step)
-                self.show.starts(ready)
+            settled = True
+            while settled and self._failure is None and (ready := self._ready()):
+                settled = False
+                if self.family.step_timeout is not None:
+                    self._time(self.ledger.step, self.family.step_timeout)
+                if self.family.streams is not None:
+                    self.show.starts(ready)
                 for task in ready:
                     if not self._begin(task, "" if by is None or by.id in task.after else by.id):
+                        settled = True
+                    elif self._closing:  # it does not begin any more
                         continue
-                    if self._closing:  # it does not begin any more
-                        continue
-                    if carrier is not None and left is None:
+                    elif carrier is not None and left is None:
                         left = task
                         self._running[task.id] = (task, carrier)
                     else:
                         self._carry_out(task)
-            if self._failure is None:
+            if self._held and self._failure is None:
                 self._catch_up()
         except Exception as error:  # noqa: BLE001 - whatever keeps the next step from starting ends the run
             self._stop(error)
-        return left if self._failure is None and not self._closing else None
+        return left if left is not None and self._spares(left) else None
 
     def _going_on(self, by: Task | None) -> asyncio.Task[None] | None:
         """What has run a task, if it may go on with another: not before those whose turn it is have begun, and who
@@ -225,13 +231,11 @@ class Runner:
         _, carrier = self._running[by.id]
         return None if carrier.cancelling() else carrier
 
-    def _time(self, step: int) -> None:
+    def _time(self, step: int, limit: float) -> None:
         """Stop the run if the step that begins takes longer than it may."""
         if self._timer is not None:
             self._timer.cancel()
-        limit = self.family.step_timeout
-        if limit is not None:
-            self._await_end(step, limit, limit + self.family.now())
+        self._await_end(step, limit, limit + self.family.now())
 
     def _await_end(self, step: int, seconds: float, end: float) -> None:
         self._timer = asyncio.get_running_loop().call_later(seconds, self._late, step, end)
@@ -308,7 +312,10 @@ class Runner:
         enter(frame)
         node = self.ledger.plan.nodes[task.node]
         try:
-            told = await self._worked(frame, node)
+            if node.in_process or not self.slots.take_nowait():
+                told = await self._waited(frame, node)
+            else:
+                told = await self._coded(frame, node)
             ended = clock()
             result, ticket = self._kept(frame, told, ended)
             if self._patient or frame.has_spawned or (self.family.record is not None and self.family.record.crowded()):
@@ -398,22 +405,24 @@ class Runner:
 
     def _settle(self, task: Task, result: Result) -> bool:
         """Tell the ledger of a result. Whether more may be ready than was before."""
-        folded = self.ledger.finish(task, result)
+        ledger = self.ledger
+        folded = ledger.finish(task, result)
         if not folded:
-            return self.ledger.looks_ahead
+            return ledger.looks_ahead
         while folded:
             self.show.values(always=False)
             self.mark("loop")
-            self.emit(StepFinished(clock(), self.ledger.step - 1))
-            if not self.namespace:
+            self.emit(StepFinished(clock(), ledger.step - 1))
+            if self.family.answers and not self.namespace:
                 self.family.answers.pop(ANY, None)  # it was for the step that the run went on with
-            self._stand_still()
-            folded = self._failure is None and self.ledger.fold()
+            if ledger.paused:
+                self._stand_still()
+            folded = ledger.looks_ahead and self._failure is None and ledger.fold()
         return True
 
     def _catch_up(self) -> None:
         """What came of tasks that ran ahead and did not end well counts now that it is their turn."""
-        for task in self.ledger.tasks if self._held else ():
+        for task in self.ledger.tasks:
             if (told := self._held.pop(task.id, None)) is not None:
                 told()
 
@@ -426,6 +435,9 @@ class Runner:
 
     def mark(self, source: str, *, due: bool = False, resumed: bool = False) -> None:
         """The ledger stands somewhere new: take a checkpoint, and show it to whoever streams those."""
+        if self._unseen:
+            self.journal.checkpoint(self.ledger, source, {})
+            return
         step = self.ledger.step - 1
         told = {"source": source, "step": step, "parents": self.parents}
         metadata = metadata_of(self.family.config, told)
@@ -443,14 +455,20 @@ class Runner:
         if self._failure is not None:
             return
         self._failure = error
-        if not self.family.let_finish or isinstance(error, ParentCommand):
-            everything = not isinstance(error, Exception) or isinstance(error, ParentCommand)
-            for task, carrier in self._running.values():
-                # What has run ahead into later steps does not depend on what failed; it is let finish, and kept.
-                siblings = task.step <= self.ledger.step or everything
-                if siblings and task.id not in self._unstoppable and carrier is not asyncio.current_task():
-                    carrier.cancel()
+        for task, carrier in self._running.values():
+            if not self._spares(task) and carrier is not asyncio.current_task():
+                carrier.cancel()
         self._wake()
+
+    def _spares(self, task: Task) -> bool:
+        """Whether a task is let finish, although the run stops."""
+        if self._failure is None or self._closing:
+            return not self._closing
+        if isinstance(self._failure, ParentCommand):
+            return task.id in self._unstoppable
+        # What has run ahead into later steps does not depend on what failed; it is let finish, and kept.
+        ahead = task.step > self.ledger.step and isinstance(self._failure, Exception)
+        return ahead or self.family.let_finish or task.id in self._unstoppable
 
     @contextlib.contextmanager
     def unstoppable(self, task: Task) -> Iterator[None]:
@@ -465,16 +483,15 @@ class Runner:
 
     # The task's code
 
-    async def _worked(self, frame: Frame, node: Node) -> Result:
+    async def _waited(self, frame: Frame, node: Node) -> Result:
         """What a task decides, once it has what limits its kind."""
         processing = self.family.processing if node.in_process else None
         waited_for = ""
         if processing is not None and await processing.take():  # who waits for a process holds no slot of others
             waited_for = f"{processing.limit} processes"
         try:
-            if not self.slots.take_nowait() and await self.slots.take():
+            if await self.slots.take():
                 waited_for = f"limit {self.slots.limit}"
-            frame.holding = True
             return await self._coded(frame, node, waited_for)
         finally:
             if processing is not None:
@@ -482,10 +499,13 @@ class Runner:
 
     async def _coded(self, frame: Frame, node: Node, waited_for: str = "") -> Result:
         """What a task that has a slot decides; the slot is given back."""
+        frame.holding = True
         try:
             if self.family.record is not None and not self.family.record.sure():
                 await self.family.record.check()
-            self._started(frame, waited_for)
+            self.emit(TaskStarted(clock(), frame.task.id, waited_for=waited_for))
+            if self.around is not None:
+                frame.progress()
             action = node.action
             if action is None or node.governed:
                 return await self.calls.governed(frame, node)
@@ -501,10 +521,6 @@ class Runner:
         finally:
             if not frame.leave():
                 await frame.end()
-
-    def _started(self, frame: Frame, waited_for: str) -> None:
-        self.emit(TaskStarted(clock(), frame.task.id, waited_for=waited_for))
-        frame.progress()
 
     # Children: agents that a node calls
 
@@ -587,7 +603,8 @@ class Runner:
         try:
             if self.family.record is not None:
                 await self.family.record.check()
-            self._started(frame, f"limit {self.slots.limit}" if waited else "")
+            self.emit(TaskStarted(clock(), child.id, waited_for=f"limit {self.slots.limit}" if waited else ""))
+            frame.progress()
             answer = await self.family.watch.timed(self.emit, child.id, work(child.id))
         except BaseException as error:
             questions = _questions(error)

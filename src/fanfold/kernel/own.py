@@ -16,6 +16,8 @@ _LEAVES: Final = frozenset({str, int, float, bool, bytes, complex, type(None)})
 
 def own(value: Any) -> Any:
     """A copy of `value` that shares nothing which can be changed in place, as far as its objects allow that."""
+    if type(value) in _LEAVES:
+        return value
     try:
         return _own(value)
     except RecursionError:  # a container that contains itself; slower, but it keeps track of what it has copied

@@ -164,6 +164,8 @@ class Plan:
 
     def goals(self, goto: Any, by: str) -> tuple[str | Send, ...]:
         """The nodes and Sends that `goto` names, END left out. `by` says in an error who named them."""
+        if type(goto) is str:
+            return () if goto == END else (self._checked(by, goto),)
         items = [goto] if isinstance(goto, str | Send) else list(goto)
         return tuple(self._checked(by, item) for item in items if item != END)
 
