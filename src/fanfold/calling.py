@@ -18,7 +18,7 @@ import time
 import warnings
 from collections.abc import Awaitable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from fanfold import interop
 from fanfold.attempt import attempts, limited
@@ -39,7 +39,10 @@ T = TypeVar("T")
 
 Goals = tuple[str | Send, ...]
 
-_OURS = (dict, Command, type(None))
+QUICK_ENOUGH: Final = 0.001
+"""Seconds that code may take on the event loop and be called there again; a thread costs a tenth of that."""
+
+_OURS: Final = (dict, Command, type(None))
 """What most code answers with: there is nothing to call in it, and nothing of another engine's."""
 
 
@@ -74,7 +77,10 @@ class Calls:
         timeout = (frame.task.timeout or node.timeout) if frame.error is None else None
         try:
             if timeout is None:
-                value = await self._work(frame, action)
+                if action.quick and action.executor is None and action.function not in self._family.slow:
+                    value = self._at_once(frame, action, self._ledger.view(frame.task, action.schema))
+                else:
+                    value = await self._work(frame, action)
                 if type(value) not in _OURS:
                     value = await self._resolved(frame, action, value)
             else:
@@ -142,6 +148,18 @@ class Calls:
 
     # The call
 
+    def _at_once(self, frame: Frame, action: Action, state: Any) -> Any:
+        """What code answers that can wait for nothing. If it takes its time all the same, that was the last time."""
+        function = action.function
+        if action.asks:
+            function = functools.partial(function, **frame.injected(action.asks))
+        began = clock()
+        try:
+            return function(state)
+        finally:
+            if self._family.watch.called(self._runner.emit, frame.task.id, began) > QUICK_ENOUGH:
+                self._family.slow.add(action.function)
+
     def _work(self, frame: Frame, action: Action) -> Awaitable[Any]:
         """The action at work: what to await for what it answers."""
         view = self._ledger.view(frame.task, action.schema)
@@ -171,6 +189,8 @@ class Calls:
 
     async def _answered(self, frame: Frame, path: Action, state: Any) -> Any:
         """What a path answers. A blocking one may call graphs and wait for tasks, which takes a thread, like a node."""
+        if path.quick and path.executor is None and path.function not in self._family.slow:
+            return self._at_once(frame, path, state)
         given = frame.injected(path.asks) if path.asks else {}
         code = functools.partial(path.function, **given) if given else path.function
         if path.on_loop:

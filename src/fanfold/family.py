@@ -72,7 +72,8 @@ class Family:
     `settings` are the run's options that only the agents' floor understands, such as the model. `answers` are those
     that a resume brought and that no task has asked for yet: by the interrupt's id, by that of the task which is to
     ask, or for whoever asks first. `starts` are the checkpoints at which inner graphs begin, by the nodes that lead to
-    them, as their place and id; one that remembers begins at its last checkpoint `before` that id.
+    them, as their place and id; one that remembers begins at its last checkpoint `before` that id. `slow` is the code
+    that was called on the loop, as it can wait for nothing, and has been seen to take its time all the same.
     """
 
     run_id: str
@@ -100,6 +101,7 @@ class Family:
     places: Places = field(default_factory=Places)
     processing: Slots = field(default_factory=lambda: Slots(cores()))
     warned: set[tuple[str, str]] = field(default_factory=set)
+    slow: set[Callable[..., Any]] = field(default_factory=set)
     watch: LoopWatch = field(default_factory=LoopWatch)
     asking: threading.Lock = field(default_factory=threading.Lock)
 

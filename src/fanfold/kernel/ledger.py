@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, Final, Literal, TypeAlias
 
 from fanfold.errors import EmptyInputError, GraphRecursionError, InvalidUpdateError
+from fanfold.facts import fact
 from fanfold.kernel.ahead import Ahead
 from fanfold.kernel.channels import MISSING, ConflictError
-from fanfold.facts import fact
 from fanfold.kernel.own import own
 from fanfold.kernel.plan import Action, Plan, Route
 from fanfold.kernel.schema import Schema, updates_of
