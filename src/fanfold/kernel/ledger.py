@@ -130,6 +130,7 @@ class Ledger:
         self._results: dict[str, Result] = {}
         self._unsettled: dict[str, Result] = {}
         self._lapsing = [key for key, channel in plan.channels.items() if channel.lapse(_PROBE) is not _PROBE]
+        self._replaying = {key for key, channel in plan.channels.items() if channel.replays}
         self._early: Mapping[str, Result] = {}
         self._absorbed = 0
         self._changed = False  # what has run ahead of such a change may have seen other values
@@ -366,7 +367,7 @@ class Ledger:
 
     def refold(self, ended: Sequence[tuple[Task, Result]], given: Mapping[str, Any]) -> None:
         """Fold a step that was folded before, where `given` are the values that cannot be had by folding again."""
-        replaying = {key for key, channel in self.plan.channels.items() if channel.replays}
+        replaying = self._replaying
         written = [write for _, result in ended for write in result.writes]
         batches = [
             (task.node, [write for write in result.writes if write[0] in replaying])
@@ -524,6 +525,8 @@ class Ledger:
 
     def _lapsed(self, written: Sequence[Write]) -> Mapping[str, Any]:
         """The values without those that are gone unless the step writes them."""
+        if not self._lapsing:
+            return self._values
         keys = {key for key, _ in written}
         gone = {key: self.plan.channels[key].lapse(self._values[key]) for key in self._lapsing if key not in keys}
         return {**self._values, **gone} if gone else self._values

@@ -129,13 +129,13 @@ where thread_id = :thread_id and namespace = :namespace and checkpoint_id = :che
 -- The number and the hash of what happened last in a run.
 select no, hash from event where run_id = :run order by no desc limit 1;
 
--- name: event_hashes
--- The hashes of what happened, from a number on.
-select hash from event where run_id = :run and no >= :first order by no limit :count;
+-- name: events_from
+-- What happened, from the row on that has a number; and the hashes.
+select no, data, packed, hash from event where run_id = :run and no >= :no order by no;
 
 -- name: keep_events
 -- What happened, in order.
-insert into event (run_id, no, data, hash) values (:run, :no, :data, :hash);
+insert into event (run_id, no, data, packed, hash) values (:run, :no, '', :packed, :hash);
 
 -- name: owner
 -- Who runs a thread, unless their lease has lapsed.
@@ -217,11 +217,11 @@ from task_result where run_id = :run order by no;
 
 -- name: events_of_run
 -- Everything that happened in a run, in order.
-select no, data from event where run_id = :run order by no;
+select no, data, packed from event where run_id = :run order by no;
 
 -- name: count_events
 -- How much has happened in a run.
-select count(*) from event where run_id = :run;
+select coalesce(max(no) + 1, 0) from event where run_id = :run;
 
 -- name: take_turn
 -- The next thing of a writer that may not be done twice; nothing is returned when it has been done.
@@ -607,8 +607,10 @@ from run r left join thread t on t.thread_id = r.thread_id where r.thread_id = :
 
 -- name: weigh_events
 -- How much has happened in these runs, and how many bytes that takes.
-select count(*), coalesce(sum(length(cast(data as blob))), 0) from event
-where run_id in (select value from json_each(:runs));
+select coalesce(sum(number), 0), coalesce(sum(bytes), 0) from (
+    select max(no) + 1 as number, sum(length(cast(data as blob)) + coalesce(length(packed), 0)) as bytes
+    from event where run_id in (select value from json_each(:runs)) group by run_id
+) as weighed;
 
 -- name: drop_checkpoints
 -- Delete these checkpoints of a thread.
@@ -716,7 +718,7 @@ from task_result where thread_id = :thread order by no;
 
 -- name: whole_events
 -- Everything that happened in a run, with the hashes.
-select no, cast(data as blob), hash from event where run_id = :run order by no;
+select no, cast(data as blob), packed, hash from event where run_id = :run order by no;
 
 -- name: epoch
 -- The epoch of a thread.
@@ -752,7 +754,7 @@ order by 1, 2;
 
 -- name: lost_events
 -- Runs of which events are kept and nothing else.
-select run_id, min(no) from event where run_id not in (select run_id from run) group by run_id order by run_id;
+select distinct run_id from event where run_id not in (select run_id from run) order by run_id;
 
 -- name: version
 -- The version of the database's program.
@@ -767,10 +769,13 @@ select max(no) from migration;
 select page_count * page_size from pragma_page_count(), pragma_page_size();
 
 -- name: weights
--- How many rows each table has, and how many bytes its payloads take.
+-- How many rows each table has, of events how many there are in them, and how many bytes their payloads take.
 select 'checkpoint', count(*), coalesce(sum(length(data)), 0) from checkpoint
 union all select 'task_result', count(*), coalesce(sum(length(data)), 0) from task_result
-union all select 'event', count(*), coalesce(sum(length(cast(data as blob))), 0) from event
+union all select 'event', coalesce(sum(number), 0), coalesce(sum(bytes), 0) from (
+    select max(no) + 1 as number, sum(length(cast(data as blob)) + coalesce(length(packed), 0)) as bytes
+    from event group by run_id
+) as weighed
 union all select 'run', count(*), coalesce(sum(length(cast(settings as blob))), 0) from run
 union all select 'item', count(*), coalesce(sum(length(data)), 0) from item
 union all select 'item_vector', count(*), coalesce(sum(length(data)), 0) from item_vector
@@ -796,7 +801,8 @@ group by 1, 2 order by 1, 2;
 select thread_id, count(*), sum(bytes) from (
     select thread_id, length(data) as bytes from checkpoint
     union all select thread_id, length(data) from task_result
-    union all select run.thread_id, length(cast(data as blob)) from event join run on run.run_id = event.run_id
+    union all select run.thread_id, length(cast(data as blob)) + coalesce(length(packed), 0)
+    from event join run on run.run_id = event.run_id
 ) rows group by thread_id order by 3 desc, 1 limit :limit;
 
 -- name: oldest_lease
