@@ -78,7 +78,7 @@ def test_a_snapshot_of_an_empty_state_is_not_the_same_as_none() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [None, [], {}, "text", {"writes": 1, "goto": []}, {"writes": [["key"]], "goto": []}, {"writes": []}]
+    "data", [None, [], {}, "text", {"writes": 1, "goto": []}, {"writes": [["key"]], "goto": []}, {"goto": []}]
 )
 def test_a_record_that_is_no_result_is_named(data: Any) -> None:
     with pytest.raises(CorruptRecordError, match="the result of 'x' is not what was written there: "):
@@ -95,6 +95,11 @@ def test_a_record_that_is_no_result_is_named(data: Any) -> None:
         {"step": 1, "values": {}, "tasks": 3, "joins": [], "deferred": {}, "ran": []},
         {"step": 1, "values": {}, "tasks": [], "joins": [], "deferred": [], "ran": []},
         {"step": 1, "values": {}, "tasks": [], "joins": []},
+        {"s": 1, "t": [{}]},
+        {"s": 1, "t": 3},
+        {"s": 1, "d": []},
+        {"s": 1, "j": [3]},
+        {"t": []},
     ],
 )
 def test_a_record_that_is_no_snapshot_is_named(data: Any) -> None:

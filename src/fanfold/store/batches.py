@@ -1,8 +1,8 @@
 """Events as a row keeps them: as many as have ended together, as one short value.
 
-A row is known by the number of its last event, and its hash is that event's; each event has a hash of what it says and
-of the hash of the one before it, so it does not matter how many there are in a row. A value is a byte that says which
-form it has, and then::
+A row has the number of its first event, so that of two who number on at once one is refused, and the hash of its last.
+Each event has a hash, of what it says and of the hash of the one before it, so it does not matter how many there are in
+a row. A value is a byte that says which form it has, and then::
 
     0x01   one event a line, as JSON, deflated with `_WORDS` before it
 

@@ -301,20 +301,20 @@ def _keep_events(session: Session, kept: Kept, change: EventsKept) -> None:
         first, there = None, []  # somebody else was given these numbers
     if first is None:
         last = session.rows("last_event", {"run": change.run_id})
-        first, before = (last[0][0] + 1, last[0][1]) if last else (0, b"")
+        first, before = last[0] if last else (0, b"")
     kept.first = first
     if new := texts[len(there) :]:
-        row = {"run": change.run_id, "no": first + len(texts) - 1, "packed": packed(new)}
+        row = {"run": change.run_id, "no": first + len(there), "number": len(new), "packed": packed(new)}
         session.many("keep_events", [{**row, "hash": chained_on(before, new)}])
 
 
 def _events_there(session: Session, run_id: str, first: int) -> tuple[bytes, list[str]]:
-    """What happened from number `first` on, as far as it is there already; and before that the hash to go on from."""
+    """What happened from number `first` on, as far as it is there already; and the hash of the last that is there."""
     rows = session.rows("events_from", {"run": run_id, "no": max(first - 1, 0)})
-    if first > 0 and not rows:
+    if first > (rows[-1][0] + rows[-1][1] if rows else 0):
         raise StoreError(f"event {first} of run {run_id!r} cannot follow one that is not there")
     there: list[str] = []
-    for no, text, value, _ in rows:
-        if no >= first:
-            there += unpacked(text, value, f"event {no} of run {run_id!r}")[first - no - 1 :]
+    for no, number, text, value, _ in rows:
+        if no + number > first:
+            there += unpacked(text, value, f"event {no} of run {run_id!r}")[max(first - no, 0) :]
     return rows[-1][-1] if rows else b"", there

@@ -110,8 +110,8 @@ def _of_database(store: OpenStore) -> Iterator[Finding]:
         for (said,) in store.look(lambda session: session.rows("integrity")):
             if said != "ok":
                 yield Finding("database", "", None, said)
-        for (run,) in store.look(lambda session: session.rows("lost_events")):
-            yield Finding("event", "", 0, f"run {run!r}, whose events are here, is missing")
+        for run, first in store.look(lambda session: session.rows("lost_events")):
+            yield Finding("event", "", first, f"run {run!r}, whose events are here, is missing")
     except StoreError as error:
         yield Finding("database", "", None, str(error))
 
@@ -240,16 +240,15 @@ class _Thread:
 
     def _events(self, run: str, status: str) -> Iterator[Finding]:
         before, expected, kind = b"", 0, None
-        for no, data, packed, hashed in self._session.rows("whole_events", {"run": run}):
-            texts, kind = _read(data, packed)
-            first = no - len(texts) + 1 if texts else expected
-            if first != expected:
+        for no, number, data, packed, hashed in self._session.rows("whole_events", {"run": run}):
+            if no != expected:
                 yield self._found("event", expected, f"event {expected} of run {run!r} is missing")
-            if not texts or (first == expected and chained_on(before, texts) != hashed):
-                which = f"event {no}" if no <= first else f"one of the events {first} to {no}"
+            texts, kind = _read(data, packed)
+            if len(texts) != number or (no == expected and chained_on(before, texts) != hashed):
+                which = f"event {no}" if number == 1 else f"one of {number} events from {no} on"
                 yield self._found("event", no, f"{which} of run {run!r}, or its hash, was changed")
-            before, expected = hashed, no + 1
-        if status in _ENDED and expected and kind != "run_finished":
+            before, expected = hashed, no + number
+        if status in _ENDED and kind != "run_finished":
             yield self._found("event", expected, f"event {expected} of run {run!r}, its end, is missing")
 
     def _saved(self) -> Iterator[Finding]:

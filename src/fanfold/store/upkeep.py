@@ -425,7 +425,7 @@ class Copy:
         for no, text, value in session.rows("events_of_run", {"run": run["run"]}):
             said = [self._renamed(text, fresh) for text in unpacked(text, value, f"event {no} of run {run['run']!r}")]
             before = chained_on(before, said)
-            rows.append({"run": fresh, "no": no, "packed": packed(said), "hash": before})
+            rows.append({"run": fresh, "no": no, "number": len(said), "packed": packed(said), "hash": before})
         if rows:
             session.many("keep_events", rows)
 

@@ -191,18 +191,20 @@ select parent_id, run_id, step, source, created, "full", around, data from check
 where thread_id = %(thread_id)s and namespace = %(namespace)s and checkpoint_id = %(checkpoint_id)s;
 
 -- name: last_event
--- The number and the hash of what happened last in a run.
-select no, hash from event where run_id = %(run)s order by no desc limit 1;
+-- The number of what happens next in a run, and the hash of what happened last.
+select no + number, hash from event where run_id = %(run)s order by no desc limit 1;
 
 -- name: events_from
--- What happened, from the row on that has a number; and the hashes.
-select no, data, packed, hash from event where run_id = %(run)s and no >= %(no)s order by no;
+-- What happened, from the row on that a number is in; and the hashes.
+select no, number, data, packed, hash from event
+where run_id = %(run)s and no >= (select max(no) from event where run_id = %(run)s and no <= %(no)s) order by no;
 
 -- name: keep_events
 -- What happened, in order.
-insert into event (run_id, no, data, packed, hash)
-select run_id, no, '', packed, hash
-from unnest(%(run)s::text[], %(no)s::bigint[], %(packed)s::bytea[], %(hash)s::bytea[]) as row (run_id, no, packed, hash);
+insert into event (run_id, no, number, data, packed, hash)
+select run_id, no, number, '', packed, hash
+from unnest(%(run)s::text[], %(no)s::bigint[], %(number)s::bigint[], %(packed)s::bytea[], %(hash)s::bytea[])
+    as row (run_id, no, number, packed, hash);
 
 -- name: owner
 -- Who runs a thread, unless their lease has lapsed.
@@ -288,7 +290,7 @@ select no, data, packed from event where run_id = %(run)s order by no;
 
 -- name: count_events
 -- How much has happened in a run.
-select coalesce(max(no) + 1, 0) from event where run_id = %(run)s;
+select coalesce(max(no + number), 0) from event where run_id = %(run)s;
 
 -- name: take_turn
 -- The next thing of a writer that may not be done twice; nothing is returned when it has been done.
@@ -718,10 +720,8 @@ from run r left join thread t on t.thread_id = r.thread_id where r.thread_id = %
 
 -- name: weigh_events
 -- How much has happened in these runs, and how many bytes that takes.
-select coalesce(sum(number), 0), coalesce(sum(bytes), 0) from (
-    select max(no) + 1 as number, sum(octet_length(data) + coalesce(octet_length(packed), 0)) as bytes
-    from event where run_id = any(%(runs)s) group by run_id
-) as weighed;
+select coalesce(sum(number), 0), coalesce(sum(octet_length(data) + coalesce(octet_length(packed), 0)), 0) from event
+where run_id = any(%(runs)s);
 
 -- name: drop_checkpoints
 -- Delete these checkpoints of a thread.
@@ -825,7 +825,7 @@ from task_result where thread_id = %(thread)s order by no;
 
 -- name: whole_events
 -- Everything that happened in a run, with the hashes.
-select no, convert_to(data, 'UTF8'), packed, hash from event where run_id = %(run)s order by no;
+select no, number, convert_to(data, 'UTF8'), packed, hash from event where run_id = %(run)s order by no;
 
 -- name: epoch
 -- The epoch of a thread.
@@ -861,7 +861,7 @@ order by 1, 2;
 
 -- name: lost_events
 -- Runs of which events are kept and nothing else.
-select distinct run_id from event where run_id not in (select run_id from run) order by run_id;
+select run_id, min(no) from event where run_id not in (select run_id from run) group by run_id order by run_id;
 
 -- name: version
 -- The version of the database's program.
@@ -880,10 +880,8 @@ where c.relnamespace = current_schema()::regnamespace and c.relkind = 'r';
 -- How many rows each table has, of events how many there are in them, and how many bytes their payloads take.
 select 'checkpoint', count(*), coalesce(sum(octet_length(data)), 0) from checkpoint
 union all select 'task_result', count(*), coalesce(sum(octet_length(data)), 0) from task_result
-union all select 'event', coalesce(sum(number), 0), coalesce(sum(bytes), 0) from (
-    select max(no) + 1 as number, sum(octet_length(data) + coalesce(octet_length(packed), 0)) as bytes
-    from event group by run_id
-) as weighed
+union all select 'event', coalesce(sum(number), 0), coalesce(sum(octet_length(data) + coalesce(octet_length(packed), 0)), 0)
+from event
 union all select 'run', count(*), coalesce(sum(octet_length(settings)), 0) from run
 union all select 'item', count(*), coalesce(sum(octet_length(data)), 0) from item
 union all select 'item_vector', count(*), coalesce(sum(octet_length(data)), 0) from item_vector

@@ -126,16 +126,17 @@ select parent_id, run_id, step, source, created, "full", around, data from check
 where thread_id = :thread_id and namespace = :namespace and checkpoint_id = :checkpoint_id;
 
 -- name: last_event
--- The number and the hash of what happened last in a run.
-select no, hash from event where run_id = :run order by no desc limit 1;
+-- The number of what happens next in a run, and the hash of what happened last.
+select no + number, hash from event where run_id = :run order by no desc limit 1;
 
 -- name: events_from
--- What happened, from the row on that has a number; and the hashes.
-select no, data, packed, hash from event where run_id = :run and no >= :no order by no;
+-- What happened, from the row on that a number is in; and the hashes.
+select no, number, data, packed, hash from event
+where run_id = :run and no >= (select max(no) from event where run_id = :run and no <= :no) order by no;
 
 -- name: keep_events
 -- What happened, in order.
-insert into event (run_id, no, data, packed, hash) values (:run, :no, '', :packed, :hash);
+insert into event (run_id, no, number, data, packed, hash) values (:run, :no, :number, '', :packed, :hash);
 
 -- name: owner
 -- Who runs a thread, unless their lease has lapsed.
@@ -221,7 +222,7 @@ select no, data, packed from event where run_id = :run order by no;
 
 -- name: count_events
 -- How much has happened in a run.
-select coalesce(max(no) + 1, 0) from event where run_id = :run;
+select coalesce(max(no + number), 0) from event where run_id = :run;
 
 -- name: take_turn
 -- The next thing of a writer that may not be done twice; nothing is returned when it has been done.
@@ -607,10 +608,8 @@ from run r left join thread t on t.thread_id = r.thread_id where r.thread_id = :
 
 -- name: weigh_events
 -- How much has happened in these runs, and how many bytes that takes.
-select coalesce(sum(number), 0), coalesce(sum(bytes), 0) from (
-    select max(no) + 1 as number, sum(length(cast(data as blob)) + coalesce(length(packed), 0)) as bytes
-    from event where run_id in (select value from json_each(:runs)) group by run_id
-) as weighed;
+select coalesce(sum(number), 0), coalesce(sum(length(cast(data as blob)) + coalesce(length(packed), 0)), 0) from event
+where run_id in (select value from json_each(:runs));
 
 -- name: drop_checkpoints
 -- Delete these checkpoints of a thread.
@@ -718,7 +717,7 @@ from task_result where thread_id = :thread order by no;
 
 -- name: whole_events
 -- Everything that happened in a run, with the hashes.
-select no, cast(data as blob), packed, hash from event where run_id = :run order by no;
+select no, number, cast(data as blob), packed, hash from event where run_id = :run order by no;
 
 -- name: epoch
 -- The epoch of a thread.
@@ -754,7 +753,7 @@ order by 1, 2;
 
 -- name: lost_events
 -- Runs of which events are kept and nothing else.
-select distinct run_id from event where run_id not in (select run_id from run) order by run_id;
+select run_id, min(no) from event where run_id not in (select run_id from run) group by run_id order by run_id;
 
 -- name: version
 -- The version of the database's program.
@@ -772,10 +771,8 @@ select page_count * page_size from pragma_page_count(), pragma_page_size();
 -- How many rows each table has, of events how many there are in them, and how many bytes their payloads take.
 select 'checkpoint', count(*), coalesce(sum(length(data)), 0) from checkpoint
 union all select 'task_result', count(*), coalesce(sum(length(data)), 0) from task_result
-union all select 'event', coalesce(sum(number), 0), coalesce(sum(bytes), 0) from (
-    select max(no) + 1 as number, sum(length(cast(data as blob)) + coalesce(length(packed), 0)) as bytes
-    from event group by run_id
-) as weighed
+union all select 'event', coalesce(sum(number), 0), coalesce(sum(length(cast(data as blob)) + coalesce(length(packed), 0)), 0)
+from event
 union all select 'run', count(*), coalesce(sum(length(cast(settings as blob))), 0) from run
 union all select 'item', count(*), coalesce(sum(length(data)), 0) from item
 union all select 'item_vector', count(*), coalesce(sum(length(data)), 0) from item_vector
