@@ -14,11 +14,10 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from itertools import pairwise
 from typing import Any, Final
 
 from fanfold.errors import CorruptRecordError, NotStorableError, UsageError, did_you_mean
@@ -203,29 +202,48 @@ class Reader:
 
     def position(self, found: ThreadRecord) -> Position:
         """Where `found` stands. Raises `UsageError` when the graph has changed so that it cannot stand there."""
-        head = found.head
+        (position,) = self.positions(found, {found.head.checkpoint_id})
+        return position
+
+    def positions(self, found: ThreadRecord, wanted: Collection[str]) -> list[Position]:
+        """Where those of the checkpoints of `found` stand that are wanted: one way through all of them.
+
+        Raises `UsageError` when the graph has changed so that it cannot stand at one of them.
+        """
         chain = [self._codec.decode(kept.data, self._where(kept)) for kept in found.chain]
-        header = _to_header(chain[-1], head.source, self._where(head))
-        snapshot = header.snapshot
-        _check_fits(self._plan, snapshot, self._thread_id)
+        places = [place for place, kept in enumerate(found.chain) if kept.checkpoint_id in wanted]
+        records = {place: ThreadRecord(found.chain[: place + 1], found.results) for place in places}
+        headers = {place: self._header(record, chain[place]) for place, record in records.items()}
+        ledger = Ledger(self._plan, seed=self._seed, step_limit=1)
+        ways = enumerate(self._replay(ledger, found, chain))
+        return [
+            self._position(records[place], headers[place], ledger.snapshot().values, *way)
+            for place, way in ways
+            if place in headers
+        ]
+
+    def _header(self, found: ThreadRecord, told: Any) -> _Header:
+        header = _to_header(told, found.head.source, self._where(found.head))
+        _check_fits(self._plan, header.snapshot, self._thread_id)
+        return header
+
+    def _position(
+        self, found: ThreadRecord, header: _Header, values: Mapping[str, Any], read: int, look: int
+    ) -> Position:
+        head, snapshot = found.head, header.snapshot
         told = {(kept.task_id, kept.kind): kept for kept in (*_early(found), *_hanging(found))}
         if _CHANGES in told:  # what had run ahead may have seen other values
             told = {key: kept for key, kept in told.items() if kept.step <= head.step + 1}
         hanging = {key: self._decoded(kept) for key, kept in told.items()}
         chosen = (goal for result in hanging.values() if isinstance(result, Result) for goal in result.goto)
         _check_nodes(self._plan, chosen, self._thread_id)
-        ledger = Ledger(self._plan, seed=self._seed, step_limit=1)
-        read, look = self._replay(ledger, found, chain)
-        snapshot = Snapshot(
-            snapshot.step, ledger.snapshot().values, snapshot.tasks, snapshot.joins, snapshot.deferred, snapshot.ran
-        )
         return Position(
             checkpoint_id=head.checkpoint_id,
             parent_id=head.parent_id,
             source=head.source,
             created=head.created,
             run_id=head.run_id,
-            snapshot=snapshot,
+            snapshot=replace(snapshot, values=values),
             metadata=header.metadata,
             found=hanging,
             read=read + _weight(_hanging(found)),
@@ -234,17 +252,18 @@ class Reader:
             line=header.line,
         )
 
-    def _replay(self, ledger: Ledger, found: ThreadRecord, chain: Sequence[Any]) -> tuple[int, int]:
-        """Bring the ledger's values from those of the full checkpoint to those of the head.
+    def _replay(self, ledger: Ledger, found: ThreadRecord, chain: Sequence[Any]) -> Iterator[tuple[int, int]]:
+        """Bring the ledger's values from those of the full checkpoint to those of each one after it, up to the head.
 
-        `chain` is what each checkpoint says. Returned is what that takes to read, and at how much it is worth to look
-        for a shorter way.
+        `chain` is what each checkpoint says. For each there is what that takes to read, and at how much it is worth to
+        look for a shorter way.
         """
         where = self._where(found.chain[0])
         ledger.restore(to_snapshot(chain[0], where))
         tasks, _ = to_step(chain[0], where)
         read = _weight(found.chain[:1])
         look = WORTH * read
+        yield read, look
         results: dict[str, ResultKept] = {}
         for before, kept, told in zip(found.chain, found.chain[1:], chain[1:], strict=False):
             if before.source != "loop":  # what had run ahead of it does not count after it
@@ -254,11 +273,11 @@ class Reader:
             following, values = to_step(told, self._where(kept))
             read += _weight(hanging)
             look = _LOOK_AGAIN * read if told.get("k") else look
-            read += _weight([kept])
+            read += len(kept.data) + _ROW
             if kept.source == "loop":
                 ledger.refold([(task, self._result(ledger, task, results)) for task in tasks], values)
             tasks = following
-        return read, look
+            yield read, look
 
     def _result(self, ledger: Ledger, task: Task, results: Mapping[str, ResultKept]) -> Result:
         if task.node == START:  # what it writes is the input, which its task holds
@@ -618,7 +637,7 @@ def _hanging(found: ThreadRecord) -> Sequence[ResultKept]:
 def _early(found: ThreadRecord) -> list[ResultKept]:
     """What tasks that are still to come had come to at the checkpoints before, as far as this one follows from them."""
     early: list[ResultKept] = []
-    for before, after in reversed(list(pairwise(found.chain))):
+    for before, after in zip(found.chain[-2::-1], found.chain[:0:-1], strict=True):
         if after.source != "loop":
             break
         early += [kept for kept in found.results[before.checkpoint_id] if kept.step > found.head.step]

@@ -20,8 +20,12 @@ from typing import Any, Final
 
 from fanfold.errors import CorruptRecordError
 
+IN_A_ROW: Final = 32
+"""Events that share a row, at most. That makes some 600 bytes of them; SQLite puts aside what is above 1,000, in pages
+that are left half empty."""
+
 _DEFLATED: Final = b"\x01"
-_WINDOW: Final = -15
+_WINDOW: Final = 15
 _LONGEST: Final = 2**28
 """Bytes that a value may take once it is opened."""
 

@@ -27,7 +27,7 @@ from fanfold.store.base import (
     RunClosed,
     RunOpened,
 )
-from fanfold.store.batches import chained_on, packed, to_text, unpacked
+from fanfold.store.batches import IN_A_ROW, chained_on, packed, to_text, unpacked
 from fanfold.store.leases import Leases, unfit
 from fanfold.store.once import Turn
 from fanfold.store.writer import Columns, Session
@@ -303,9 +303,18 @@ def _keep_events(session: Session, kept: Kept, change: EventsKept) -> None:
         last = session.rows("last_event", {"run": change.run_id})
         first, before = last[0] if last else (0, b"")
     kept.first = first
-    if new := texts[len(there) :]:
-        row = {"run": change.run_id, "no": first + len(there), "number": len(new), "packed": packed(new)}
-        session.many("keep_events", [{**row, "hash": chained_on(before, new)}])
+    if rows := _event_rows(change.run_id, first + len(there), texts[len(there) :], before):
+        session.many("keep_events", rows)
+
+
+def _event_rows(run_id: str, first: int, texts: Sequence[str], before: bytes) -> list[dict[str, Any]]:
+    rows = []
+    for begin in range(0, len(texts), IN_A_ROW):
+        part = texts[begin : begin + IN_A_ROW]
+        before = chained_on(before, part)
+        place = {"run": run_id, "no": first + begin, "number": len(part)}
+        rows.append({**place, "packed": packed(part), "hash": before})
+    return rows
 
 
 def _events_there(session: Session, run_id: str, first: int) -> tuple[bytes, list[str]]:

@@ -218,12 +218,15 @@ select checkpoint_id from checkpoint
 where thread_id = %(thread)s and namespace = %(namespace)s order by seq desc limit 1;
 
 -- name: chain
--- A checkpoint and its parents, back to the nearest that holds all values.
+-- A checkpoint and its parents, back to the nearest that holds all values. Each parent is looked up by its id: in a
+-- join, a server that has not counted the rows yet would go through all of the thread for each.
 with recursive chain as (
     select * from checkpoint where thread_id = %(thread)s and namespace = %(namespace)s and checkpoint_id = %(checkpoint)s
     union all
-    select c.* from checkpoint c join chain on c.checkpoint_id = chain.parent_id
-    where not chain."full" and c.thread_id = %(thread)s and c.namespace = %(namespace)s
+    select c.* from chain cross join lateral (
+        select * from checkpoint
+        where thread_id = %(thread)s and namespace = %(namespace)s and checkpoint_id = chain.parent_id offset 0
+    ) c where not chain."full"
 )
 select thread_id, namespace, checkpoint_id, parent_id, run_id, step, source, created, "full", data, around
 from chain order by seq;
