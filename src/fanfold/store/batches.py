@@ -4,7 +4,7 @@ A row has the number of its first event, so that of two who number on at once on
 Each event has a hash, of what it says and of the hash of the one before it, so it does not matter how many there are in
 a row. A value is a byte that says which form it has, and then::
 
-    0x01   one event a line, as JSON, deflated with `_WORDS` before it
+    0x01   one event a line, as JSON, in zlib's form with `_WORDS` as its dictionary, so it has a checksum
 
 Each value can be read without the others. Rows without one hold a single event, as text: that is what earlier versions
 have written.
