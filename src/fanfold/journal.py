@@ -358,15 +358,24 @@ class Record:
         ticket.add_done_callback(self._judge)
         return ticket
 
+    def crowded(self) -> bool:
+        """Whether so much waits for the store that the run is to wait, too."""
+        return self.store.backlog() > MOST_WAITING
+
     async def room(self) -> None:
         """Wait while too much waits for the store: a run must not fill the memory because a disk is slow."""
-        if self._last is not None and self.store.backlog() > MOST_WAITING:
+        if self._last is not None and self.crowded():
             await on_disk(self._last)
+
+    def sure(self) -> bool:
+        """Whether this process may run the thread for certain. Raises what kept an earlier change from the disk."""
+        self.raise_failure()
+        return self.lease is None or self.store.holds(self.lease)
 
     async def check(self) -> None:
         """Raise `LeaseLostError` when somebody else runs the thread now, or when that cannot be told."""
-        self.raise_failure()
-        while self.lease is not None and not self.store.holds(self.lease):
+        while not self.sure():
+            assert self.lease is not None, "without one it is sure"
             await on_disk(self.store.confirm(self.lease))  # by the time we hear of it, it may have lapsed again
 
     async def written(self) -> None:
@@ -415,9 +424,17 @@ class Record:
 class Unkept:
     """The journal of a graph whose run has no store. It remembers what this sitting needs of itself, and no more."""
 
+    parent_id: str | None = None
+
     def __init__(self) -> None:
-        self.checkpoint_id = new_checkpoint_id()
-        self.parent_id: str | None = None
+        self._id: str | None = None
+
+    @property
+    def checkpoint_id(self) -> str:
+        """The id of the checkpoint, which is made when somebody asks."""
+        if self._id is None:
+            self._id = new_checkpoint_id()
+        return self._id
 
     def recall(self, task_id: str, kind: str) -> Any:
         """Nothing was kept."""
@@ -438,7 +455,7 @@ class Unkept:
 
     def checkpoint(self, ledger: Ledger, source: str, metadata: Mapping[str, Any], *, due: bool = False) -> None:
         """Nothing is kept; the checkpoint has an id all the same."""
-        self.parent_id, self.checkpoint_id = self.checkpoint_id, new_checkpoint_id()
+        self._id = None
 
 
 class Kept:

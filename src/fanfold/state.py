@@ -354,7 +354,7 @@ class _Thread:
         enter(frame)
         node = ledger.plan.nodes[task.node]
         try:
-            return await frame.runner.routed(frame, node, told.writes, told.goto, returned=returned)
+            return await frame.runner.calls.routed(frame, node, told.writes, told.goto, returned=returned)
         finally:
             await frame.rest()
             await frame.end()
