@@ -138,6 +138,7 @@ class Ledger:
         self._unsettled: dict[str, Result] = {}
         self._defers = any(node.defer for node in plan.nodes.values())
         self._lapsing = [key for key, channel in plan.channels.items() if channel.lapse(_PROBE) is not _PROBE]
+        self._replaying = {key for key, channel in plan.channels.items() if channel.replays}
         self._early: Mapping[str, Result] = {}
         self._absorbed = 0
         self._changed = False  # what has run ahead of such a change may have seen other values
@@ -383,8 +384,8 @@ class Ledger:
 
     def refold(self, ended: Sequence[tuple[Task, Result]], given: Mapping[str, Any]) -> None:
         """Fold a step that was folded before, where `given` are the values that cannot be had by folding again."""
-        replaying = {key for key, channel in self.plan.channels.items() if channel.replays}
-        written = {key for _, result in ended for key, _ in result.writes}
+        replaying = self._replaying
+        written = {key for _, result in ended for key, _ in result.writes} if self._lapsing else ()
         batches = [
             (task.node, [write for write in result.writes if write[0] in replaying])
             for task, result in sorted(ended, key=_place)
@@ -551,6 +552,8 @@ class Ledger:
 
     def _lapsed(self, keys: Collection[str]) -> Mapping[str, Any]:
         """The values without those that are gone unless the step writes these keys."""
+        if not self._lapsing:
+            return self._values
         gone = {key: self.plan.channels[key].lapse(self._values[key]) for key in self._lapsing if key not in keys}
         return {**self._values, **gone} if gone else self._values
 
