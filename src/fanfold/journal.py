@@ -309,13 +309,15 @@ class Record:
     """What is the same for every graph of one run: its store, its name there, and the events that it gathers.
 
     Changes go to the store as they come. With `at_end` they are held back until the run leaves the process; then the
-    last checkpoint of each graph is stored, and what hangs on it.
+    last checkpoint of each graph is stored, and what hangs on it. `patient` is a run whose steps do not wait for the
+    results of nodes to be on disk.
     """
 
     store: Store
     run: RunRecord
     lease: Lease | None = None
     at_end: bool = False
+    patient: bool = False
     next_event: int = 0
     failure: BaseException | None = None
     _held: dict[str, list[Callable[[], Change]]] = field(default_factory=dict)
@@ -341,7 +343,8 @@ class Record:
         if self.at_end:
             self._held.setdefault(change.namespace, []).append(lambda: change)
             return None
-        return self.submit(change)
+        waited_for = isinstance(change, ResultKept) and not (self.patient and change.kind == "result")
+        return self.submit(change, patient=not waited_for)
 
     def keep_last(self, namespace: str, checkpoint: Callable[[], CheckpointKept]) -> None:
         """Hold a checkpoint back until the end, in the place of all that was held of its graph; it is made then."""
@@ -352,9 +355,9 @@ class Record:
         for make in self._held.pop(namespace, ()):
             self.submit(make())
 
-    def submit(self, change: Change) -> Ticket[None]:
-        """Queue a change at once."""
-        ticket = self._last = self.store.submit(change, self.lease)
+    def submit(self, change: Change, *, patient: bool = False) -> Ticket[None]:
+        """Queue a change at once; one that is `patient` may be stored with the next."""
+        ticket = self._last = self.store.submit(change, self.lease, patient=patient)
         ticket.add_done_callback(self._judge)
         return ticket
 
@@ -413,7 +416,7 @@ class Record:
             self._timer.cancel()
             self._timer = None
         if self._events:
-            self.submit(EventsKept(self.run.run_id, self._events, self.next_event))
+            self.submit(EventsKept(self.run.run_id, self._events, self.next_event), patient=True)
             self.next_event += len(self._events)
             self._events = []
 
