@@ -134,9 +134,9 @@ class SqlStore:
 
     # Changes
 
-    def submit(self, change: Change, lease: Lease | None = None) -> Ticket[None]:
+    def submit(self, change: Change, lease: Lease | None = None, *, patient: bool = False) -> Ticket[None]:
         """Queue a change; see `Store.submit`."""
-        return self._writer.queue(Kept(change, lease), len(getattr(change, "data", b"")))
+        return self._writer.queue(Kept(change, lease), len(getattr(change, "data", b"")), patient=patient)
 
     def backlog(self) -> int:
         """How many changes are queued that nobody has begun to write."""
