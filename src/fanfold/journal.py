@@ -269,9 +269,11 @@ class Reader:
             if before.source != "loop":  # what had run ahead of it does not count after it
                 results = {}
             hanging = found.results[before.checkpoint_id]
-            results |= {each.task_id: each for each in hanging if each.kind == "result"}
+            for each in hanging:
+                if each.kind == "result":
+                    results[each.task_id] = each
             following, values = to_step(told, self._where(kept))
-            read += _weight(hanging)
+            read += _weight(hanging) if hanging else 0
             look = _LOOK_AGAIN * read if told.get("k") else look
             read += len(kept.data) + _ROW
             if kept.source == "loop":
