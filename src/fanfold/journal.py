@@ -11,7 +11,6 @@ grows is never written whole, and values that take the place of others are, now 
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from fanfold.chance import unique
 from fanfold.errors import CorruptRecordError, NotStorableError, UsageError, did_you_mean
 from fanfold.events import Event, to_record
 from fanfold.kernel.channels import MISSING
@@ -143,7 +143,7 @@ def iso(seconds: float) -> str:
 
 def new_checkpoint_id() -> str:
     """An id that sorts after every one that was made before, in the form of a UUID."""
-    return _as_uuid(f"{time.time_ns():016x}{os.urandom(8).hex()}")
+    return _as_uuid(f"{time.time_ns():016x}{unique()}")
 
 
 def _as_uuid(digits: str) -> str:
@@ -499,7 +499,7 @@ class Kept:
         self._look = position.look if position else 0
         if again:
             self._found = {key: value for key, value in self._found.items() if key[1] not in _DONE_ONCE}
-            self._branch = os.urandom(8).hex()
+            self._branch = unique()
         elif position:
             self._early = {key: (self._found.pop(key), kept) for key, kept in position.early.items()}
 
@@ -531,7 +531,7 @@ class Kept:
             step=task.step,
             data=data,
             parent=parent,
-            attempt=os.urandom(8).hex(),
+            attempt=unique(),
             branch=self._branch,
         )
         if task.step > self._step:
