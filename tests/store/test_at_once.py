@@ -88,22 +88,23 @@ def test_a_lost_lease_is_refused_and_the_results_beside_it_are_kept(
     store: PostgresStore, lease: Lease, postgres: str, me: str
 ) -> None:
     other = store.claim("other", me).result(10)
+    others = [replace(result(task), thread_id="other") for task in "bc"]
     lapse(store, lease)
     with PostgresStore(postgres) as second:
         second.claim("t", f"{me}-2", on_busy="take_over").result(10)
         with held(store):
             lost = store.submit(result("a"), lease)
-            mine = [store.submit(result(task), other) for task in "bc"]
+            mine = [store.submit(kept, other) for kept in others]
     assert [ticket.result(10) for ticket in mine] == [None, None]
     with pytest.raises(LeaseLostError):
         lost.result(10)
-    assert store.results("r1") == [result("b"), result("c")]
+    assert store.results("r1") == others
 
 
 def test_text_that_postgres_does_not_have_is_refused_alone(store: PostgresStore, lease: Lease) -> None:
     other = store.claim("other", lease.owner).result(10)
     with held(store):
-        bad = store.submit(result("nu\0l"), other)
+        bad = store.submit(replace(result("nu\0l"), thread_id="other"), other)
         good = store.submit(result("grün"), lease)
     good.result(10)
     with pytest.raises(StoreError, match="NUL"):

@@ -192,7 +192,7 @@ class Store(Protocol):
         """Queue a change, under a lease if a thread is concerned that others could run.
 
         The future is resolved when it is on disk, or fails: with `LeaseLostError` when the lease is no longer good,
-        with another `StoreError` when the change cannot be stored.
+        with another `StoreError` when the change cannot be stored, or names another thread than the lease.
         """
 
     def backlog(self) -> int:
