@@ -188,6 +188,69 @@ def test_a_result_whose_answer_was_lost_is_kept_once_and_acknowledged(
     assert store.results("r1") == [result(task) for task in "abc"]
 
 
+ISOLATION = ("read committed", "repeatable read", "serializable")
+
+
+@pytest.mark.parametrize("isolation", ISOLATION)
+@pytest.mark.parametrize("taken", [True, False], ids=["taken over", "given up"])
+def test_i3_results_that_wait_for_one_who_is_about_to_take_the_thread_are_refused_when_he_has_it(
+    postgres: str, me: str, isolation: str, taken: bool
+) -> None:
+    """He began first: the statement that fences and stores sees the thread as it was, and has to look again."""
+    gate, claimed = threading.Event(), threading.Event()
+    url = psycopg.conninfo.make_conninfo(postgres, options=_and(postgres, default_transaction_isolation=isolation))
+    with PostgresStore(url, ttl=1000.0) as writer, PostgresStore(url, ttl=1000.0) as thief:
+        old = writer.claim("t", me).result(10)
+        lapse(thief, old)
+
+        def claim(session: Any) -> Lease | None:
+            lease = thief._leases.claim(session, "t", f"{me}-2", "take_over")
+            claimed.set()
+            assert gate.wait(10)
+            if not taken:
+                raise ValueError("it is given up")
+            return lease
+
+        new = thief.write(claim)
+        assert claimed.wait(10)
+        with held(writer):
+            tickets = [writer.submit(result(task, attempt="old"), old) for task in "ab"]
+        while not waiting(postgres) and not any(ticket.done() for ticket in tickets):
+            pass
+        assert [text.count("as materialized") for text in waiting(postgres)] == [1]
+        assert thief.results("r1") == []
+        gate.set()
+        if taken:
+            for ticket in tickets:
+                with pytest.raises(LeaseLostError, match="'t'"):
+                    ticket.result(10)
+            assert thief.results("r1") == []
+            thief.submit(result("a", attempt="new"), new.result(10)).result(10)
+            assert [each.attempt for each in thief.results("r1")] == ["new"]
+        else:
+            assert [ticket.result(10) for ticket in tickets] == [None, None]
+            assert isinstance(new.exception(10), StoreError)
+            assert [each.attempt for each in thief.results("r1")] == ["old", "old"]
+
+
+def _and(url: str, **settings: str) -> str:
+    """The options of a URL, and these."""
+    plain = psycopg.conninfo.conninfo_to_dict(url).get("options", "")
+    more = " ".join(f"-c {name}={value.replace(' ', chr(92) + ' ')}" for name, value in settings.items())
+    return f"{plain} {more}"
+
+
+def waiting(url: str) -> list[str]:
+    """What the statements say that wait for a lock, of those of stores in this schema's database."""
+    with psycopg.connect(url) as connection:
+        return [
+            text
+            for (text,) in connection.execute(
+                "select query from pg_stat_activity where wait_event_type = 'Lock' and application_name = 'fanfold'"
+            )
+        ]
+
+
 @pytest.fixture(scope="module")
 def connection(postgres_url: str) -> Iterator[psycopg.Connection[Any]]:
     with psycopg.connect(postgres_url, autocommit=True) as connection:
