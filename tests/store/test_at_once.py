@@ -233,6 +233,53 @@ def test_i3_results_that_wait_for_one_who_is_about_to_take_the_thread_are_refuse
             assert [each.attempt for each in thief.results("r1")] == ["old", "old"]
 
 
+@pytest.mark.parametrize("patience", [30.0, 0.5])
+def test_results_that_wait_longer_than_anybody_waits_for_them_leave_nothing_waiting_on_the_server(
+    postgres: str, me: str, patience: float
+) -> None:
+    """Somebody holds the thread's row. What was given up is not carried out when it is free at last."""
+    pids: set[int] = set()
+    with PostgresStore(postgres, longest_answer=1.0, patience=patience, ttl=1000.0) as store:
+        lease = store.claim("t", me).result(10)
+        with psycopg.connect(postgres) as holder:
+            holder.execute("select from thread for update")
+            ticket = store.submit(result("a"), lease)
+            while len(pids) < 3 and not ticket.done():
+                now = _waiting_pids(postgres)
+                assert len(now) <= 1, "one that was given up waits beside the one that was tried after it"
+                pids |= now
+            if patience < 1.0:
+                with pytest.raises(StoreError, match=r"cannot write to .*lock timeout"):
+                    ticket.result(10)
+                assert _waiting_pids(postgres) == set()
+        if patience < 1.0:
+            assert store.results("r1") == []
+        else:
+            assert ticket.result(10) is None
+            assert store.results("r1") == [result("a")]
+
+
+def _waiting_pids(url: str) -> set[int]:
+    with psycopg.connect(url) as connection:
+        found = connection.execute("select pid from pg_stat_activity where wait_event_type = 'Lock'")
+        return {pid for (pid,) in found}
+
+
+def test_a_result_that_was_given_up_and_carried_out_all_the_same_is_the_one_that_was_asked_for_again(
+    postgres: str, me: str
+) -> None:
+    """Of one who has gone on waiting, and one who has asked again, whoever comes first: both are of one attempt."""
+    with PostgresStore(postgres, ttl=1000.0) as store, PostgresStore(postgres) as twin:
+        lease = store.claim("t", me).result(10)
+        with psycopg.connect(postgres) as holder:
+            holder.execute("select from thread for update")
+            tickets = [each.submit(result("a"), lease) for each in (store, twin)]
+            while len(_waiting_pids(postgres)) < 2:
+                pass
+        assert [ticket.result(10) for ticket in tickets] == [None, None]
+        assert store.results("r1") == [result("a")]
+
+
 def _and(url: str, **settings: str) -> str:
     """The options of a URL, and these."""
     plain = psycopg.conninfo.conninfo_to_dict(url).get("options", "")
