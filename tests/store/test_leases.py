@@ -391,7 +391,7 @@ def test_who_waits_in_this_process_is_woken_by_the_release(store: SqlStore, monk
 
     async def run(number: int) -> None:
         async with claimed(store, "t", on_busy="wait") as lease:
-            await asyncio.wrap_future(store.submit(result(f"{number}"), lease))
+            await store.submit(result(f"{number}"), lease)
             order.append(lease.epoch)
 
     async def crowd() -> None:
@@ -418,7 +418,7 @@ def test_who_waits_for_another_process_goes_on_when_it_releases_the_thread(place
             async with claimed(store, "t", on_busy="reject"):
                 pass
         waiting = asyncio.create_task(run(store))
-        await asyncio.wrap_future(store.write(lambda _: None))  # its first try is behind it
+        await store.write(lambda _: None)  # its first try is behind it
         heard.append("told")
         other.tell()
         await waiting
