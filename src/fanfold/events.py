@@ -16,16 +16,18 @@ A task whose stored result is used again has `TaskQueued`, then `TaskRemembered`
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any, ClassVar, TypeAlias
 
+from fanfold.facts import fact
 
-@dataclass(frozen=True, slots=True)
+
+@fact
 class _Event:
     at: float
 
 
-@dataclass(frozen=True, slots=True)
+@fact
 class RunStarted(_Event):
     """A sitting of a run begins: the first one, or a resume. `wall` is seconds since 1970, for display."""
 
@@ -38,7 +40,7 @@ class RunStarted(_Event):
     resumed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@fact
 class TaskQueued(_Event):
     """A task may run. `name` is the node's or the agent's; `after` are the tasks whose end made it possible.
 
@@ -58,7 +60,7 @@ class TaskQueued(_Event):
     released: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@fact
 class TaskStarted(_Event):
     """The task holds a slot and its code runs. `waited_for` names the limit that it had to wait for, if any."""
 
@@ -68,7 +70,7 @@ class TaskStarted(_Event):
     waited_for: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@fact
 class TaskPaused(_Event):
     """The task waits for children of its own and has given its slot back."""
 
@@ -76,7 +78,7 @@ class TaskPaused(_Event):
     task: str
 
 
-@dataclass(frozen=True, slots=True)
+@fact
 class TaskContinued(_Event):
     """The task holds a slot again."""
 
@@ -84,7 +86,7 @@ class TaskContinued(_Event):
     task: str
 
 
-@dataclass(frozen=True, slots=True)
+@fact
 class TaskFinished(_Event):
     """The task's code has returned. `wrote` are the keys it writes, in the order it named them."""
 
@@ -93,7 +95,7 @@ class TaskFinished(_Event):
     wrote: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@fact
 class TaskRemembered(_Event):
     """The task had finished in an earlier sitting; its stored result is used and its code does not run."""
 
@@ -101,7 +103,7 @@ class TaskRemembered(_Event):
     task: str
 
 
-@dataclass(frozen=True, slots=True)
+@fact
 class TaskFailed(_Event):
     """The task raised. `error` is the exception's type and message."""
 
@@ -110,7 +112,7 @@ class TaskFailed(_Event):
     error: str
 
 
-@dataclass(frozen=True, slots=True)
+@fact
 class TaskInterrupted(_Event):
     """The task has asked a person something and ended; when it is answered, it begins again."""
 
@@ -119,7 +121,7 @@ class TaskInterrupted(_Event):
     questions: int = 1
 
 
-@dataclass(frozen=True, slots=True)
+@fact
 class TaskCancelled(_Event):
     """The task was stopped because the run ends without it; it runs again on resume."""
 
@@ -127,7 +129,7 @@ class TaskCancelled(_Event):
     task: str
 
 
-@dataclass(frozen=True, slots=True)
+@fact
 class LoopHeld(_Event):
     """The task's code held the event loop for `seconds`, up to now, without an await: nobody else could go on."""
 
@@ -136,7 +138,7 @@ class LoopHeld(_Event):
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
+@fact
 class TaskHeldUp(_Event):
     """The task goes on, and could have done so `seconds` ago, had others not held the event loop."""
 
@@ -145,7 +147,7 @@ class TaskHeldUp(_Event):
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
+@fact
 class ModelAnswered(_Event):
     """A model answered one call of an agent. Tokens are the provider's own counts."""
 
@@ -156,7 +158,7 @@ class ModelAnswered(_Event):
     output_tokens: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@fact
 class ToolCalled(_Event):
     """An agent called one of its tools. `detail` is a short, bounded rendering of the arguments."""
 
@@ -166,7 +168,7 @@ class ToolCalled(_Event):
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@fact
 class StepFinished(_Event):
     """All tasks of a step have finished and their writes are in the state."""
 
@@ -174,7 +176,7 @@ class StepFinished(_Event):
     step: int
 
 
-@dataclass(frozen=True, slots=True)
+@fact
 class Noticed(_Event):
     """Something a person should know that is no error: an unknown key, a subscriber that was removed."""
 
@@ -183,7 +185,7 @@ class Noticed(_Event):
     task: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@fact
 class RunFinished(_Event):
     """The sitting is over. `status` is done, failed or cancelled; `peak` is the limiter's high-water mark."""
 

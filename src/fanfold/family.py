@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from fanfold.events import Event, Noticed
 from fanfold.frame import clock
@@ -38,6 +38,15 @@ def namespace_in(above: tuple[str, ...], task: Task, number: int = 0, *, remembe
     return (*above, f"{last}:{number}" if number else last)
 
 
+Emit: TypeAlias = Callable[[Event], None]
+"""Where events go."""
+
+
+def emitter(log: list[Event], others: Sequence[Callable[[Event], object]]) -> Emit:
+    """Tells a log of each event, and then the others."""
+    return Emitter((log.append, *others)) if others else log.append
+
+
 class Emitter:
     """Hands each event to every subscriber. One that raises is removed and named; the run goes on."""
 
@@ -63,12 +72,13 @@ class Family:
     `settings` are the run's options that only the agents' floor understands, such as the model. `answers` are those
     that a resume brought and that no task has asked for yet: by the interrupt's id, by that of the task which is to
     ask, or for whoever asks first. `starts` are the checkpoints at which inner graphs begin, by the nodes that lead to
-    them, as their place and id; one that remembers begins at its last checkpoint `before` that id.
+    them, as their place and id; one that remembers begins at its last checkpoint `before` that id. `slow` is the code
+    that was called on the loop, as it can wait for nothing, and has been seen to take its time all the same.
     """
 
     run_id: str
     thread_id: str
-    emit: Emitter
+    emit: Emit
     slots: Slots
     record: Record | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -91,6 +101,7 @@ class Family:
     places: Places = field(default_factory=Places)
     processing: Slots = field(default_factory=lambda: Slots(cores()))
     warned: set[tuple[str, str]] = field(default_factory=set)
+    slow: set[Callable[..., Any]] = field(default_factory=set)
     watch: LoopWatch = field(default_factory=LoopWatch)
     asking: threading.Lock = field(default_factory=threading.Lock)
 

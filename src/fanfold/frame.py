@@ -11,8 +11,9 @@ import contextvars
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Coroutine, Mapping
+from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from fanfold import chat, interop
@@ -57,16 +58,17 @@ def current_frame() -> Frame | None:
 def enter(frame: Frame) -> None:
     """From here on, code in this context runs inside of `frame`."""
     _frame.set(frame)
-    if chat.in_use() or frame.listened():
+    if chat.in_use() or (frame.runner.family.streams is not None and frame.listened()):
         chat.adopt(frame.config())
 
 
-@dataclass(slots=True)
 class Frame:
-    """Where the code that asks is running: inside which task of which run."""
+    """Where the code that asks is running: inside which task of which run.
 
-    runner: Runner
-    task: Task
+    There is one for every task that runs, and most ask for nothing; so what a frame may need is made when it is asked
+    for, and until then the class has it for all.
+    """
+
     attempt: int = 1
     first_attempt: float | None = None
     holding: bool = False
@@ -76,16 +78,34 @@ class Frame:
     error: Any = None
     cached: bool = False
     written: tuple[Write, ...] = ()
-    answers: dict[int, Any] = field(default_factory=dict)
+    caller: Frame | None = None
     _questions: int = 0
     _graphs: int = 0
-    _asked: Counter[str] = field(default_factory=Counter)
     _children: int = 0
-    _calls: set[asyncio.Task[Any]] = field(default_factory=set)
-    _spawned: set[asyncio.Task[Any]] = field(default_factory=set)
-    _given_up: set[asyncio.Task[Any]] = field(default_factory=set)
-    caller: Frame | None = None
-    _regaining: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _calls: Collection[asyncio.Task[Any]] = ()
+    _spawned: Collection[asyncio.Task[Any]] = ()
+    _given_up: Collection[asyncio.Task[Any]] = ()
+
+    def __init__(self, runner: Runner, task: Task, caller: Frame | None = None) -> None:
+        self.runner = runner
+        self.task = task
+        if caller is not None:
+            self.caller = caller
+
+    @cached_property
+    def _asked(self) -> Counter[str]:
+        """How often each agent was asked each question."""
+        return Counter()
+
+    @cached_property
+    def _regaining(self) -> asyncio.Lock:
+        """Held by who asks for the task's slot back."""
+        return asyncio.Lock()
+
+    @cached_property
+    def answers(self) -> dict[int, Any]:
+        """The answers that the task was given, by the order of its questions."""
+        return dict(self.runner.journal.recall(self.task.id, "answers") or {})
 
     def renew(self) -> None:
         """The task is tried again: its code asks and calls from the beginning."""
@@ -275,21 +295,21 @@ class Frame:
     async def own(self, call: Coroutine[Any, Any, T]) -> T:
         """Run the call of a child, which then cannot outlive this task."""
         running = asyncio.get_running_loop().create_task(call)
-        self._calls.add(running)
+        self._calls = _with(self._calls, running)
         running.add_done_callback(self._calls.discard)
         return await running
 
     def spawn(self, call: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Start the call of a task, which goes on until it ends, whether or not this one waits for it."""
         running = asyncio.get_running_loop().create_task(call)
-        self._spawned.add(running)
+        self._spawned = _with(self._spawned, running)
         running.add_done_callback(_seen)
         return running
 
     def give_up(self, attempt: asyncio.Task[Any]) -> None:
         """Cancel an attempt whose outcome nobody wants, without waiting for it; the task does so when it ends."""
         attempt.cancel()
-        self._given_up.add(attempt)
+        self._given_up = _with(self._given_up, attempt)
         attempt.add_done_callback(self._given_up.discard)
         attempt.add_done_callback(_seen)
 
@@ -363,6 +383,13 @@ class Frame:
 
     def _needs_slot(self) -> bool:
         return not (self._children or self.holding or self.ended)
+
+
+def _with(tasks: Collection[asyncio.Task[Any]], task: asyncio.Task[Any]) -> set[asyncio.Task[Any]]:
+    """The tasks and one more, in the same set if it is one already."""
+    several = tasks if isinstance(tasks, set) else set(tasks)
+    several.add(task)
+    return several
 
 
 def _seen(call: asyncio.Task[Any]) -> None:

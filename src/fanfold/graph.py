@@ -26,7 +26,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, get_args
 
-from fanfold import interop
+from fanfold import interop, loops
 from fanfold.context import configurable
 from fanfold.description import Described
 from fanfold.errors import (
@@ -312,7 +312,7 @@ class CompiledGraph(States, Described):
             yield from _drained(self.astream(input, config, **options), frame.runner.from_thread)
             return
         consumer = Consumer()
-        with asyncio.Runner() as runner:
+        with loops.runner() as runner:
             chunks = self._streamed_to(consumer, input, config, **options)
             yield from consumer.timed(_drained(chunks, lambda call: runner.run(_awaited(call))))
 
@@ -546,7 +546,7 @@ def blocking(coroutine: Callable[[], Coroutine[Any, Any, T]], *, instead: str) -
     frame = current_frame()
     if frame is not None and not frame.ended:
         return frame.runner.from_thread(coroutine)
-    return asyncio.run(coroutine())
+    return loops.run(coroutine())
 
 
 def _no_loop(instead: str) -> None:

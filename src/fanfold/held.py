@@ -36,6 +36,14 @@ class LoopWatch:
         """The same work, with each of its slices timed."""
         return _Timed(self, emit, task, work)
 
+    def called(self, emit: Emit, task: str, began: float) -> float:
+        """Code that was called on the loop, without an await, has returned: how many seconds it took."""
+        ended = clock()
+        if ended - began >= HELD_FROM:
+            self.held(began, ended)
+            emit(LoopHeld(ended, task, ended - began))
+        return ended - began
+
     def waited(self, suspended: float, now: float) -> float:
         """How many seconds before now a task that was suspended could have gone on, had the loop been free."""
         if now - self._ended > RIGHT_AFTER or suspended >= self._ended:

@@ -1,10 +1,11 @@
 """What one sitting of a graph writes down as it goes, and what it finds written when it begins.
 
 The moment a task has finished, its result goes to the store, on the checkpoint that the task started from. After each
-step there is a new checkpoint. It holds all values only when what was written since the last such one has outgrown
-it. Any other says what is to run next, and holds the values that a reducer of the user's has made, since that need
-not make the same again; the rest follows from its parent's values and the results there. So the bytes written stay in
-proportion to what the tasks returned, however long the run.
+step there is a new checkpoint. It holds all values only when that is much shorter than what has to be read otherwise.
+Any other says what is to run next, and holds the values that a reducer of the user's has made, since that need not make
+the same again; the rest follows from its parent's values and the results there. So the bytes written stay in proportion
+to what the tasks returned, however long the run, and those that are read to what the state holds: a list that only
+grows is never written whole, and values that take the place of others are, now and then.
 """
 
 from __future__ import annotations
@@ -13,15 +14,15 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from itertools import pairwise
 from typing import Any, Final
 
 from fanfold.errors import CorruptRecordError, NotStorableError, UsageError, did_you_mean
 from fanfold.events import Event, to_record
+from fanfold.kernel.channels import MISSING
 from fanfold.kernel.ledger import Ledger, Result, Snapshot, Task
 from fanfold.kernel.plan import Plan
 from fanfold.store.base import (
@@ -38,7 +39,7 @@ from fanfold.store.base import (
     Store,
     ThreadRecord,
 )
-from fanfold.store.records import from_result, from_snapshot, to_result, to_snapshot
+from fanfold.store.records import from_result, from_snapshot, to_result, to_snapshot, to_step
 from fanfold.store.serde import Codec
 from fanfold.store.ticket import Ticket
 from fanfold.types import START, Interrupt, Send
@@ -50,6 +51,16 @@ not ride with a result: somebody waits for that one, and nobody for them."""
 
 MOST_WAITING: Final = 4096
 """Changes that wait for the store before the run waits, too."""
+
+WORTH: Final = 3
+"""How many times as much as all values has to be read before they are written whole: of all that is stored, at most
+every third byte is there for that."""
+
+_LOOK_AGAIN: Final = 2
+"""How many times as much has to be read until it is looked again whether they would be shorter, where they were not."""
+
+_ROW: Final = 256
+"""To read a row takes about as long as to read so many bytes."""
 
 _CHANGES: Final = ("", "command")
 """Where a checkpoint keeps what Commands from outside have changed: it is of no task."""
@@ -72,7 +83,8 @@ class Position:
     """A checkpoint, read: where the ledger stands there, and what its tasks have come to since, by (task id, kind).
 
     Those of later steps that had run ahead are there, too; as they are stored, in `early`. `line` are the checkpoints
-    before this one at which tasks were begun that are not of the past here.
+    before this one at which tasks were begun that are not of the past here. `read` is what had to be read for this, in
+    bytes, and `look` at how many it is looked whether all values together are shorter.
     """
 
     checkpoint_id: str
@@ -83,8 +95,8 @@ class Position:
     snapshot: Snapshot
     metadata: Mapping[str, Any]
     found: Mapping[tuple[str, str], Any]
-    size: int
-    since: int
+    read: int
+    look: int
     early: Mapping[tuple[str, str], ResultKept] = field(default_factory=dict)
     line: tuple[str, ...] = ()
 
@@ -131,8 +143,52 @@ def iso(seconds: float) -> str:
 
 def new_checkpoint_id() -> str:
     """An id that sorts after every one that was made before, in the form of a UUID."""
-    stamp = f"{time.time_ns():016x}{os.urandom(8).hex()}"
-    return f"{stamp[:8]}-{stamp[8:12]}-{stamp[12:16]}-{stamp[16:20]}-{stamp[20:]}"
+    return _as_uuid(f"{time.time_ns():016x}{os.urandom(8).hex()}")
+
+
+def _as_uuid(digits: str) -> str:
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Header:
+    """What a checkpoint says: where the ledger stands, and about itself.
+
+    With `looked`, to write all values was found not to be worth it there.
+    """
+
+    snapshot: Snapshot
+    metadata: Mapping[str, Any]
+    line: tuple[str, ...] = ()
+    looked: bool = False
+
+    def plain(self, source: str, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The header as plain data with these values, without what follows from `source` and the step."""
+        implied = _implied(source, self.snapshot.step)
+        more = {
+            "m": {key: value for key, value in self.metadata.items() if key not in implied or implied[key] != value},
+            "l": [bytes.fromhex(id.replace("-", "")) for id in self.line],
+            "k": int(self.looked),
+        }
+        return {**from_snapshot(self.snapshot, values), **{name: value for name, value in more.items() if value}}
+
+
+def _implied(source: str, step: int) -> dict[str, Any]:
+    """What the metadata of a checkpoint says that is no inner graph's."""
+    return {"source": source, "step": step, "parents": {}}
+
+
+def _to_header(data: Any, source: str, where: str) -> _Header:
+    """The header that was written as this data, by an earlier version with whole names."""
+    snapshot = to_snapshot(data, where)
+    if "metadata" in data:
+        metadata, line = data["metadata"], data.get("line", ())
+    else:
+        line = [_as_uuid(id.hex()) if isinstance(id, bytes) else id for id in data.get("l", ())]
+        metadata = data.get("m", {})
+    if not isinstance(metadata, dict) or not _is_line(line):
+        raise CorruptRecordError(f"{where} is not what was written there: {data!r:.80}")
+    return _Header(snapshot, {**_implied(source, snapshot.step), **metadata}, tuple(line))
 
 
 class Reader:
@@ -146,53 +202,82 @@ class Reader:
 
     def position(self, found: ThreadRecord) -> Position:
         """Where `found` stands. Raises `UsageError` when the graph has changed so that it cannot stand there."""
-        head = found.head
-        header, snapshot = self._header(head)
-        _check_fits(self._plan, snapshot, self._thread_id)
+        (position,) = self.positions(found, {found.head.checkpoint_id})
+        return position
+
+    def positions(self, found: ThreadRecord, wanted: Collection[str]) -> list[Position]:
+        """Where those of the checkpoints of `found` stand that are wanted: one way through all of them.
+
+        Raises `UsageError` when the graph has changed so that it cannot stand at one of them.
+        """
+        chain = [self._codec.decode(kept.data, self._where(kept)) for kept in found.chain]
+        places = [place for place, kept in enumerate(found.chain) if kept.checkpoint_id in wanted]
+        records = {place: ThreadRecord(found.chain[: place + 1], found.results) for place in places}
+        headers = {place: self._header(record, chain[place]) for place, record in records.items()}
+        ledger = Ledger(self._plan, seed=self._seed, step_limit=1)
+        ways = enumerate(self._replay(ledger, found, chain))
+        return [
+            self._position(records[place], headers[place], ledger.snapshot().values, *way)
+            for place, way in ways
+            if place in headers
+        ]
+
+    def _header(self, found: ThreadRecord, told: Any) -> _Header:
+        header = _to_header(told, found.head.source, self._where(found.head))
+        _check_fits(self._plan, header.snapshot, self._thread_id)
+        return header
+
+    def _position(
+        self, found: ThreadRecord, header: _Header, values: Mapping[str, Any], read: int, look: int
+    ) -> Position:
+        head, snapshot = found.head, header.snapshot
         told = {(kept.task_id, kept.kind): kept for kept in (*_early(found), *_hanging(found))}
         if _CHANGES in told:  # what had run ahead may have seen other values
             told = {key: kept for key, kept in told.items() if kept.step <= head.step + 1}
         hanging = {key: self._decoded(kept) for key, kept in told.items()}
         chosen = (goal for result in hanging.values() if isinstance(result, Result) for goal in result.goto)
         _check_nodes(self._plan, chosen, self._thread_id)
-        ledger = Ledger(self._plan, seed=self._seed, step_limit=1)
-        since = self._replay(ledger, found)
-        snapshot = Snapshot(
-            snapshot.step, ledger.snapshot().values, snapshot.tasks, snapshot.joins, snapshot.deferred, snapshot.ran
-        )
         return Position(
             checkpoint_id=head.checkpoint_id,
             parent_id=head.parent_id,
             source=head.source,
             created=head.created,
             run_id=head.run_id,
-            snapshot=snapshot,
-            metadata=header["metadata"],
+            snapshot=replace(snapshot, values=values),
+            metadata=header.metadata,
             found=hanging,
-            size=len(found.chain[0].data),
-            since=since + sum(len(kept.data) for kept in _hanging(found)),
+            read=read + _weight(_hanging(found)),
+            look=look,
             early={key: kept for key, kept in told.items() if kept.step > head.step + 1},
-            line=tuple(header.get("line", ())),
+            line=header.line,
         )
 
-    def _replay(self, ledger: Ledger, found: ThreadRecord) -> int:
-        """Bring the ledger's values from those of the full checkpoint to those of the head; how many bytes it took."""
-        _, snapshot = self._header(found.chain[0])
-        ledger.restore(snapshot)
-        size = 0
+    def _replay(self, ledger: Ledger, found: ThreadRecord, chain: Sequence[Any]) -> Iterator[tuple[int, int]]:
+        """Bring the ledger's values from those of the full checkpoint to those of each one after it, up to the head.
+
+        `chain` is what each checkpoint says. For each there is what that takes to read, and at how much it is worth to
+        look for a shorter way.
+        """
+        where = self._where(found.chain[0])
+        ledger.restore(to_snapshot(chain[0], where))
+        tasks, _ = to_step(chain[0], where)
+        read = _weight(found.chain[:1])
+        look = WORTH * read
+        yield read, look
         results: dict[str, ResultKept] = {}
-        for before, kept in pairwise(found.chain):
+        for before, kept, told in zip(found.chain, found.chain[1:], chain[1:], strict=False):
             if before.source != "loop":  # what had run ahead of it does not count after it
                 results = {}
-            hanging = {each.task_id: each for each in found.results[before.checkpoint_id] if each.kind == "result"}
-            results |= hanging
-            size += len(kept.data) + sum(len(each.data) for each in hanging.values())
-            _, after = self._header(kept)
+            hanging = found.results[before.checkpoint_id]
+            results |= {each.task_id: each for each in hanging if each.kind == "result"}
+            following, values = to_step(told, self._where(kept))
+            read += _weight(hanging)
+            look = _LOOK_AGAIN * read if told.get("k") else look
+            read += len(kept.data) + _ROW
             if kept.source == "loop":
-                ended = [(task, self._result(ledger, task, results)) for task in snapshot.tasks]
-                ledger.refold(ended, after.values)
-            snapshot = after
-        return size
+                ledger.refold([(task, self._result(ledger, task, results)) for task in tasks], values)
+            tasks = following
+            yield read, look
 
     def _result(self, ledger: Ledger, task: Task, results: Mapping[str, ResultKept]) -> Result:
         if task.node == START:  # what it writes is the input, which its task holds
@@ -204,12 +289,8 @@ class Reader:
         result: Result = self._decoded(results[task.id])
         return Result(result.writes)  # what it led to, the next checkpoint says
 
-    def _header(self, kept: CheckpointKept) -> tuple[Mapping[str, Any], Snapshot]:
-        where = f"checkpoint {kept.checkpoint_id} (step {kept.step}) of thread {self._thread_id!r}"
-        data = self._codec.decode(kept.data, where)
-        if not (isinstance(data, dict) and isinstance(data.get("metadata"), dict) and _is_line(data.get("line", ()))):
-            raise CorruptRecordError(f"{where} is not what was written there: {data!r:.80}")
-        return data, to_snapshot(data, where)
+    def _where(self, kept: CheckpointKept) -> str:
+        return f"checkpoint {kept.checkpoint_id} (step {kept.step}) of thread {self._thread_id!r}"
 
     def _decoded(self, kept: ResultKept) -> Any:
         where = f"{_what(kept.kind, kept.name)}, step {kept.step}, thread {self._thread_id!r}"
@@ -277,15 +358,24 @@ class Record:
         ticket.add_done_callback(self._judge)
         return ticket
 
+    def crowded(self) -> bool:
+        """Whether so much waits for the store that the run is to wait, too."""
+        return self.store.backlog() > MOST_WAITING
+
     async def room(self) -> None:
         """Wait while too much waits for the store: a run must not fill the memory because a disk is slow."""
-        if self._last is not None and self.store.backlog() > MOST_WAITING:
+        if self._last is not None and self.crowded():
             await on_disk(self._last)
+
+    def sure(self) -> bool:
+        """Whether this process may run the thread for certain. Raises what kept an earlier change from the disk."""
+        self.raise_failure()
+        return self.lease is None or self.store.holds(self.lease)
 
     async def check(self) -> None:
         """Raise `LeaseLostError` when somebody else runs the thread now, or when that cannot be told."""
-        self.raise_failure()
-        while self.lease is not None and not self.store.holds(self.lease):
+        while not self.sure():
+            assert self.lease is not None, "without one it is sure"
             await on_disk(self.store.confirm(self.lease))  # by the time we hear of it, it may have lapsed again
 
     async def written(self) -> None:
@@ -334,9 +424,17 @@ class Record:
 class Unkept:
     """The journal of a graph whose run has no store. It remembers what this sitting needs of itself, and no more."""
 
+    parent_id: str | None = None
+
     def __init__(self) -> None:
-        self.checkpoint_id = new_checkpoint_id()
-        self.parent_id: str | None = None
+        self._id: str | None = None
+
+    @property
+    def checkpoint_id(self) -> str:
+        """The id of the checkpoint, which is made when somebody asks."""
+        if self._id is None:
+            self._id = new_checkpoint_id()
+        return self._id
 
     def recall(self, task_id: str, kind: str) -> Any:
         """Nothing was kept."""
@@ -357,7 +455,7 @@ class Unkept:
 
     def checkpoint(self, ledger: Ledger, source: str, metadata: Mapping[str, Any], *, due: bool = False) -> None:
         """Nothing is kept; the checkpoint has an id all the same."""
-        self.parent_id, self.checkpoint_id = self.checkpoint_id, new_checkpoint_id()
+        self._id = None
 
 
 class Kept:
@@ -392,11 +490,10 @@ class Kept:
         """What tasks of later steps have come to."""
         self._step = position.snapshot.step + 1 if position else 0
         self._line: list[tuple[int, str]] = [(sys.maxsize, id) for id in position.line] if position else []
-        self._size = position.size if position else 0
-        self._since = position.since if position else 0
+        self._read = position.read if position else 0
+        self._look = position.look if position else 0
         if again:
             self._found = {key: value for key, value in self._found.items() if key[1] not in _DONE_ONCE}
-            self._since = self._size  # the next checkpoint does not follow from the results that stand here
             self._branch = os.urandom(8).hex()
         elif position:
             self._early = {key: (self._found.pop(key), kept) for key, kept in position.early.items()}
@@ -416,7 +513,6 @@ class Kept:
         """Queue what a task has come to; the future, if there is one, is resolved when it is on disk."""
         name = name or task.node
         data = self._encoded(kind, value, name)
-        self._since += len(data)
         run = self._record.run
         assert self.checkpoint_id is not None, "a checkpoint is taken before the first task begins"
         kept = ResultKept(
@@ -437,6 +533,7 @@ class Kept:
             self._early[task.id, kind] = value, kept
         else:
             self._found[task.id, kind] = value
+        self._read += _weight([kept])
         return self._record.keep(kept)
 
     def change(self, step: int, change: Result) -> None:
@@ -456,17 +553,13 @@ class Kept:
         """The ledger stands somewhere new: keep it, with all values when that is worth it, or when it is `due`."""
         changed = _CHANGES in self._found  # a replay looks at what tasks have returned, and at nothing else
         at_end = self._record.at_end
-        full = due or changed or at_end or self.checkpoint_id is None or self._since >= self._size
+        # What is run again does not follow from the results that stand there.
+        full = due or changed or at_end or self.checkpoint_id is None or bool(self._branch)
         snapshot = ledger.snapshot()
-        told = {
-            **from_snapshot(snapshot, snapshot.values if full else ledger.changed()),
-            "metadata": dict(metadata),
-        }
         if source != "loop":  # what had run ahead of this does not follow from it
             self._early = {}
-        if line := self._lengthened(ledger, snapshot):
-            told["line"] = line
-        moved = full or bool(self._branch)  # from here, nobody looks back for what tasks that ran ahead have come to
+        header = _Header(snapshot, metadata, self._lengthened(ledger, snapshot))
+        branch = self._branch
         self.parent_id = self._begun if at_end else self.checkpoint_id
         self.checkpoint_id, self._found, self._branch = new_checkpoint_id(), {}, ""
         run = self._record.run
@@ -484,16 +577,29 @@ class Kept:
             around=self._around,
         )
         if at_end:
-            self._record.keep_last(self._namespace, lambda: self._written(kept, told))
+            self._record.keep_last(self._namespace, lambda: self._written(kept, header, snapshot.values))
             self._hang_again()
             return
-        kept = self._written(kept, told)
-        if moved:
+        kept = self._shorter(kept, header, ledger)
+        if kept.full or branch:  # from here, nobody looks back for what tasks that ran ahead have come to
             self._hang_again()  # first, so that the checkpoint is never there without them
-        self._size, self._since = (len(kept.data), 0) if full else (self._size, self._since + len(kept.data))
         self._record.keep(kept)
 
-    def _lengthened(self, ledger: Ledger, snapshot: Snapshot) -> list[str]:
+    def _shorter(self, kept: CheckpointKept, header: _Header, ledger: Ledger) -> CheckpointKept:
+        """The checkpoint, with all values if it has to be full, or if they are worth it."""
+        if kept.full or self._read >= self._look:
+            whole = self._written(replace(kept, full=True), header, header.snapshot.values)
+            weight = _weight([whole])
+            if kept.full or WORTH * weight <= self._read:
+                self._read, self._look = weight, WORTH * weight
+                return whole
+            header = replace(header, looked=True)
+            self._look = _LOOK_AGAIN * self._read
+        kept = self._written(kept, header, ledger.changed())
+        self._read += _weight([kept])
+        return kept
+
+    def _lengthened(self, ledger: Ledger, snapshot: Snapshot) -> tuple[str, ...]:
         """Take the present checkpoint into the line, if tasks that were begun there are still to count, and step on."""
         if self.checkpoint_id is not None:
             self._line.append((self._step, self.checkpoint_id))
@@ -502,7 +608,7 @@ class Kept:
         self._line = [] if since is None else [(step, id) for step, id in self._line if step >= since]
         # What is of this step now is found as any other is; what is of a past one, nobody asks for any more.
         self._early = {key: early for key, early in self._early.items() if early[1].step >= self._step}
-        return [id for _, id in self._line]
+        return tuple(id for _, id in self._line)
 
     def _hang_again(self) -> None:
         """Keep what tasks of this step and later ones have come to on the present checkpoint as well."""
@@ -512,13 +618,14 @@ class Kept:
             self._early[key] = value, again
             self._record.keep(again)
 
-    def _written(self, kept: CheckpointKept, told: Mapping[str, Any]) -> CheckpointKept:
+    def _written(self, kept: CheckpointKept, header: _Header, values: Mapping[str, Any]) -> CheckpointKept:
         try:
+            told = header.plain(kept.source, values)
             return replace(kept, data=self._codec.encode(told, f"the state after step {kept.step}"))
         except NotStorableError:
-            for task in told["tasks"]:  # if it is what one of them is given, that says more
-                what = "the input" if task["node"] == START else f"what was sent to node {task['node']!r}"
-                self._codec.encode(task.get("arg"), what)
+            for task in header.snapshot.tasks:  # if it is what one of them is given, that says more
+                what = "the input" if task.node == START else f"what was sent to node {task.node!r}"
+                self._codec.encode(None if task.arg is MISSING else task.arg, what)
             raise
 
     def _encoded(self, kind: str, value: Any, name: str) -> bytes:
@@ -547,11 +654,16 @@ def _hanging(found: ThreadRecord) -> Sequence[ResultKept]:
 def _early(found: ThreadRecord) -> list[ResultKept]:
     """What tasks that are still to come had come to at the checkpoints before, as far as this one follows from them."""
     early: list[ResultKept] = []
-    for before, after in reversed(list(pairwise(found.chain))):
+    for before, after in zip(found.chain[-2::-1], found.chain[:0:-1], strict=True):
         if after.source != "loop":
             break
         early += [kept for kept in found.results[before.checkpoint_id] if kept.step > found.head.step]
     return early
+
+
+def _weight(rows: Sequence[CheckpointKept | ResultKept]) -> int:
+    """What it takes to read these rows, in bytes."""
+    return sum(len(row.data) + _ROW for row in rows)
 
 
 def _is_line(line: Any) -> bool:

@@ -46,9 +46,14 @@ class Slots:
 
     def take_nowait(self) -> bool:
         """Take a slot if one is free and nobody is waiting for it."""
-        if not self._free() or (self.within is not None and not self.within.take_nowait()):
+        held = self.held
+        if self._waiting or (self.limit is not None and held >= self.limit):
             return False
-        self._grant()
+        if self.within is not None and not self.within.take_nowait():
+            return False
+        self.held = held = held + 1
+        if held > self.peak:
+            self.peak = held
         return True
 
     async def take(self) -> bool:

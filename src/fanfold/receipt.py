@@ -45,6 +45,7 @@ from fanfold.events import (
     ToolCalled,
     from_record,
 )
+from fanfold.facts import fact
 from fanfold.store.base import Store
 
 PARALLEL: Final = "PARALLEL"
@@ -62,7 +63,7 @@ Stretch = tuple[float, float]
 Ended: TypeAlias = TaskFinished | TaskFailed | TaskInterrupted | TaskCancelled | TaskRemembered
 
 
-@dataclass(frozen=True, slots=True)
+@fact
 class TaskLife:
     """One task as the receipt sees it. Times are seconds since the run began; `busy` are the stretches with a slot.
 
@@ -97,7 +98,10 @@ class TaskLife:
     @property
     def work(self) -> float:
         """Seconds with a slot, without those in which others held the event loop."""
-        return sum(end - start for start, end in self.busy)
+        seconds = 0.0
+        for start, end in self.busy:
+            seconds += end - start
+        return seconds
 
     @property
     def most(self) -> float:
@@ -296,27 +300,29 @@ class _Book:
         self._shift = 0.0
 
     def read(self, event: Event) -> None:
-        if isinstance(event, RunStarted):
+        if type(event) is RunStarted:
             self._begin(event)
         elif self.first is None:
             raise UsageError(f"the events begin with {event.kind}, not with the start of a run")
         at = event.at + self._shift
-        self.now = max(self.now, at)  # an agent's end is told when its answer is on disk, with the time it had ended
-        match event:
-            case TaskQueued():
-                self.lives[event.task] = self._queued(event, at)
-            case RunFinished():
-                self.status = event.status
-            case ModelAnswered() | ToolCalled():
-                self._count(self.lives[event.task], event)
-            case LoopHeld():
-                self.lives[event.task].held += event.seconds
-            case TaskHeldUp():
-                self.lives[event.task].held_up(at, event.seconds)
-            case TaskStarted() | TaskPaused() | TaskContinued():
-                self._hold(self.lives[event.task], event, at)
-            case TaskFinished() | TaskFailed() | TaskInterrupted() | TaskCancelled() | TaskRemembered():
-                self._end(self.lives[event.task], event, at)
+        if at > self.now:  # an agent's end is told when its answer is on disk, with the time it had ended
+            self.now = at
+        # What there is most of comes first.
+        if isinstance(event, TaskQueued):
+            before = self.lives.get(event.task)
+            self.lives[event.task] = _Life(event, at) if before is None else before.again(event, at)
+        elif isinstance(event, TaskStarted | TaskPaused | TaskContinued):
+            self._hold(self.lives[event.task], event, at)
+        elif isinstance(event, TaskFinished | TaskFailed | TaskInterrupted | TaskCancelled | TaskRemembered):
+            self._end(self.lives[event.task], event, at)
+        elif isinstance(event, LoopHeld):
+            self.lives[event.task].held += event.seconds
+        elif isinstance(event, TaskHeldUp):
+            self.lives[event.task].held_up(at, event.seconds)
+        elif isinstance(event, ModelAnswered | ToolCalled):
+            self._count(self.lives[event.task], event)
+        elif isinstance(event, RunFinished):
+            self.status = event.status
 
     def _begin(self, event: RunStarted) -> None:
         self.first = self.first or event
@@ -325,10 +331,6 @@ class _Book:
         self._shift = self.now - event.at
         for life in self.lives.values():  # what a killed sitting left open ended with it
             life.let_go(self.now, "lost" if life.open_since is not None else life.status)
-
-    def _queued(self, event: TaskQueued, at: float) -> _Life:
-        before = self.lives.get(event.task)
-        return _Life(event, at) if before is None else before.again(event, at)
 
     def _count(self, life: _Life, event: ModelAnswered | ToolCalled) -> None:
         if isinstance(event, ToolCalled):
@@ -419,9 +421,9 @@ def _span(tasks: Sequence[TaskLife], *, most: bool = False) -> float:
     def longest(parent: str | None) -> float:
         ends: dict[str, float] = {}
         for task in inside.get(parent, ()):
-            before = max((ends.get(id, 0.0) for id in task.after), default=0.0)
+            before = max([ends.get(id, 0.0) for id in task.after], default=0.0)
             own = task.most if most else task.work
-            ends[task.task] = before + own + longest(task.task)
+            ends[task.task] = before + own + (longest(task.task) if task.task in inside else 0.0)
         return max(ends.values(), default=0.0)
 
     return longest(None)

@@ -1,8 +1,8 @@
 """The driver: runs the tasks that the ledger allows, and tells it what they returned.
 
-One asyncio task per task of the graph, all of them in one task group. When one ends it is settled right there: its
-result is kept, told to the ledger, and whatever became ready is started. There is no loop that watches, so the cost
-of an ending does not depend on how many others are running.
+Tasks of the graph that may run side by side have an asyncio task each, a carrier. When one ends it is settled right
+there: its result is kept, told to the ledger, and whatever became ready is started, one task of it by the same
+carrier. No loop watches, so the cost of an ending does not depend on how many others are running.
 
 What runs when::
 
@@ -21,30 +21,22 @@ import asyncio
 import contextlib
 import contextvars
 import functools
-import warnings
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
-from fanfold import interop
-from fanfold.attempt import attempts, limited
+from fanfold.calling import Calls
 from fanfold.context import metadata_of
 from fanfold.errors import (
     GraphDrained,
     GraphInterrupt,
-    InvalidUpdateError,
-    KeptError,
-    NodeCancelledError,
-    NodeError,
     ParentCommand,
     StepTimeoutError,
     StoreError,
-    did_you_mean,
 )
 from fanfold.events import (
     Event,
-    Noticed,
     StepFinished,
     TaskCancelled,
     TaskFailed,
@@ -54,19 +46,20 @@ from fanfold.events import (
     TaskRemembered,
     TaskStarted,
 )
-from fanfold.family import Emitter, Family, UnknownKeyWarning, brief
+from fanfold.family import Family, brief
 from fanfold.frame import ANY, Frame, clock, current_frame, enter
 from fanfold.journal import Kept, Unkept, on_disk
 from fanfold.kernel.ledger import Ledger, Result, Task, Write
-from fanfold.kernel.plan import Action, Handler, Node
-from fanfold.kernel.schema import commanded, has, updates_of
-from fanfold.limits import Slots
+from fanfold.kernel.plan import Node
 from fanfold.show import Show
-from fanfold.store.records import from_result, to_result
 from fanfold.store.ticket import Ticket
-from fanfold.types import Command, Interrupt, Send
+from fanfold.types import START, Interrupt, Send
+from fanfold.within import Within
 
 T = TypeVar("T")
+
+LONGEST_TURN: Final = 0.005
+"""Seconds after which tasks that run one after the other let the event loop go."""
 
 
 class Runner:
@@ -100,30 +93,32 @@ class Runner:
         self.interrupted = False
         self.detour: tuple[str | Send, ...] = ()
         self.keys = ledger.plan.keys if keys is None else keys
+        self.emit = family.emit
+        self.slots = family.slots
         self.show = Show(self)
+        self.calls = Calls(self)
         self._previous = previous
         # What every task starts with. A task is started by the one that ended last, whose own must not leak into it.
         self._context = contextvars.copy_context()
-        self._cancellable: dict[asyncio.Task[None] | None, int] = {}
-        """What may be cancelled of tasks that have begun, and their steps."""
+        self._running: dict[str, tuple[Task, asyncio.Task[None]]] = {}
+        """The tasks that were handed out and have not ended, each with what runs it."""
+        self._carriers: set[asyncio.Task[None]] = set()
+        self._unstoppable: set[str] = set()
+        """Those of them whose code is in a thread or a process."""
+        self._idle: asyncio.Future[None] | None = None
         self._failure: BaseException | None = None
         self._unbegun: dict[str, None] = {}
         """The tasks whose code has not begun: one that is cancelled before cannot say so itself."""
         self._held: dict[str, Callable[[], None]] = {}
         """What is to be done about tasks that have ended otherwise than well, once their step has come."""
         self._timer: asyncio.TimerHandle | None = None
+        self._closing = False
+        self._unseen = isinstance(journal, Unkept) and family.streams is None
+        """Whether nobody is ever told of a checkpoint."""
+        self._patient = family.wait_for_disk or family.streams is not None
+        """Whether what has been done is waited for before the next step."""
 
     # What frames and agents ask for
-
-    @property
-    def emit(self) -> Emitter:
-        """Where events go."""
-        return self.family.emit
-
-    @property
-    def slots(self) -> Slots:
-        """What limits how many tasks of the run are busy at once."""
-        return self.family.slots
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -161,10 +156,16 @@ class Runner:
         self._stand_still()
         if self.family.step_timeout is not None:  # it is for steps, one after the other
             self.ledger.keep_to_steps()
+        self._idle = asyncio.get_running_loop().create_future()
         try:
-            async with asyncio.TaskGroup() as group:
-                self._launch(group)
+            self._launch()
+            if self._carriers:
+                await self._idle
+        except asyncio.CancelledError:
+            self._cancel()
+            raise
         finally:
+            await self._ended()
             if self._timer is not None:
                 self._timer.cancel()
             for id in self._unbegun:
@@ -172,29 +173,69 @@ class Runner:
         if self._failure is not None:
             raise self._failure
 
+    def _cancel(self) -> None:
+        """The run is cancelled from outside; nothing begins any more."""
+        self._closing = True
+        for carrier in self._carriers:
+            carrier.cancel()
+
+    async def _ended(self) -> None:
+        """Wait for those that still run, of a run that stops early. What was cancelled before it began is one, too."""
+        cancelled: asyncio.CancelledError | None = None
+        while self._carriers:
+            try:
+                await asyncio.wait(self._carriers)
+            except asyncio.CancelledError as error:
+                cancelled = error
+                self._cancel()
+            self._carriers = {carrier for carrier in self._carriers if not carrier.done()}
+        if cancelled is not None:
+            raise cancelled
+
     # Tasks of the graph
 
-    def _launch(self, group: asyncio.TaskGroup, by: Task | None = None) -> None:
+    def _launch(self, by: Task | None = None) -> Task | None:
         """Start what is ready since a task has ended. What an earlier sitting had finished is settled at once, which
-        may make more ready."""
+        may make more ready. A task that is returned is left to whatever ran that one."""
+        carrier = self._going_on(by)
+        left: Task | None = None
         try:
-            while self._failure is None and (ready := self._ready()):
-                self._time(self.ledger.step)
-                self.show.starts(ready)
+            settled = True
+            while settled and self._failure is None and (ready := self._ready()):
+                settled = False
+                if self.family.step_timeout is not None:
+                    self._time(self.ledger.step, self.family.step_timeout)
+                if self.family.streams is not None:
+                    self.show.starts(ready)
                 for task in ready:
-                    self._begin(group, task, "" if by is None or by.id in task.after else by.id)
-            if self._failure is None:
+                    if not self._begin(task, "" if by is None or by.id in task.after else by.id):
+                        settled = True
+                    elif self._closing:  # it does not begin any more
+                        continue
+                    elif carrier is not None and left is None:
+                        left = task
+                        self._running[task.id] = (task, carrier)
+                    else:
+                        self._carry_out(task)
+            if self._held and self._failure is None:
                 self._catch_up()
         except Exception as error:  # noqa: BLE001 - whatever keeps the next step from starting ends the run
             self._stop(error)
+        return left if left is not None and self._spares(left) else None
 
-    def _time(self, step: int) -> None:
+    def _going_on(self, by: Task | None) -> asyncio.Task[None] | None:
+        """What has run a task, if it may go on with another: not before those whose turn it is have begun, and who
+        streams is shown one step before the next begins."""
+        if by is None or self._unbegun or self.family.streams is not None:
+            return None
+        _, carrier = self._running[by.id]
+        return None if carrier.cancelling() else carrier
+
+    def _time(self, step: int, limit: float) -> None:
         """Stop the run if the step that begins takes longer than it may."""
         if self._timer is not None:
             self._timer.cancel()
-        limit = self.family.step_timeout
-        if limit is not None:
-            self._await_end(step, limit, limit + self.family.now())
+        self._await_end(step, limit, limit + self.family.now())
 
     def _await_end(self, step: int, seconds: float, end: float) -> None:
         self._timer = asyncio.get_running_loop().call_later(seconds, self._late, step, end)
@@ -217,11 +258,12 @@ class Runner:
         """Whether a step is about to begin: a run that stands still, for a person or where it was told to, is not."""
         return not self.interrupted and self.ledger.fresh
 
-    def _begin(self, group: asyncio.TaskGroup, task: Task, released: str) -> None:
+    def _begin(self, task: Task, released: str) -> bool:
+        """Whether the task's code is to run. If there is none, or it has run in an earlier sitting, it is settled."""
         node = self.ledger.plan.nodes[task.node]
         if node.action is None and not node.routes:  # START with plain edges only: there is nothing to run
             self._settle(task, Result(self.ledger.input_writes(task.arg), self.detour))
-            return
+            return False
         self.emit(
             TaskQueued(clock(), task.id, task.node, task.step, "node", task.after, self.inside, released=released)
         )
@@ -230,31 +272,54 @@ class Runner:
             self.emit(TaskRemembered(clock(), task.id))
             self.show.result(task, result, cached=True)
             self._settle(task, result)
-            return
+            return False
         self._unbegun[task.id] = None
-        work = self._attempt(group, task, node)
-        try:
-            attempt = group.create_task(work, context=self._context.copy())
-        except RuntimeError:  # the run is being cancelled from outside; the group takes no more
-            work.close()
-            return
-        self._cancellable[attempt] = task.step
+        return True
 
-    async def _attempt(self, group: asyncio.TaskGroup, task: Task, node: Node) -> None:
-        del self._unbegun[task.id]
-        frame = Frame(self, task, answers=dict(self.journal.recall(task.id, "answers") or {}))
-        enter(frame)
+    def _carry_out(self, task: Task) -> None:
+        carrier = asyncio.get_running_loop().create_task(self._carried(task), context=self._context.copy())
+        self._carriers.add(carrier)
+        self._running[task.id] = (task, carrier)
+
+    async def _carried(self, task: Task) -> None:
+        """Run a task, then one that it has led to, and so on: most steps of a loop or a chain have a single task.
+
+        Each sees a context of its own, and the loop is let go at times, whatever the tasks do.
+        """
+        _, carrier = self._running[task.id]
         try:
-            told = self.show.identified(await self._worked(frame, node))
+            following = await self._attempt(task)
+            since = clock()
+            while following is not None:
+                if clock() - since > LONGEST_TURN:
+                    await asyncio.sleep(0)
+                    since = clock()
+                following = await Within(self._context.copy(), self._attempt(following))
+        finally:
+            self._carriers.discard(carrier)
+            if not self._carriers:
+                self._wake()
+
+    def _wake(self) -> None:
+        """Let `drive` see that there is nothing more to wait for, or that the run stops."""
+        if self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
+
+    async def _attempt(self, task: Task) -> Task | None:
+        """Run a task to its end, one way or another. A task that has become ready by that is returned."""
+        del self._unbegun[task.id]
+        frame = Frame(self, task)
+        enter(frame)
+        node = self.ledger.plan.nodes[task.node]
+        try:
+            if node.in_process or not self.slots.take_nowait():
+                told = await self._waited(frame, node)
+            else:
+                told = await self._coded(frame, node)
             ended = clock()
-            frame.progress()
-            result = self.ledger.settled(told)
-            ticket = self.journal.keep(task, "result", result)
-            self.emit(TaskFinished(ended, task.id, tuple(dict.fromkeys(key for key, _ in result.writes))))
-            self.show.result(task, told, cached=frame.cached)
-            if node.action is not None and not frame.cached:
-                self.show.messages(frame, told.writes)
-            await self._let_go(frame, ticket)
+            result, ticket = self._kept(frame, told, ended)
+            if self._patient or frame.has_spawned or (self.family.record is not None and self.family.record.crowded()):
+                await self._let_go(frame, ticket)
         except GraphInterrupt as pause:
             self._in_turn(task, functools.partial(self._pause, task, pause, frame.written))
         except asyncio.CancelledError:
@@ -263,9 +328,26 @@ class Runner:
         except BaseException as error:  # noqa: BLE001 - `drive` raises it when the siblings have ended
             self._in_turn(task, functools.partial(self._failed, task, error))
         else:
-            self._go_on(group, task, result)
+            return self._go_on(task, result)
         finally:
-            self._cancellable.pop(asyncio.current_task(), None)
+            del self._running[task.id]
+        return None
+
+    def _kept(self, frame: Frame, told: Result, ended: float) -> tuple[Result, Ticket[None] | None]:
+        """What a task has come to, as it is folded, and the ticket of what is to be stored of it."""
+        task, streamed = frame.task, self.family.streams is not None
+        if streamed:
+            told = self.show.identified(told)
+        if self.around is not None:
+            frame.progress()
+        result = self.ledger.settled(told)
+        ticket = self.journal.keep(task, "result", result)
+        self.emit(TaskFinished(ended, task.id, tuple({key: None for key, _ in result.writes})))
+        if streamed:
+            self.show.result(task, told, cached=frame.cached)
+            if task.node != START and not frame.cached:
+                self.show.messages(frame, told.writes)
+        return result, ticket
 
     async def _let_go(self, frame: Frame, ticket: Ticket[None] | None) -> None:
         """Return when the next step may begin, as far as this task is concerned."""
@@ -312,29 +394,35 @@ class Runner:
             self.show.end(task if handler is None else replace(task, node=handler.name), error=error)
         self._stop(_noted(error, task))  # `drive` raises it when the siblings have ended
 
-    def _go_on(self, group: asyncio.TaskGroup, task: Task, result: Result) -> None:
+    def _go_on(self, task: Task, result: Result) -> Task | None:
         try:
-            if self._failure is None:
-                self._settle(task, result)
+            changed = self._failure is None and self._settle(task, result)
         except Exception as error:  # noqa: BLE001 - a step that cannot be folded ends the run like a failed node
             error.add_note(f"at the end of step {self.ledger.step}")
             self._stop(error)
-        self._launch(group, task)
+            return None
+        return self._launch(task) if changed else None
 
-    def _settle(self, task: Task, result: Result) -> None:
-        folded = self.ledger.finish(task, result)
+    def _settle(self, task: Task, result: Result) -> bool:
+        """Tell the ledger of a result. Whether more may be ready than was before."""
+        ledger = self.ledger
+        folded = ledger.finish(task, result)
+        if not folded:
+            return ledger.looks_ahead
         while folded:
             self.show.values(always=False)
             self.mark("loop")
-            self.emit(StepFinished(clock(), self.ledger.step - 1))
-            if not self.namespace:
+            self.emit(StepFinished(clock(), ledger.step - 1))
+            if self.family.answers and not self.namespace:
                 self.family.answers.pop(ANY, None)  # it was for the step that the run went on with
-            self._stand_still()
-            folded = self._failure is None and self.ledger.fold()
+            if ledger.paused:
+                self._stand_still()
+            folded = ledger.looks_ahead and self._failure is None and ledger.fold()
+        return True
 
     def _catch_up(self) -> None:
         """What came of tasks that ran ahead and did not end well counts now that it is their turn."""
-        for task in self.ledger.tasks if self._held else ():
+        for task in self.ledger.tasks:
             if (told := self._held.pop(task.id, None)) is not None:
                 told()
 
@@ -347,6 +435,9 @@ class Runner:
 
     def mark(self, source: str, *, due: bool = False, resumed: bool = False) -> None:
         """The ledger stands somewhere new: take a checkpoint, and show it to whoever streams those."""
+        if self._unseen:
+            self.journal.checkpoint(self.ledger, source, {})
+            return
         step = self.ledger.step - 1
         told = {"source": source, "step": step, "parents": self.parents}
         metadata = metadata_of(self.family.config, told)
@@ -361,205 +452,75 @@ class Runner:
         self.show.checkpoint(metadata)
 
     def _stop(self, error: BaseException) -> None:
-        if self._failure is None:
-            self._failure = error
-            if not self.family.let_finish or isinstance(error, ParentCommand):
-                everything = not isinstance(error, Exception) or isinstance(error, ParentCommand)
-                for attempt, step in list(self._cancellable.items()):
-                    # What has run ahead into later steps does not depend on what failed; it is let finish, and kept.
-                    siblings = step <= self.ledger.step or everything
-                    if siblings and attempt is not None and attempt is not asyncio.current_task():
-                        attempt.cancel()
+        if self._failure is not None:
+            return
+        self._failure = error
+        for task, carrier in self._running.values():
+            if not self._spares(task) and carrier is not asyncio.current_task():
+                carrier.cancel()
+        self._wake()
 
-    async def _worked(self, frame: Frame, node: Node) -> Result:
-        if node.action is None or node.action.executor != "process":
-            return await self._admitted(frame, node)
-        # Who waits for a process holds no slot that others could use.
-        waited = await self.family.processing.take()
+    def _spares(self, task: Task) -> bool:
+        """Whether a task is let finish, although the run stops."""
+        if self._failure is None or self._closing:
+            return not self._closing
+        if isinstance(self._failure, ParentCommand):
+            return task.id in self._unstoppable
+        # What has run ahead into later steps does not depend on what failed; it is let finish, and kept.
+        ahead = task.step > self.ledger.step and isinstance(self._failure, Exception)
+        return ahead or self.family.let_finish or task.id in self._unstoppable
+
+    @contextlib.contextmanager
+    def unstoppable(self, task: Task) -> Iterator[None]:
+        """Within this, the task is not cancelled when a sibling fails: what it has begun cannot be stopped."""
+        mine = task.id not in self._unstoppable
+        self._unstoppable.add(task.id)
         try:
-            return await self._admitted(frame, node, f"{self.family.processing.limit} processes" if waited else "")
+            yield
         finally:
-            self.family.processing.give()
+            if mine:  # the node itself may be tried again
+                self._unstoppable.discard(task.id)
 
-    async def _admitted(self, frame: Frame, node: Node, waited_for: str = "") -> Result:
-        if not self.slots.take_nowait():
-            waited_for = self._limit_name(await self.slots.take()) or waited_for
+    # The task's code
+
+    async def _waited(self, frame: Frame, node: Node) -> Result:
+        """What a task decides, once it has what limits its kind."""
+        processing = self.family.processing if node.in_process else None
+        waited_for = ""
+        if processing is not None and await processing.take():  # who waits for a process holds no slot of others
+            waited_for = f"{processing.limit} processes"
+        try:
+            if await self.slots.take():
+                waited_for = f"limit {self.slots.limit}"
+            return await self._coded(frame, node, waited_for)
+        finally:
+            if processing is not None:
+                processing.give()
+
+    async def _coded(self, frame: Frame, node: Node, waited_for: str = "") -> Result:
+        """What a task that has a slot decides; the slot is given back."""
         frame.holding = True
         try:
-            await self._started(frame, waited_for)
-            if node.action is not None and not node.action.stoppable:
-                self._cancellable.pop(asyncio.current_task(), None)
-            with _asking():
-                return await self._result(frame, node)
+            if self.family.record is not None and not self.family.record.sure():
+                await self.family.record.check()
+            self.emit(TaskStarted(clock(), frame.task.id, waited_for=waited_for))
+            if self.around is not None:
+                frame.progress()
+            action = node.action
+            if action is None or node.governed:
+                return await self.calls.governed(frame, node)
+            if not action.stoppable:
+                self._unstoppable.add(frame.task.id)
+            return await self.calls.once(frame, node, action)
         except BaseException as error:
-            await frame.rest(stop=not isinstance(error, GraphInterrupt))
+            questions = _questions(error)
+            await frame.rest(stop=not isinstance(error, GraphInterrupt) and questions is None)
+            if questions is not None:
+                raise questions from error
             raise
         finally:
             if not frame.leave():
                 await frame.end()
-
-    async def _result(self, frame: Frame, node: Node) -> Result:
-        if node.action is None:
-            given = frame.task.arg
-            return await self.routed(frame, node, self.ledger.input_writes(given), self.detour, returned=given)
-        action = node.action
-        key = self._cache_key(frame, node, action)
-        cached = None if key is None else self.family.cache.get((self.ledger.plan.name, node.name), key)
-        if cached is not None:
-            frame.cached = True
-            return to_result(cached, f"the cached result of node {node.name!r}")
-        result = await self._tried(frame, node, action)
-        if key is not None and node.cache is not None:
-            self.family.cache.set((self.ledger.plan.name, node.name), key, from_result(result), node.cache.ttl)
-        return result
-
-    def _cache_key(self, frame: Frame, node: Node, action: Action) -> str | None:
-        if self.family.cache is None or node.cache is None:
-            return None
-        key = node.cache.key_func(self.ledger.view(frame.task, action.schema))
-        return key.decode("latin-1") if isinstance(key, bytes) else key
-
-    async def _tried(self, frame: Frame, node: Node, action: Action) -> Result:
-        if node.handler is None:
-            return await attempts(frame, node.retry, lambda: self._once(frame, node, action))
-        kept = self.journal.recall(frame.task.id, "error")
-        if kept is not None:  # in an earlier sitting the handler did not get to its end
-            return await self._handled(frame, node, node.handler, KeptError(kept))
-        try:
-            return await attempts(frame, node.retry, lambda: self._once(frame, node, action))
-        except Exception as error:  # noqa: BLE001 - it is for the handler
-            self.journal.keep(frame.task, "error", repr(error))
-            self.show.end(frame.task, error=error)
-            return await self._handled(frame, node, node.handler, error)
-
-    async def _handled(self, frame: Frame, node: Node, handler: Handler, error: Exception) -> Result:
-        """What the error handler decides. The node's own edges do not count: it says itself where to go on."""
-        frame.error = NodeError(node.name, error)
-        frame.ended = frame.late = False
-        told = replace(node, name=handler.name, routes=(), timeout=None)
-        return replace(await self._once(frame, told, handler.action), handled=handler.name)
-
-    async def _once(self, frame: Frame, node: Node, action: Action) -> Result:
-        """One attempt: the action's value, as what it writes and where it leads."""
-        timeout = (frame.task.timeout or node.timeout) if frame.error is None else None
-        work = self._called(frame, action)
-        try:
-            value = await (work if timeout is None else limited(frame, timeout, work))
-        except asyncio.CancelledError as cancelled:
-            current = asyncio.current_task()
-            if current is None or current.cancelling():
-                raise
-            raise NodeCancelledError(node.name) from cancelled
-        writes, goto = self._decided(frame.task, node, value)
-        quiet = action.graph is not None and not isinstance(value, Command)  # it returns the whole of its state
-        known = self._known(frame.task, writes, quiet=quiet)
-        if node.writes is not None:
-            known = _declared(node, known, quiet=quiet)
-        result = await self.routed(frame, node, known, goto, returned=value)
-        if self.ledger.plan.reach is not None:
-            self.ledger.plan.reach.check(frame.task.node, result.goto)
-        return result
-
-    async def _called(self, frame: Frame, action: Action) -> Any:
-        view = self.ledger.view(frame.task, action.schema)
-        try:
-            if action.graph is not None:
-                return await action.graph.nested(frame, view)
-            given = frame.injected(action.asks) if action.asks else {}
-            code = functools.partial(action.function, **given) if given else action.function
-            if action.executor is None and action.is_async:
-                value = await self.family.watch.timed(self.emit, frame.task.id, code(view))
-            else:
-                executor = self.family.places.of(action.executor, is_async=action.is_async)
-                value = await self._timed(frame, action, executor.call(code, view))
-            # A node may answer with a graph or the like, which then gets its input; most answer with a dictionary.
-            while type(value) is not dict and has(value, "ainvoke"):
-                value = await value.ainvoke(view, frame.config())
-            return interop.ours(value)
-        except ParentCommand as command:
-            if command.command.graph != Command.PARENT:
-                raise
-            return Command(update=command.command.update, goto=command.command.goto)
-
-    def _timed(self, frame: Frame, action: Action, work: Awaitable[T]) -> Awaitable[T]:
-        """The work, with what it does on the event loop timed; a thread has no part in that."""
-        return self.family.watch.timed(self.emit, frame.task.id, work) if action.on_loop else work
-
-    def _decided(self, task: Task, node: Node, value: Any) -> tuple[tuple[Write, ...], tuple[str | Send, ...]]:
-        """What a node's return value writes, and where its Commands lead."""
-        items = value if isinstance(value, list | tuple) and any(isinstance(i, Command) for i in value) else [value]
-        writes: list[Write] = []
-        goto: list[str | Send] = []
-        for item in items:
-            if isinstance(item, Send):
-                goto += self.ledger.plan.goals(item, f"node {node.name!r}")
-            elif isinstance(item, Command):
-                if item.graph == Command.PARENT:
-                    raise ParentCommand(item)
-                writes += commanded(item.update, self.ledger.plan.state)
-                goto += self.ledger.plan.goals(item.goto, f"the Command of node {node.name!r}")
-            else:
-                writes += updates_of(item, self.ledger.plan.state)
-        return tuple(writes), tuple(goto)
-
-    async def routed(
-        self,
-        frame: Frame,
-        node: Node,
-        writes: tuple[Write, ...],
-        goto: tuple[str | Send, ...],
-        *,
-        returned: Any = None,
-    ) -> Result:
-        """The result of a task that `returned` something. Its paths see that, too, where the state lacks the key."""
-        goals = list(goto)
-        frame.written = writes
-        for route in node.routes:
-            state = self.ledger.preview(frame.task, writes, route)
-            if isinstance(state, dict) and isinstance(returned, dict) and not route.path.declared:
-                state = {**returned, **state}
-            answer = interop.ours(await self._answered(frame, route.path, state))
-            goals += self.ledger.plan.destinations(route, answer)
-        return Result(writes, tuple(goals))
-
-    async def _answered(self, frame: Frame, path: Action, state: Any) -> Any:
-        """What a path answers. A blocking one may call graphs and wait for tasks, which takes a thread, like a node."""
-        given = frame.injected(path.asks) if path.asks else {}
-        code = functools.partial(path.function, **given) if given else path.function
-        if path.on_loop:
-            return await self._timed(frame, path, self.family.places.loop.call(code, state))
-        attempt = asyncio.current_task()
-        step = self._cancellable.pop(attempt, None)
-        try:
-            return await self.family.places.threads.call(code, state)
-        finally:
-            if step is not None:  # the node itself may be tried again
-                self._cancellable[attempt] = step
-
-    def _known(self, task: Task, writes: tuple[Write, ...], *, quiet: bool) -> tuple[Write, ...]:
-        channels = self.ledger.plan.channels
-        if all([key in channels for key, _ in writes]):
-            return writes
-        for key, _ in writes:
-            if key not in channels and not quiet and (task.node, key) not in self.family.warned:
-                self.family.warned.add((task.node, key))
-                message = (
-                    f"node {task.node!r} returned key {key!r}, which the state does not have; it is ignored"
-                    + did_you_mean(str(key), channels)
-                )
-                self.emit(Noticed(clock(), message, task.id))
-                warnings.warn(message, UnknownKeyWarning, stacklevel=2)
-        return tuple(write for write in writes if write[0] in channels)
-
-    async def _started(self, frame: Frame, waited_for: str) -> None:
-        """The task's code is about to run: see that this process may still run the thread, and say so."""
-        if self.family.record is not None:
-            await self.family.record.check()
-        self.emit(TaskStarted(clock(), frame.task.id, waited_for=waited_for))
-        frame.progress()
-
-    def _limit_name(self, waited: bool) -> str:
-        return f"limit {self.slots.limit}" if waited else ""
 
     # Children: agents that a node calls
 
@@ -611,7 +572,7 @@ class Runner:
             remembered: Mapping[str, Any] = known["answer"]
             return remembered
         parent.pause()
-        frame = Frame(self, child, answers=dict(self.journal.recall(child.id, "answers") or {}), caller=parent)
+        frame = Frame(self, child, parent)
         try:
             answer = await self._child(frame, work)
             ended = clock()
@@ -640,11 +601,16 @@ class Runner:
         waited = await self.slots.take()
         frame.holding = True
         try:
-            await self._started(frame, self._limit_name(waited))
-            with _asking():
-                answer = await self.family.watch.timed(self.emit, child.id, work(child.id))
+            if self.family.record is not None:
+                await self.family.record.check()
+            self.emit(TaskStarted(clock(), child.id, waited_for=f"limit {self.slots.limit}" if waited else ""))
+            frame.progress()
+            answer = await self.family.watch.timed(self.emit, child.id, work(child.id))
         except BaseException as error:
-            await frame.rest(stop=isinstance(error, Exception))
+            questions = _questions(error)
+            await frame.rest(stop=isinstance(error, Exception) and questions is None)
+            if questions is not None:
+                raise questions from error
             raise
         finally:
             await frame.end()
@@ -668,16 +634,11 @@ class Runner:
         return asyncio.run_coroutine_threadsafe(within(), self.family.loop)
 
 
-@contextlib.contextmanager
-def _asking() -> Iterator[None]:
-    """Questions that a task group of the user's raises, and nothing else, are one pause."""
-    try:
-        yield
-    except BaseExceptionGroup as group:
-        if group.split(GraphInterrupt)[1] is not None:
-            raise
-        questions = [question for pause in _leaves(group) for question in pause.interrupts]
-        raise GraphInterrupt(questions) from group
+def _questions(error: BaseException) -> GraphInterrupt | None:
+    """Questions that a task group of the user's raises, and nothing else, as one pause."""
+    if not isinstance(error, BaseExceptionGroup) or error.split(GraphInterrupt)[1] is not None:
+        return None
+    return GraphInterrupt([question for pause in _leaves(error) for question in pause.interrupts])
 
 
 def _leaves(group: BaseExceptionGroup[Any]) -> Iterator[Any]:
@@ -694,16 +655,6 @@ def _ending(task_id: str, error: BaseException) -> Event:
     if isinstance(error, GraphInterrupt):
         return TaskInterrupted(clock(), task_id, len(error.interrupts))
     return TaskCancelled(clock(), task_id)
-
-
-def _declared(node: Node, writes: tuple[Write, ...], *, quiet: bool) -> tuple[Write, ...]:
-    """The writes that the node declares. Another one is an error; what a graph as a node has besides stays in there."""
-    for key, _ in writes:
-        if key not in (node.writes or ()) and not quiet:
-            listed = ", ".join(map(repr, node.writes or ())) or "none"
-            said = "its writes=" if node.returns is None else "its return annotation"
-            raise InvalidUpdateError(f"node {node.name!r} wrote key {key!r}, and {said} declares {listed}")
-    return tuple(write for write in writes if write[0] in (node.writes or ()))
 
 
 def _noted(error: BaseException, task: Task) -> BaseException:

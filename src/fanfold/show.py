@@ -71,6 +71,9 @@ class Show:
 
     def values(self, *, always: bool) -> None:
         """The state after a step, if the step has changed what is shown of it."""
+        unseen = self._runner.family.streams is None and not self._runner.ledger.lapses
+        if self.moved and unseen:  # there is nothing more to learn
+            return
         if not always and self._runner.ledger.written.isdisjoint(self._keys()):
             return
         self.moved = True

@@ -34,7 +34,7 @@ from fanfold.errors import (
     did_you_mean,
 )
 from fanfold.events import Event, Noticed, RunFinished, RunStarted
-from fanfold.family import Emitter, Family, WaitingJoinWarning, namespace_in
+from fanfold.family import Family, WaitingJoinWarning, emitter, namespace_in
 from fanfold.frame import ANY, Frame, clock
 from fanfold.journal import GIVEN, Kept, Position, Reader, Record, Unkept
 from fanfold.kernel.ledger import Ledger, Result
@@ -232,7 +232,7 @@ class Sitting:
 
     def _family(self, record: Record | None, resumed: bool) -> Family:
         options = self.options
-        subscribers: list[Callable[[Event], object]] = [self.events.append]
+        subscribers: list[Callable[[Event], object]] = []
         if record is not None:
             subscribers.append(record.event)
         if options.on_event is not None:
@@ -240,7 +240,7 @@ class Sitting:
         return Family(
             run_id=self.run_id,
             thread_id=self.thread_id,
-            emit=Emitter(subscribers),
+            emit=emitter(self.events, subscribers),
             slots=self.slots,
             record=record,
             config=options.config,

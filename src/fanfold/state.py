@@ -14,11 +14,12 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from fanfold.claiming import held
 from fanfold.context import configurable, metadata_of
-from fanfold.errors import InvalidUpdateError, UsageError
+from fanfold.errors import CorruptRecordError, InvalidUpdateError, UsageError
 from fanfold.family import Emitter, Family, namespace_in
 from fanfold.frame import Frame, current_frame, enter
 from fanfold.journal import Kept, Position, Reader, Record, Unkept, iso
@@ -40,6 +41,9 @@ COPY: Final = "__copy__"
 INPUT: Final = "__input__"
 PREVIOUS: Final = "__previous__"
 _SPECIAL: Final = frozenset({END, COPY, INPUT})
+
+_AT_ONCE: Final = 64
+"""Checkpoints of a history that are read in one go: as many states are in memory then."""
 
 
 class States:
@@ -190,16 +194,29 @@ class _Thread:
         self, wanted: Mapping[str, Any], before: Mapping[str, Any] | None, limit: int | None
     ) -> Iterator[StateSnapshot]:
         bound = configurable(before).get("checkpoint_id") or ""
-        found = 0
-        for kept in self.store.history(self.thread_id, self.namespace):
-            if (bound and kept.checkpoint_id >= bound) or (limit is not None and found >= limit):
-                continue
-            if self.checkpoint_id and kept.checkpoint_id != self.checkpoint_id:
-                continue
-            position = self.position(kept.checkpoint_id)
-            if position is not None and all(position.metadata.get(key) == value for key, value in wanted.items()):
-                found += 1
-                yield self._snapshot(position, False, live=False)
+        ids = [kept.checkpoint_id for kept in self.store.history(self.thread_id, self.namespace)]
+        ids = [id for id in ids if not (bound and id >= bound) and self.checkpoint_id in (None, "", id)]
+        few = limit is not None and not wanted
+        found = (
+            position
+            for position in self._positions(ids, min(limit or 0, _AT_ONCE) if few else _AT_ONCE)
+            if all(position.metadata.get(key) == value for key, value in wanted.items())
+        )
+        for position in islice(found, limit):
+            yield self._snapshot(position, False, live=False)
+
+    def _positions(self, ids: Sequence[str], at_once: int) -> Iterator[Position]:
+        """What is kept at these checkpoints, in their order; those that follow from one another are read in one go."""
+        read: dict[str, Position] = {}
+        for place, id in enumerate(ids):
+            if id not in read and (record := self.store.thread(self.thread_id, self.namespace, id)) is not None:
+                try:
+                    positions = self._reader.positions(record, set(ids[place : place + at_once]))
+                except (UsageError, CorruptRecordError):  # perhaps of an older one, which is not asked for yet
+                    positions = [self._reader.position(record)]
+                read = {position.checkpoint_id: position for position in positions}
+            if id in read:
+                yield read.pop(id)
 
     def position(self, checkpoint_id: str | None) -> Position | None:
         """What is kept at a checkpoint, by default the newest."""
@@ -337,7 +354,7 @@ class _Thread:
         enter(frame)
         node = ledger.plan.nodes[task.node]
         try:
-            return await frame.runner.routed(frame, node, told.writes, told.goto, returned=returned)
+            return await frame.runner.calls.routed(frame, node, told.writes, told.goto, returned=returned)
         finally:
             await frame.rest()
             await frame.end()

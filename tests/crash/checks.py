@@ -44,7 +44,11 @@ def _asked(ask: Any) -> Rows:
     return Rows(
         ask("select attempt, epoch from task_result where thread_id = ? order by no"),
         ask("select checkpoint_id, seq from checkpoint where thread_id = ? and namespace = '' order by seq"),
-        [no for (no,) in ask("select no from event where run_id = ? order by no")],
+        [
+            no + more
+            for no, number in ask("select no, number from event where run_id = ? order by no")
+            for more in range(number)
+        ],
     )
 
 

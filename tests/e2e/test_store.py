@@ -14,6 +14,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from fanfold.store.batches import unpacked
 from tests.e2e.conftest import PATIENCE, Command, kill, until
 from tests.e2e.test_commands import app
 
@@ -69,9 +70,14 @@ def test_on_postgres_a_run_that_was_killed_is_listed_resumed_shown_and_audited(
     process = fanfold.start("run", "app.py:graph", "-i", "names=[]", "--quiet", *store)
     with psycopg.connect(postgres, autocommit=True) as server:
         # What has happened is on disk a little later than what came of it, and the receipt is to tell of it.
-        ended = "select r.name from task_result r join event e using (run_id) where e.data like '%task_finished%'"
+        rows = "select r.name, e.data, e.packed from task_result r join event e using (run_id)"
         ran = fanfold.folder / "slow.ran"
-        until(lambda: ran.exists() and server.execute(ended).fetchall() == [("quick",)], process)
+
+        def ended() -> list[str]:
+            told = [(name, "".join(unpacked(*row, name))) for name, *row in server.execute(rows).fetchall()]
+            return [name for name, text in told if "task_finished" in text]
+
+        until(lambda: ran.exists() and ended() == ["quick"], process)
     kill(process)
     (fanfold.folder / "hold").unlink()
     (run,) = lines(fanfold, "runs", "ls", *store)
@@ -194,15 +200,15 @@ def test_damage_is_found_by_command_and_ends_it_with_6(anywhere: Command) -> Non
     whole = anywhere("store", "check")
     assert (whole.returncode, whole.stdout) == (0, "")
     assert whole.stderr.endswith(": nothing is wrong\n")
-    damage(anywhere, "delete from event where no = 2")
+    damage(anywhere, "delete from event where no = 0")
     damage(anywhere, "delete from checkpoint where seq = 1")
     done = anywhere("store", "check")
     assert done.returncode == 6
-    assert "event, thread 't', number 2: event 2 of run " in done.stdout
+    assert "event, thread 't', number 0: event 0 of run " in done.stdout
     assert "checkpoint, thread 't', number 1: checkpoint number 1 is missing" in done.stdout
     found = lines(anywhere, "store", "check", "--thread", "t", code=6)
     assert {(each["table"], each["thread_id"], each["sequence"]) for each in found} >= {
-        ("event", "t", 2),
+        ("event", "t", 0),
         ("checkpoint", "t", 1),
     }
     assert lines(anywhere, "store", "check", "--thread", "another") == []

@@ -27,7 +27,7 @@ from fanfold.errors import DuplicateResultError, LeaseLostError, StoreError
 from fanfold.graph import CompiledGraph
 from fanfold.store import writer
 from fanfold.store.base import EventsKept
-from fanfold.store.changes import chained
+from fanfold.store.batches import chained_on, unpacked
 from fanfold.store.sql import SqlStore
 from fanfold.store.sqlite import SqliteStore
 from fanfold.store.upkeep import Retention
@@ -267,10 +267,11 @@ def test_i9_events_are_numbered_without_a_gap_and_their_chain_is_intact(store: S
         team(store).invoke({}, thread_id=f"t{number}")
     team(store).invoke({"left": 2}, thread_id="t1")
     last: dict[str, tuple[int, bytes]] = {}
-    for run, no, data, hash in rows(store, "select run_id, no, data, hash from event order by run_id, no"):
+    for run, no, *row, hash in rows(store, "select run_id, no, data, packed, hash from event order by run_id, no"):
         number, before = last.get(run, (-1, b""))
-        assert (no, bytes(hash)) == (number + 1, chained(before, data)), run
-        last[run] = (no, bytes(hash))
+        texts = unpacked(*row, run)
+        assert (no, bytes(hash)) == (number + 1, chained_on(before, texts)), run
+        last[run] = (number + len(texts), bytes(hash))
     assert len(last) == 4
     for run, (number, _) in last.items():
         assert store.count_events(run) == number + 1

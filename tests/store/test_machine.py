@@ -41,7 +41,7 @@ from fanfold.store.base import (
     RunClosed,
     RunOpened,
 )
-from fanfold.store.changes import chained
+from fanfold.store.batches import chained_on, unpacked
 from fanfold.store.sql import SqlStore
 from fanfold.store.sqlite import MEMORY
 from tests.store.making import held, lapse, opened, store_at
@@ -371,10 +371,11 @@ class StoreMachine(RuleBasedStateMachine):
         for thread in THREADS:
             assert [seq for name, seq in rows[0] if name == thread] == list(range(len(self.model.checkpoints[thread])))
         last: dict[str, tuple[int, bytes]] = {}
-        for run, no, data, hash in rows[1]:
+        for run, no, *kept, hash in rows[1]:
             number, before = last.get(run, (-1, b""))
-            assert (no, bytes(hash)) == (number + 1, chained(before, data))
-            last[run] = (no, bytes(hash))
+            texts = unpacked(*kept, run)
+            assert (no, bytes(hash)) == (number + 1, chained_on(before, texts))
+            last[run] = (number + len(texts), bytes(hash))
 
     def teardown(self) -> None:
         if hasattr(self, "stack"):
@@ -387,7 +388,7 @@ def numbers_and_hashes(session: Any) -> tuple[list[Any], list[Any]]:
     ask: Callable[[str], Any] = session._connection.execute
     return (
         ask("select thread_id, seq from checkpoint order by thread_id, seq").fetchall(),
-        ask("select run_id, no, data, hash from event order by run_id, no").fetchall(),
+        ask("select run_id, no, data, packed, hash from event order by run_id, no").fetchall(),
     )
 
 

@@ -130,7 +130,7 @@ def test_the_schema_is_the_sum_of_the_migrations(place: str) -> None:
             ),
             **dict.fromkeys(("step", "epoch"), number), "data": data,
         },
-        "event": {"run_id": text, "no": number, "data": text, "hash": data},
+        "event": {"run_id": text, "no": number, "number": number, "data": text, "packed?": data, "hash": data},
     }  # fmt: skip
     keys = {("run", "run_id"), ("worker", "worker_id"), ("thread", "thread_id")}  # SQLite says of these what it likes
     for table, columns in expected.items():

@@ -535,10 +535,10 @@ def test_a_commit_returns_when_the_disk_has_it(tmp_path: Path) -> None:
 def test_a_row_that_is_no_longer_what_was_written_is_named(tmp_path: Path, table: str) -> None:
     with SqliteStore(tmp_path / "runs.db") as store:
         kept(store, opened(), EventsKept("r1", [{"kind": "k"}]))
-        column = "data" if table == "event" else "settings"
-        store.write(lambda session: session._connection.execute(f"update {table} set {column} = '{{'") and None).result(
-            10
-        )
+        column, wrong = ("packed", "x'0100'") if table == "event" else ("settings", "'{'")
+        store.write(
+            lambda session: session._connection.execute(f"update {table} set {column} = {wrong}") and None
+        ).result(10)
         with pytest.raises(
             CorruptRecordError, match="event 0 of run 'r1'" if table == "event" else "run 'r1', settings"
         ):

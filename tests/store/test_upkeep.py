@@ -34,7 +34,7 @@ from fanfold.store.base import (
     RunOpened,
     RunRecord,
 )
-from fanfold.store.changes import chained
+from fanfold.store.batches import chained, packed
 from fanfold.store.checking import Finding, Stats
 from fanfold.store.items import Items
 from fanfold.store.migrations import known
@@ -649,10 +649,23 @@ def found(store: SqlStore) -> list[tuple[str, str, int | None]]:
     return [(each.table, each.thread_id, each.sequence) for each in store.check()]
 
 
+def one_by_one(changes: list[Change]) -> list[Change]:
+    """The same changes, where each event comes by itself."""
+    return [
+        part
+        for change in changes
+        for part in (
+            [EventsKept(change.run_id, [event]) for event in change.events]
+            if isinstance(change, EventsKept)
+            else [change]
+        )
+    ]
+
+
 @pytest.fixture
 def whole(store: SqlStore) -> SqlStore:
     """A store with a thread that has six checkpoints, pruned and unpruned results, and a run with seven events."""
-    keep(store, *line(6, every=2), *ran("r00", events=7), at("x", thread_id="other"))
+    keep(store, *line(6, every=2), *one_by_one(ran("r00", events=7)), at("x", thread_id="other"))
     assert store.check() == []
     return store
 
@@ -666,16 +679,16 @@ def test_a_flipped_bit_in_a_payload_is_found(whole: SqlStore, table: str, bit: i
     assert found(whole) == [(table, "t", number)]
 
 
-@pytest.mark.parametrize("bit", range(7))
+@pytest.mark.parametrize("bit", range(8))
 def test_an_event_that_was_changed_is_found(whole: SqlStore, bit: int) -> None:
-    flip(whole, "event", "data", "no = 3", bit)
+    flip(whole, "event", "packed", "no = 3", bit)
     assert found(whole) == [("event", "t", 3)]
 
 
 def test_an_event_that_is_no_text_any_more_is_found(tmp_path: Path) -> None:
     with SqliteStore(tmp_path / "runs.db") as store:
-        keep(store, *line(2), *ran("r00", events=5))
-        sql(store, "update event set data = cast(x'ff00' as text) where no = 1")
+        keep(store, *line(2), *one_by_one(ran("r00", events=5)))
+        sql(store, "update event set packed = null, data = cast(x'ff00' as text) where no = 1")
         assert found(store) == [("event", "t", 1)]
 
 
@@ -709,7 +722,7 @@ def test_an_event_that_was_changed_with_its_hash_is_found_by_the_next_one(whole:
     ((before,),) = sql(whole, "select hash from event where no = 2")
     text = '{"kind": "noticed", "n": "forged"}'
     forged = blob(whole, chained(bytes(before), text))
-    sql(whole, f"update event set data = '{text}', hash = {forged} where no = 3")
+    sql(whole, f"update event set packed = {blob(whole, packed([text]))}, hash = {forged} where no = 3")
     assert found(whole) == [("event", "t", 4)]
 
 

@@ -53,10 +53,6 @@ COMMANDS: Final = {
 }
 
 
-class Terminated(BaseException):
-    """The process was asked to end (SIGTERM)."""
-
-
 class _Commands(click.Group):
     """Sub-commands that are imported when they are called."""
 
@@ -96,7 +92,13 @@ def main() -> NoReturn:
 
     This is click's own `main` without the meaning that it gives to exceptions: a node can raise each of them, too.
     """
-    signal.signal(signal.SIGTERM, _terminated)
+    asked: list[int] = []
+
+    def interrupted(number: int, _: Any) -> NoReturn:
+        asked.append(number)
+        raise KeyboardInterrupt  # not every event loop lets an error of another class through
+
+    signal.signal(signal.SIGTERM, interrupted)
     try:
         with cli.make_context(program(), sys.argv[1:]) as context:
             cli.invoke(context)
@@ -107,9 +109,7 @@ def main() -> NoReturn:
         error.show()
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        sys.exit(INTERRUPTED)
-    except Terminated:
-        sys.exit(TERMINATED)
+        sys.exit(TERMINATED if asked else INTERRUPTED)
     except BaseException as error:  # noqa: BLE001 - the edge of the program: every error becomes a message and a code
         sys.exit(_reported(error))
     sys.exit(0)
@@ -159,7 +159,3 @@ def message(error: BaseException) -> str:
 def brief(error: BaseException) -> str:
     """An exception that is not ours: its class, and what it says where it says something."""
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-
-
-def _terminated(*_: Any) -> NoReturn:
-    raise Terminated

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fanfold.agents.scope import RehearsalWarning
-from fanfold.cli import Terminated
 from fanfold.cli.common import say, short, suggested
 from fanfold.events import Event, ModelAnswered, Noticed
 from fanfold.family import UnknownKeyWarning
@@ -46,7 +45,7 @@ class Sitting:
                 return self.graph.invoke(
                     input, run_id=self.run_id, settings=self.settings, on_event=self._fed(view), **options
                 )
-        except (KeyboardInterrupt, Terminated):
+        except KeyboardInterrupt:
             say(f"stopped; what had finished is kept. Go on with: {self._resuming}" if self.lasting else "stopped")
             raise
         except BaseException as error:

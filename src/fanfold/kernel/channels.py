@@ -13,6 +13,7 @@ import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Final, Protocol, get_origin
 
 from fanfold.errors import EmptyChannelError, InvalidUpdateError
@@ -399,7 +400,7 @@ def overwritten(update: Any) -> Any:
     """
     if isinstance(update, Overwrite):
         return update.value
-    if isinstance(update, Mapping):
+    if type(update) is not list and isinstance(update, Mapping):
         if len(update) == 1 and OVERWRITE in update:
             return update[OVERWRITE]
         if update.get("type") == OVERWRITE and "value" in update:
@@ -434,7 +435,9 @@ class BinaryOperatorAggregate(_Lasting):
     def settle(self, update: Any) -> Any:
         """What the reducer itself makes of an update beforehand, if it has a say."""
         settle = getattr(self.operator, "settle", None)
-        return update if settle is None or overwritten(update) is not MISSING else settle(update)
+        if settle is None:
+            return update
+        return update if overwritten(update) is not MISSING else settle(update)
 
     def initial(self) -> Any:
         """What the type starts from."""
@@ -445,6 +448,8 @@ class BinaryOperatorAggregate(_Lasting):
         reset = _reset(updates)
         if reset is not MISSING:
             return reset
+        if self.operator is operator.add and type(value) is list and all([type(update) is list for update in updates]):
+            return [*value, *chain.from_iterable(updates)]  # to add one after the other copies what was added before
         for update in updates:
             value = update if value is MISSING else self.operator(value, update)
         return value

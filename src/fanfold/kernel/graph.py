@@ -18,6 +18,7 @@ from typing import Any, Literal, get_args, get_origin
 from fanfold.errors import GraphError, did_you_mean
 from fanfold.kernel.channels import Channel, LastValue, alike
 from fanfold.kernel.plan import Action, Handler, Join, Node, Plan, Route
+from fanfold.kernel.quick import is_quick
 from fanfold.kernel.reach import Reach
 from fanfold.kernel.schema import (
     Schema,
@@ -336,7 +337,8 @@ class Builder:
         if declared is not None:
             self._merge(declared)
         asks = {} if graph is not None else asked_for(function)
-        return Action(function, is_async, declared or self._schema, asks, graph, declared is not None)
+        quick = not is_async and is_quick(function)
+        return Action(function, is_async, declared or self._schema, asks, graph, declared is not None, quick=quick)
 
     def _read(self, declared: Any) -> Schema:
         return self._schema if declared is self.state_schema else read_schema(declared)

@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, Final, Literal, TypeAlias
 
 from fanfold.errors import EmptyInputError, GraphRecursionError, InvalidUpdateError
+from fanfold.facts import fact
 from fanfold.kernel.ahead import Ahead
 from fanfold.kernel.channels import MISSING, ConflictError
 from fanfold.kernel.own import own
@@ -32,7 +33,7 @@ Schedule: TypeAlias = Literal["watermark", "superstep"]
 """When a task may start: as soon as all that it sees is decided, or when the step below it has ended."""
 
 
-@dataclass(frozen=True, slots=True)
+@fact
 class Task:
     """One run of one node. `send` is its place among the step's `Send`s; `after` are the tasks that led to it."""
 
@@ -57,7 +58,7 @@ class Task:
         return (f"branch:to:{self.node}",) if self.arg is MISSING else (START,)
 
 
-@dataclass(frozen=True, slots=True)
+@fact
 class Result:
     """What a task decided: the keys it writes, in order, and what its conditional edges trigger.
 
@@ -69,7 +70,7 @@ class Result:
     handled: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@fact
 class Snapshot:
     """Where a run stands after `step`: its `tasks` are those of the next one.
 
@@ -85,15 +86,21 @@ class Snapshot:
     ran: tuple[str, ...] = ()
 
 
-@dataclass(slots=True)
 class _Next:
     """What the tasks of one step have triggered for the next."""
 
-    nodes: dict[str, list[str]] = field(default_factory=dict)
-    sends: list[tuple[Send, str]] = field(default_factory=list)
+    __slots__ = ("nodes", "sends")
 
-    def trigger(self, node: str, by: Iterable[str]) -> None:
-        self.nodes.setdefault(node, []).extend(by)
+    def __init__(self) -> None:
+        self.nodes: dict[str, list[str]] = {}
+        self.sends: list[tuple[Send, str]] = []
+
+    def trigger(self, node: str, *by: str) -> None:
+        """A node is to run; `by` are the tasks that say so."""
+        if node in self.nodes:
+            self.nodes[node] += by
+        else:
+            self.nodes[node] = [*by]
 
 
 class Ledger:
@@ -129,7 +136,9 @@ class Ledger:
         self._written: set[str] = set()
         self._results: dict[str, Result] = {}
         self._unsettled: dict[str, Result] = {}
+        self._defers = any(node.defer for node in plan.nodes.values())
         self._lapsing = [key for key, channel in plan.channels.items() if channel.lapse(_PROBE) is not _PROBE]
+        self._replaying = {key for key, channel in plan.channels.items() if channel.replays}
         self._early: Mapping[str, Result] = {}
         self._absorbed = 0
         self._changed = False  # what has run ahead of such a change may have seen other values
@@ -177,10 +186,15 @@ class Ledger:
             )
         fresh, self._fresh = self._fresh, []
         if self._ahead is None:
-            return sorted(fresh, key=turn)
+            return sorted(fresh, key=turn) if len(fresh) > 1 else fresh
         present = sorted((task for task in fresh if not self._ahead.begun(task)), key=turn)
         further = [] if self._changed else self._ahead.ready()
         return present + sorted(further, key=lambda task: (task.step, turn(task)))
+
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether a task may be ready as soon as any other has ended, and not only when a step has."""
+        return self._ahead is not None
 
     @property
     def fresh(self) -> bool:
@@ -282,7 +296,9 @@ class Ledger:
         """A result as it is to be stored and folded; what a node changes in it afterwards is no part of it."""
         channels = self.plan.channels
         writes = tuple([(key, channels[key].settle(own(value))) for key, value in result.writes])
-        goto = tuple([replace(goal, arg=own(goal.arg)) if isinstance(goal, Send) else goal for goal in result.goto])
+        goto = result.goto
+        if goto:
+            goto = tuple([replace(goal, arg=own(goal.arg)) if isinstance(goal, Send) else goal for goal in goto])
         return Result(writes, goto, result.handled)
 
     def _taken(self, value: Any) -> Any:
@@ -305,7 +321,7 @@ class Ledger:
             if isinstance(goal, Send):
                 following.sends.append((goal, ""))
             else:
-                following.trigger(goal, [])
+                following.trigger(goal)
         known = [task for task in self._tasks.values() if task.node not in following.nodes or task.send is not None]
         self._open([*known, *self._made(following, beside=known)])
 
@@ -361,13 +377,15 @@ class Ledger:
             self._absorbed, self._early = len(self._early), {}
         if not self._tasks or len(self._results) < len(self._tasks):
             return False
-        self._advance(sorted(((task, self._results[task.id]) for task in self._tasks.values()), key=_place))
+        results = self._results
+        done = [(task, results[id]) for id, task in self._tasks.items()]
+        self._advance(sorted(done, key=_place) if len(done) > 1 else done)
         return True
 
     def refold(self, ended: Sequence[tuple[Task, Result]], given: Mapping[str, Any]) -> None:
         """Fold a step that was folded before, where `given` are the values that cannot be had by folding again."""
-        replaying = {key for key, channel in self.plan.channels.items() if channel.replays}
-        written = [write for _, result in ended for write in result.writes]
+        replaying = self._replaying
+        written = {key for _, result in ended for key, _ in result.writes} if self._lapsing else ()
         batches = [
             (task.node, [write for write in result.writes if write[0] in replaying])
             for task, result in sorted(ended, key=_place)
@@ -415,37 +433,45 @@ class Ledger:
 
     def _advance(self, done: Sequence[tuple[Task, Result]]) -> None:
         batches = [(task.node, result.writes) for task, result in done]
-        written = [write for _, writes in batches for write in writes]
+        values = self._lapsed({key for _, writes in batches for key, _ in writes}) if self._lapsing else self._values
         known = {} if self._ahead is None else self._ahead.folded(self.step + 1)
-        left = [(name, [write for write in writes if write[0] not in known]) for name, writes in batches]
-        self._values = {**self._folded(left if known else batches, self._lapsed(written)), **known}
-        self._written = {key for key, _ in written if key in self._values}
+        if known:
+            left = [(name, [write for write in writes if write[0] not in known]) for name, writes in batches]
+            self._values = {**self._folded(left, values), **known}
+        else:
+            self._values = self._folded(batches, values)
+        self._written = {key for _, writes in batches for key, _ in writes if key in values}
         following = _Next()
-        self._empty_joins({task.node for task, _ in done if task.send is None})
+        if self._joins:
+            self._empty_joins({task.node for task, _ in done if task.send is None})
         for task, result in done:
             self._follow(task, result, following)
-        self._fire_joins(following)
+        if self._joins:
+            self._fire_joins(following)
         self.step += 1
-        self.ran = tuple(dict.fromkeys(task.node for task, _ in done))
+        self.ran = tuple({task.node: None for task, _ in done})
         tasks = self._made(following)
         self._open(tasks, on=True)
         self.paused = self._pauses(tasks)
 
     def _pauses(self, tasks: Sequence[Task]) -> bool:
+        if not (self._pause_after or self._pause_before):
+            return False
         after = (name for name in self.ran if name != START)
         return _hit(after, self._pause_after) or _hit((task.node for task in tasks), self._pause_before)
 
     def _follow(self, task: Task, result: Result, following: _Next) -> None:
-        node = self.plan.nodes[task.node]
-        for target in () if result.handled else node.targets:
-            following.trigger(target, [task.id])
-        for index in () if result.handled else node.joins:
-            self._joins[index][task.node] = task.id
+        if not result.handled:
+            node = self.plan.nodes[task.node]
+            for target in node.targets:
+                following.trigger(target, task.id)
+            for index in node.joins:
+                self._joins[index][task.node] = task.id
         for goal in result.goto:
             if isinstance(goal, Send):
                 following.sends.append((goal, task.id))
             else:
-                following.trigger(goal, [task.id])
+                following.trigger(goal, task.id)
 
     def _empty_joins(self, ran: Collection[str]) -> None:
         """A join that was complete has done its work once its target has run; until then it stays complete."""
@@ -456,23 +482,25 @@ class Ledger:
     def _fire_joins(self, following: _Next) -> None:
         for join, seen in zip(self.plan.joins, self._joins, strict=True):
             if len(seen) == len(join.members):
-                following.trigger(join.target, seen.values())
+                following.trigger(join.target, *seen.values())
 
     def _made(self, following: _Next, beside: Sequence[Task] = ()) -> list[Task]:
         """The tasks that come `beside` others; when there would be none at all, those that were deferred until then."""
         nodes = self.plan.nodes
-        first = sum(task.send is not None for task in beside)
-        for name in [name for name in following.nodes if nodes[name].defer]:
-            by = dict.fromkeys([*self._deferred.get(name, ()), *following.nodes.pop(name)])
-            self._deferred[name] = list(by)
-        if not (following.nodes or following.sends or beside):
-            following.nodes, self._deferred = self._deferred, {}
-        sends = [
-            self.made(s.node, self.step, send=index, goal=s, after=(by,))
-            for index, (s, by) in enumerate(following.sends, first)
-        ]
-        named = sorted(following.nodes, key=lambda name: nodes[name].order)
-        return sends + [self.made(name, self.step, after=tuple(dict.fromkeys(following.nodes[name]))) for name in named]
+        if self._defers:
+            for name in [name for name in following.nodes if nodes[name].defer]:
+                self._deferred[name] = _distinct([*self._deferred.get(name, ()), *following.nodes.pop(name)])
+            if not (following.nodes or following.sends or beside):
+                following.nodes, self._deferred = self._deferred, {}
+        made = []
+        if following.sends:
+            first = sum([task.send is not None for task in beside])
+            for index, (goal, by) in enumerate(following.sends, first):
+                made.append(self.made(goal.node, self.step, send=index, goal=goal, after=(by,)))
+        named = following.nodes
+        for name in sorted(named, key=lambda name: nodes[name].order) if len(named) > 1 else named:
+            made.append(self.made(name, self.step, after=tuple(_distinct(named[name]))))
+        return made
 
     def _open(self, tasks: Sequence[Task], *, on: bool = False) -> None:
         """Stand at a step with these tasks; what was known of later ones counts only when the run goes `on`."""
@@ -522,9 +550,10 @@ class Ledger:
             return self._values
         return self._ahead.values(schema.channels, step)
 
-    def _lapsed(self, written: Sequence[Write]) -> Mapping[str, Any]:
-        """The values without those that are gone unless the step writes them."""
-        keys = {key for key, _ in written}
+    def _lapsed(self, keys: Collection[str]) -> Mapping[str, Any]:
+        """The values without those that are gone unless the step writes these keys."""
+        if not self._lapsing:
+            return self._values
         gone = {key: self.plan.channels[key].lapse(self._values[key]) for key in self._lapsing if key not in keys}
         return {**self._values, **gone} if gone else self._values
 
@@ -548,15 +577,18 @@ class Ledger:
 
     def _shaped(self, schema: Schema, values: Mapping[str, Any], step: int) -> Any:
         seen = self._read(schema, values)
-        for key, managed in schema.managed.items():
+        for key, managed in schema.managed.items() if schema.managed else ():
             left = self._step_limit - (step - self._first)
             seen[key] = left if managed.name == "remaining_steps" else left <= 1
         return schema.shape(seen)
 
     def _read(self, schema: Schema, values: Mapping[str, Any]) -> dict[str, Any]:
-        channels = self.plan.channels
-        seen = ((key, channels[key].read(values[key])) for key in schema.channels)
-        return {key: own(value) for key, value in seen if value is not MISSING}
+        channels, seen = self.plan.channels, {}
+        for key in schema.channels:
+            value = channels[key].read(values[key])
+            if value is not MISSING:
+                seen[key] = own(value)
+        return seen
 
     def _so_far(self, results: Mapping[str, Result]) -> dict[str, Any]:
         """The values with all that tasks of the present step have returned; the ledger's own stay as they are."""
@@ -578,7 +610,11 @@ class Ledger:
 
     def _id(self, step: int, node: str, send: int | None) -> str:
         path = f"{self._seed}|{step}|{node}|{'' if send is None else send}"
-        return hashlib.blake2b(path.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+        try:
+            path_bytes = path.encode()
+        except UnicodeEncodeError:
+            path_bytes = path.encode("utf-8", "surrogatepass")
+        return hashlib.blake2b(path_bytes, digest_size=16).hexdigest()
 
 
 _PROBE: Final = object()
@@ -586,12 +622,15 @@ _PROBE: Final = object()
 
 def turn(task: Task) -> tuple[int, str, int]:
     """When a task starts among those of its step: Sends by index, then nodes by name."""
-    later, name, index = task.order
-    return -later, name, index
+    return (1, task.node, 0) if task.send is None else (0, "", task.send)
 
 
 def _place(ended: tuple[Task, Result]) -> tuple[int, str, int]:
     return ended[0].order
+
+
+def _distinct(ids: list[str]) -> list[str]:
+    return list(dict.fromkeys(ids)) if len(ids) > 1 else ids
 
 
 def _hit(names: Iterable[str], wanted: Collection[str]) -> bool:

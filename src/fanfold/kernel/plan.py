@@ -28,7 +28,7 @@ class Action:
     `function` takes the input first, then what `asks` names. `graph` is set instead of a function when the node is
     itself a graph of ours. `declared` says whether it names its schema itself, rather than seeing the whole state.
     `executor` is where it is to run: "loop", "thread", "process", an executor of the user's, or None: then async code
-    runs on the loop, and other code in a thread.
+    runs on the loop, and other code in a thread, unless it is `quick`: then it is called where its task is.
     """
 
     function: Callable[..., Any]
@@ -38,6 +38,7 @@ class Action:
     graph: Any = None
     declared: bool = False
     executor: Any = None
+    quick: bool = False
 
     @property
     def on_loop(self) -> bool:
@@ -93,6 +94,15 @@ class Node:
     writes: tuple[str, ...] | None = None
     returns: tuple[str, ...] | None = None
     """The keys of the type that its return annotation names, of which those that the state has are its writes."""
+
+    governed: bool = field(init=False)
+    """Whether its code is called under policies of its own; a node without an action has none to call."""
+    in_process: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        policies = (self.retry, self.cache, self.handler)
+        object.__setattr__(self, "governed", self.action is None or any(policies))
+        object.__setattr__(self, "in_process", self.action is not None and self.action.executor == "process")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +165,8 @@ class Plan:
 
     def goals(self, goto: Any, by: str) -> tuple[str | Send, ...]:
         """The nodes and Sends that `goto` names, END left out. `by` says in an error who named them."""
+        if type(goto) is str:
+            return () if goto == END else (self._checked(by, goto),)
         items = [goto] if isinstance(goto, str | Send) else list(goto)
         return tuple(self._checked(by, item) for item in items if item != END)
 

@@ -172,7 +172,7 @@ def updates_of(value: Any, schema: Schema) -> tuple[tuple[str, Any], ...]:
         return ()
     if schema.single is not None:
         return ((schema.single, value),)
-    if isinstance(value, Mapping):
+    if type(value) is dict or isinstance(value, Mapping):
         return tuple(value.items())
     if hasattr(type(value), "model_fields"):
         return tuple(
@@ -190,7 +190,7 @@ def updates_of(value: Any, schema: Schema) -> tuple[tuple[str, Any], ...]:
 
 def commanded(update: Any, schema: Schema) -> tuple[tuple[str, Any], ...]:
     """What the `update` of a Command writes: as a node's return value would, or (key, value) pairs as they are."""
-    if isinstance(update, list | tuple) and all(isinstance(pair, tuple) and len(pair) == 2 for pair in update):
+    if isinstance(update, list | tuple) and all([isinstance(pair, tuple) and len(pair) == 2 for pair in update]):
         return tuple((key, value) for key, value in update)
     return updates_of(update, schema)
 

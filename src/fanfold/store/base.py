@@ -188,8 +188,10 @@ class Store(Protocol):
     def owner(self, thread_id: str) -> str | None:
         """Who runs the thread, unless their lease has lapsed; whether they live is the caller's question."""
 
-    def submit(self, change: Change, lease: Lease | None = None) -> Ticket[None]:
+    def submit(self, change: Change, lease: Lease | None = None, *, patient: bool = False) -> Ticket[None]:
         """Queue a change, under a lease if a thread is concerned that others could run.
+
+        One that is `patient`, as nobody waits for it, may be held back for a moment to be stored with the next.
 
         The future is resolved when it is on disk, or fails: with `LeaseLostError` when the lease is no longer good,
         with another `StoreError` when the change cannot be stored, or names another thread than the lease.

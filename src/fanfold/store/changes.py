@@ -8,7 +8,6 @@ harmless to do twice, since a commit of which nobody has heard may have happened
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -28,6 +27,7 @@ from fanfold.store.base import (
     RunClosed,
     RunOpened,
 )
+from fanfold.store.batches import IN_A_ROW, chained_on, packed, to_text, unpacked
 from fanfold.store.leases import Leases, unfit
 from fanfold.store.once import Turn
 from fanfold.store.writer import Columns, Session
@@ -303,43 +303,42 @@ def _keep_checkpoint(session: Session, change: CheckpointKept) -> None:
 
 def _keep_events(session: Session, kept: Kept, change: EventsKept) -> None:
     """Keep what happened. What is there under the same numbers already has to be the same."""
-    texts = [json.dumps(event) for event in change.events]
+    texts = [to_text(event) for event in change.events]
     if not texts:
         return
-    numbered = kept.first if change.first is None else change.first
-    rows, there = _numbered(session, change.run_id, texts, numbered)
-    if [row["hash"] for row in rows[: len(there)]] != there:
+    first = kept.first if change.first is None else change.first
+    before, there = (b"", []) if first is None else _events_there(session, change.run_id, first)
+    if texts[: len(there)] != there[: len(texts)]:
         if change.first is not None:
             raise StoreError(
-                f"event {change.first} of run {change.run_id!r} or one after it is there already, and another one"
+                f"event {first} of run {change.run_id!r} or one after it is there already, and another one"
             )
-        rows, there = _numbered(session, change.run_id, texts, None)  # somebody else was given these numbers
-    kept.first = rows[0]["no"]
-    if len(there) < len(rows):
-        session.many("keep_events", rows[len(there) :])
-
-
-def _numbered(
-    session: Session, run_id: str, texts: Sequence[str], first: int | None
-) -> tuple[list[dict[str, Any]], list[bytes]]:
-    """The rows of events that begin with number `first`, and the hashes that are there under their numbers."""
-    there: list[bytes] = []
+        first, there = None, []  # somebody else was given these numbers
     if first is None:
-        last = session.rows("last_event", {"run": run_id})
-        first, before = (last[0][0] + 1, last[0][1]) if last else (0, b"")
-    else:
-        values = {"run": run_id, "first": max(first - 1, 0), "count": len(texts) + min(first, 1)}
-        there = [hash for (hash,) in session.rows("event_hashes", values)]
-        if first > 0 and not there:
-            raise StoreError(f"event {first} of run {run_id!r} cannot follow one that is not there")
-        before = there.pop(0) if first > 0 else b""
+        last = session.rows("last_event", {"run": change.run_id})
+        first, before = last[0] if last else (0, b"")
+    kept.first = first
+    if rows := _event_rows(change.run_id, first + len(there), texts[len(there) :], before):
+        session.many("keep_events", rows)
+
+
+def _event_rows(run_id: str, first: int, texts: Sequence[str], before: bytes) -> list[dict[str, Any]]:
     rows = []
-    for no, text in enumerate(texts, first):
-        before = chained(before, text)
-        rows.append({"run": run_id, "no": no, "data": text, "hash": before})
-    return rows, there
+    for begin in range(0, len(texts), IN_A_ROW):
+        part = texts[begin : begin + IN_A_ROW]
+        before = chained_on(before, part)
+        place = {"run": run_id, "no": first + begin, "number": len(part)}
+        rows.append({**place, "packed": packed(part), "hash": before})
+    return rows
 
 
-def chained(before: bytes, text: str) -> bytes:
-    """The hash of an event: of what it says and of the hash of the one before it."""
-    return hashlib.blake2b(before + text.encode(), digest_size=16).digest()
+def _events_there(session: Session, run_id: str, first: int) -> tuple[bytes, list[str]]:
+    """What happened from number `first` on, as far as it is there already; and the hash of the last that is there."""
+    rows = session.rows("events_from", {"run": run_id, "no": max(first - 1, 0)})
+    if first > (rows[-1][0] + rows[-1][1] if rows else 0):
+        raise StoreError(f"event {first} of run {run_id!r} cannot follow one that is not there")
+    there: list[str] = []
+    for no, number, text, value, _ in rows:
+        if no + number > first:
+            there += unpacked(text, value, f"event {no} of run {run_id!r}")[max(first - no, 0) :]
+    return rows[-1][-1] if rows else b"", there

@@ -20,7 +20,7 @@ from typing import Any, Final
 from fanfold.errors import CorruptRecordError, StoreError
 from fanfold.store import owner as owners
 from fanfold.store.base import CANCELLED, DONE, FAILED, PAUSED, RUNNING
-from fanfold.store.changes import chained
+from fanfold.store.batches import chained_on, unpacked
 from fanfold.store.serde import verify
 from fanfold.store.upkeep import WHOLE, OpenStore, threads
 from fanfold.store.writer import Session
@@ -240,14 +240,15 @@ class _Thread:
 
     def _events(self, run: str, status: str) -> Iterator[Finding]:
         before, expected, kind = b"", 0, None
-        for no, data, hashed in self._session.rows("whole_events", {"run": run}):
+        for no, number, data, packed, hashed in self._session.rows("whole_events", {"run": run}):
             if no != expected:
                 yield self._found("event", expected, f"event {expected} of run {run!r} is missing")
-            text, kind = _read(data)
-            if text is None or (no == expected and chained(before, text) != hashed):
-                yield self._found("event", no, f"event {no} of run {run!r}, or its hash, was changed")
-            before, expected = hashed, no + 1
-        if status in _ENDED and expected and kind != "run_finished":
+            texts, kind = _read(data, packed)
+            if len(texts) != number or (no == expected and chained_on(before, texts) != hashed):
+                which = f"event {no}" if number == 1 else f"one of {number} events from {no} on"
+                yield self._found("event", no, f"{which} of run {run!r}, or its hash, was changed")
+            before, expected = hashed, no + number
+        if status in _ENDED and kind != "run_finished":
             yield self._found("event", expected, f"event {expected} of run {run!r}, its end, is missing")
 
     def _saved(self) -> Iterator[Finding]:
@@ -271,13 +272,13 @@ def _missing(line: Sequence[int], first: int) -> Iterator[int]:
         first = seq + 1
 
 
-def _read(data: bytes) -> tuple[str | None, Any]:
-    """What an event says and of which kind it is; None for what cannot be read."""
+def _read(data: bytes, packed: bytes | None) -> tuple[list[str], Any]:
+    """What the events of a row say and of which kind the last one is; nothing of what cannot be read."""
     try:
-        text = bytes(data).decode()
-        return text, json.loads(text).get("kind")
-    except (ValueError, AttributeError):
-        return None, None
+        texts = unpacked(bytes(data).decode(), None if packed is None else bytes(packed), "")
+        return texts, [json.loads(text).get("kind") for text in texts][-1]
+    except (ValueError, AttributeError, CorruptRecordError):
+        return [], None
 
 
 # Counting

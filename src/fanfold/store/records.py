@@ -1,9 +1,20 @@
-"""The kernel's values as plain data, and back. Only the names of fields are decided here, not their bytes."""
+"""The kernel's values as plain data, and back. Only the names of fields are decided here, not their bytes.
+
+A snapshot is written after every step, so what is empty is left out, names are one letter long, and the ids of tasks
+are the 16 bytes that they are::
+
+    s  step                    t  tasks, each: i  id, n  node, p  step unless it is the next one, f  after,
+    v  values                                  s  send, a  arg, o  timeout
+    r  ran, j  joins, d  deferred
+
+Snapshots with whole names are of earlier versions, and can be read.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 
 from fanfold.errors import CorruptRecordError
 from fanfold.kernel.channels import MISSING
@@ -13,11 +24,12 @@ from fanfold.types import Send, TimeoutPolicy
 
 def from_result(result: Result) -> dict[str, Any]:
     """A result as plain data."""
-    data: dict[str, Any] = {
-        "writes": [[key, value] for key, value in result.writes],
-        "goto": [goal if isinstance(goal, str) else _from_send(goal) for goal in result.goto],
-    }
-    return {**data, "handled": result.handled} if result.handled else data
+    data: dict[str, Any] = {"writes": [[key, value] for key, value in result.writes]}
+    if result.goto:
+        data["goto"] = [goal if isinstance(goal, str) else _from_send(goal) for goal in result.goto]
+    if result.handled:
+        data["handled"] = result.handled
+    return data
 
 
 def to_result(data: Any, where: str) -> Result:
@@ -25,25 +37,24 @@ def to_result(data: Any, where: str) -> Result:
     try:
         return Result(
             tuple((key, value) for key, value in data["writes"]),
-            tuple(goal if isinstance(goal, str) else _to_send(goal) for goal in data["goto"]),
+            tuple(goal if isinstance(goal, str) else _to_send(goal) for goal in data.get("goto", ())),
             data.get("handled", ""),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _corrupt(where, error) from error
 
 
 def from_snapshot(snapshot: Snapshot, values: Mapping[str, Any]) -> dict[str, Any]:
     """A snapshot as plain data, with as many of its values as are given."""
-    data: dict[str, Any] = {
-        "step": snapshot.step,
-        "tasks": [_from_task(task) for task in snapshot.tasks],
-        "joins": [dict(seen) for seen in snapshot.joins],
-        "deferred": {name: list(by) for name, by in snapshot.deferred.items()},
-        "ran": list(snapshot.ran),
+    data = {
+        "s": snapshot.step,
+        "t": [_from_task(task, snapshot.step + 1) for task in snapshot.tasks],
+        "j": [{name: _short(id) for name, id in seen.items()} for seen in snapshot.joins],
+        "d": {name: _packed(by) for name, by in snapshot.deferred.items()},
+        "r": list(snapshot.ran),
+        "v": dict(values),
     }
-    if values:
-        data["values"] = dict(values)
-    return data
+    return {name: value for name, value in data.items() if value or name == "s"}
 
 
 def to_snapshot(data: Any, where: str) -> Snapshot:
@@ -52,30 +63,98 @@ def to_snapshot(data: Any, where: str) -> Snapshot:
     Raises `CorruptRecordError` naming `where`.
     """
     try:
+        if "step" in data:
+            return _with_whole_names(data)
+        step: int = data["s"]
         return Snapshot(
-            step=data["step"],
-            values=dict(data.get("values", {})),
-            tasks=tuple(_to_task(task) for task in data["tasks"]),
-            joins=tuple(dict(seen) for seen in data["joins"]),
-            deferred={name: tuple(by) for name, by in data["deferred"].items()},
-            ran=tuple(data["ran"]),
+            step=step,
+            values=dict(data.get("v", _EMPTY)),
+            tasks=tuple([_to_task(task, step + 1) for task in data.get("t", ())]),
+            joins=tuple([{name: _long(id) for name, id in seen.items()} for seen in data.get("j", ())]),
+            deferred={name: _unpacked(by) for name, by in data.get("d", _EMPTY).items()},
+            ran=tuple(data.get("r", ())),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _corrupt(where, error) from error
 
 
-def _from_task(task: Task) -> dict[str, Any]:
-    data: dict[str, Any] = {"id": task.id, "node": task.node, "step": task.step, "after": list(task.after)}
+def to_step(data: Any, where: str) -> tuple[list[Task], Mapping[str, Any]]:
+    """Of a snapshot that `from_snapshot` wrote, what it takes to fold the step that it begins: tasks and values.
+
+    Raises `CorruptRecordError` naming `where`.
+    """
+    try:
+        if "step" in data:
+            return [_task_with_whole_names(task) for task in data["tasks"]], data.get("values", _EMPTY)
+        step = data["s"] + 1
+        return [_to_task(task, step) for task in data.get("t", ())], data.get("v", _EMPTY)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _corrupt(where, error) from error
+
+
+_EMPTY: Final[Mapping[str, Any]] = {}
+
+
+def _from_task(task: Task, step: int) -> dict[str, Any]:
+    data: dict[str, Any] = {"i": _short(task.id), "n": task.node}
+    if task.step != step:
+        data["p"] = task.step
+    if task.after:
+        data["f"] = _packed(task.after)
     if task.arg is not MISSING:
-        data["arg"] = task.arg
+        data["a"] = task.arg
     if task.send is not None:
-        data["send"] = task.send
+        data["s"] = task.send
     if task.timeout is not None:
-        data["timeout"] = _from_timeout(task.timeout)
+        data["o"] = _from_timeout(task.timeout)
     return data
 
 
-def _to_task(data: Mapping[str, Any]) -> Task:
+def _to_task(data: Mapping[str, Any], step: int) -> Task:
+    return Task(
+        id=_long(data["i"]),
+        node=data["n"],
+        step=data.get("p", step),
+        send=data.get("s"),
+        arg=data.get("a", MISSING),
+        after=_unpacked(data.get("f", ())),
+        timeout=_to_timeout(data.get("o")),
+    )
+
+
+def _packed(ids: Iterable[str]) -> list[str | bytes]:
+    return [_short(id) for id in ids]
+
+
+def _unpacked(ids: Iterable[str | bytes]) -> tuple[str, ...]:
+    return tuple([_long(id) for id in ids])
+
+
+def _short(id: str) -> str | bytes:
+    """An id as the bytes that it is the hexadecimal form of, if it is."""
+    return bytes.fromhex(id) if _HEX.fullmatch(id) else id
+
+
+def _long(id: str | bytes) -> str:
+    return id.hex() if isinstance(id, bytes) else id
+
+
+_HEX: Final = re.compile(r"(?:[0-9a-f]{2}){16}")
+
+
+def _with_whole_names(data: Mapping[str, Any]) -> Snapshot:
+    """A snapshot as earlier versions have written it."""
+    return Snapshot(
+        step=data["step"],
+        values=dict(data.get("values", {})),
+        tasks=tuple(_task_with_whole_names(task) for task in data["tasks"]),
+        joins=tuple(dict(seen) for seen in data["joins"]),
+        deferred={name: tuple(by) for name, by in data["deferred"].items()},
+        ran=tuple(data["ran"]),
+    )
+
+
+def _task_with_whole_names(data: Mapping[str, Any]) -> Task:
     return Task(
         id=data["id"],
         node=data["node"],

@@ -24,6 +24,7 @@ from typing import Any, Final, Protocol, Self, TypeAlias, TypedDict, TypeVar
 from fanfold.errors import CorruptRecordError, RunNotFoundError, StoreError
 from fanfold.store import checking, upkeep
 from fanfold.store.base import Change, CheckpointKept, Lease, OnBusy, ResultKept, RunRecord, ThreadRecord
+from fanfold.store.batches import unpacked
 from fanfold.store.changes import Changes, Kept
 from fanfold.store.checking import Finding, Stats
 from fanfold.store.items import Items
@@ -133,9 +134,9 @@ class SqlStore:
 
     # Changes
 
-    def submit(self, change: Change, lease: Lease | None = None) -> Ticket[None]:
+    def submit(self, change: Change, lease: Lease | None = None, *, patient: bool = False) -> Ticket[None]:
         """Queue a change; see `Store.submit`."""
-        return self._writer.queue(Kept(change, lease), len(getattr(change, "data", b"")))
+        return self._writer.queue(Kept(change, lease), len(getattr(change, "data", b"")), patient=patient)
 
     def backlog(self) -> int:
         """How many changes are queued that nobody has begun to write."""
@@ -327,7 +328,7 @@ class SqlStore:
     def events(self, run_id: str) -> list[Mapping[str, Any]]:
         """Everything that happened in a run."""
         rows = self.ask("events_of_run", {"run": run_id})
-        return [_from_json(text, f"event {no} of run {run_id!r}") for no, text in rows]
+        return [event for row in rows for event in _events(row, run_id)]
 
     def count_events(self, run_id: str) -> int:
         """How much has happened in a run."""
@@ -364,6 +365,12 @@ def _record(row: Any) -> RunRecord:
     *plain, settings = row
     names = ("run_id", "thread_id", "graph", "digest", "status", "created", "finished", "error")
     return RunRecord(**dict(zip(names, plain, strict=True)), settings=_from_json(settings, f"run {row[0]!r}, settings"))
+
+
+def _events(row: Sequence[Any], run_id: str) -> list[Mapping[str, Any]]:
+    no, text, value = row
+    where = f"event {no} of run {run_id!r}"
+    return [_from_json(text, where) for text in unpacked(text, value, where)]
 
 
 def _from_json(text: str, where: str) -> Mapping[str, Any]:

@@ -35,7 +35,7 @@ from datetime import timedelta
 from typing import Any, Final, Protocol, TypeVar
 
 from fanfold.errors import RunNotFoundError, StoreError, UsageError
-from fanfold.store.changes import chained
+from fanfold.store.batches import chained_on, packed, to_text, unpacked
 from fanfold.store.writer import Session
 
 T = TypeVar("T")
@@ -422,10 +422,10 @@ class Copy:
         settings = json.dumps({**json.loads(run["settings"]), "copied_from": run["run"]})
         session.rows("copy_run", {**run, "run": fresh, "thread": self._target, "settings": settings})
         before, rows = b"", []
-        for no, text in session.rows("events_of_run", {"run": run["run"]}):
-            said = self._renamed(text, fresh)
-            before = chained(before, said)
-            rows.append({"run": fresh, "no": no, "data": said, "hash": before})
+        for no, text, value in session.rows("events_of_run", {"run": run["run"]}):
+            said = [self._renamed(text, fresh) for text in unpacked(text, value, f"event {no} of run {run['run']!r}")]
+            before = chained_on(before, said)
+            rows.append({"run": fresh, "no": no, "number": len(said), "packed": packed(said), "hash": before})
         if rows:
             session.many("keep_events", rows)
 
@@ -434,7 +434,7 @@ class Copy:
         event = json.loads(text)
         if "thread_id" not in event:
             return text
-        return json.dumps({**event, "run_id": fresh, "thread_id": self._target})
+        return to_text({**event, "run_id": fresh, "thread_id": self._target})
 
 
 def _run_ids(session: Session, thread_id: str) -> list[str]:

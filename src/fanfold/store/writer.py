@@ -29,6 +29,8 @@ Row: TypeAlias = tuple[Any, ...]
 
 LONGEST_PAUSE: Final = 1.0
 """Seconds between two tries of a batch, at most."""
+PATIENCE: Final = 0.002
+"""Seconds that items for which nobody waits are held back, for others to ride along in the same transaction."""
 LARGEST_BATCH: Final = 32 * 1024 * 1024
 """Bytes after which a batch takes nothing more: a statement of a gigabyte is more than a database takes."""
 
@@ -97,10 +99,14 @@ class Heart(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Item:
-    """Something that is queued: `work` to be done in a session, about how many bytes, and who waits for the outcome."""
+    """Something that is queued: `work` to be done in a session, about how many bytes, and who waits for the outcome.
+
+    Nobody waits for one that is `patient`.
+    """
 
     work: Any
     size: int = 0
+    patient: bool = False
     done: Ticket[Any] = field(default_factory=Ticket)
 
 
@@ -144,12 +150,13 @@ class Writer:
         self._thread = threading.Thread(target=self._write, name="fanfold-store", daemon=True)
         self._thread.start()
 
-    def queue(self, work: Any, size: int = 0) -> Ticket[Any]:
+    def queue(self, work: Any, size: int = 0, *, patient: bool = False) -> Ticket[Any]:
         """Have `work` done in the next transaction; the future has its outcome when that is on disk.
 
-        It cannot be cancelled: whoever stops waiting for it, what was queued is done.
+        What is `patient` may be held back for a moment, until something comes that is not. It cannot be cancelled:
+        whoever stops waiting for it, what was queued is done.
         """
-        item = Item(work, size)
+        item = Item(work, size, patient)
         item.done.set_running_or_notify_cancel()
         with self._closing:
             if self._closed:
@@ -181,9 +188,11 @@ class Writer:
     def _serve(self) -> None:
         while (item := self._wait()) is not None:
             batch, size = [item], item.size
-            while size < LARGEST_BATCH and (item := self._taken()) is not _NOTHING and item is not None:
+            end = time.monotonic() + PATIENCE if item.patient else 0.0
+            while size < LARGEST_BATCH and (item := self._taken(end)) is not _NOTHING and item is not None:
                 batch.append(item)
                 size += item.size
+                end = end if item.patient else 0.0
             self._settle(batch)
             if item is None:
                 return
@@ -198,9 +207,11 @@ class Writer:
             except queue.Empty:
                 continue
 
-    def _taken(self) -> Any:
+    def _taken(self, end: float) -> Any:
+        """What is queued, or comes until `end`, which is 0 when somebody waits for what has been taken already."""
         try:
-            return self._queue.get_nowait()
+            wait = end - time.monotonic() if end else 0.0
+            return self._queue.get(timeout=wait) if wait > 0 else self._queue.get_nowait()
         except queue.Empty:
             return _NOTHING
 

@@ -7,7 +7,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from fanfold.work.base import Executor
-from fanfold.work.local import Inline, Loops, Threads
+from fanfold.work.local import Inline, Loops
+from fanfold.work.threads import Threads
 
 if TYPE_CHECKING:
     from fanfold.work.process import Processes

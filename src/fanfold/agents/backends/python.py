@@ -11,7 +11,8 @@ from fanfold.agents.backends.base import Answer, Call, Progress
 from fanfold.agents.definition import AgentDefinition
 from fanfold.errors import AgentError
 from fanfold.work.base import Executor
-from fanfold.work.local import Inline, Threads
+from fanfold.work.local import Inline
+from fanfold.work.threads import Threads
 
 
 @dataclass(frozen=True, slots=True)

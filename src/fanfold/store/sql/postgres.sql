@@ -196,17 +196,20 @@ select parent_id, run_id, step, source, created, "full", around, data from check
 where thread_id = %(thread_id)s and namespace = %(namespace)s and checkpoint_id = %(checkpoint_id)s;
 
 -- name: last_event
--- The number and the hash of what happened last in a run.
-select no, hash from event where run_id = %(run)s order by no desc limit 1;
+-- The number of what happens next in a run, and the hash of what happened last.
+select no + number, hash from event where run_id = %(run)s order by no desc limit 1;
 
--- name: event_hashes
--- The hashes of what happened, from a number on.
-select hash from event where run_id = %(run)s and no >= %(first)s order by no limit %(count)s;
+-- name: events_from
+-- What happened, from the row on that a number is in; and the hashes.
+select no, number, data, packed, hash from event
+where run_id = %(run)s and no >= (select max(no) from event where run_id = %(run)s and no <= %(no)s) order by no;
 
 -- name: keep_events
 -- What happened, in order.
-insert into event (run_id, no, data, hash)
-select * from unnest(%(run)s::text[], %(no)s::bigint[], %(data)s::text[], %(hash)s::bytea[]);
+insert into event (run_id, no, number, data, packed, hash)
+select run_id, no, number, '', packed, hash
+from unnest(%(run)s::text[], %(no)s::bigint[], %(number)s::bigint[], %(packed)s::bytea[], %(hash)s::bytea[])
+    as row (run_id, no, number, packed, hash);
 
 -- name: owner
 -- Who runs a thread, unless their lease has lapsed.
@@ -220,12 +223,15 @@ select checkpoint_id from checkpoint
 where thread_id = %(thread)s and namespace = %(namespace)s order by seq desc limit 1;
 
 -- name: chain
--- A checkpoint and its parents, back to the nearest that holds all values.
+-- A checkpoint and its parents, back to the nearest that holds all values. Each parent is looked up by its id: in a
+-- join, a server that has not counted the rows yet would go through all of the thread for each.
 with recursive chain as (
     select * from checkpoint where thread_id = %(thread)s and namespace = %(namespace)s and checkpoint_id = %(checkpoint)s
     union all
-    select c.* from checkpoint c join chain on c.checkpoint_id = chain.parent_id
-    where not chain."full" and c.thread_id = %(thread)s and c.namespace = %(namespace)s
+    select c.* from chain cross join lateral (
+        select * from checkpoint
+        where thread_id = %(thread)s and namespace = %(namespace)s and checkpoint_id = chain.parent_id offset 0
+    ) c where not chain."full"
 )
 select thread_id, namespace, checkpoint_id, parent_id, run_id, step, source, created, "full", data, around
 from chain order by seq;
@@ -288,11 +294,11 @@ from task_result where run_id = %(run)s order by no;
 
 -- name: events_of_run
 -- Everything that happened in a run, in order.
-select no, data from event where run_id = %(run)s order by no;
+select no, data, packed from event where run_id = %(run)s order by no;
 
 -- name: count_events
 -- How much has happened in a run.
-select count(*) from event where run_id = %(run)s;
+select coalesce(max(no + number), 0) from event where run_id = %(run)s;
 
 -- name: take_turn
 -- The next thing of a writer that may not be done twice; nothing is returned when it has been done.
@@ -722,7 +728,8 @@ from run r left join thread t on t.thread_id = r.thread_id where r.thread_id = %
 
 -- name: weigh_events
 -- How much has happened in these runs, and how many bytes that takes.
-select count(*), coalesce(sum(octet_length(data)), 0) from event where run_id = any(%(runs)s);
+select coalesce(sum(number), 0), coalesce(sum(octet_length(data) + coalesce(octet_length(packed), 0)), 0) from event
+where run_id = any(%(runs)s);
 
 -- name: drop_checkpoints
 -- Delete these checkpoints of a thread.
@@ -826,7 +833,7 @@ from task_result where thread_id = %(thread)s order by no;
 
 -- name: whole_events
 -- Everything that happened in a run, with the hashes.
-select no, convert_to(data, 'UTF8'), hash from event where run_id = %(run)s order by no;
+select no, number, convert_to(data, 'UTF8'), packed, hash from event where run_id = %(run)s order by no;
 
 -- name: epoch
 -- The epoch of a thread.
@@ -878,10 +885,11 @@ select coalesce(sum(pg_total_relation_size(c.oid)), 0) from pg_class c
 where c.relnamespace = current_schema()::regnamespace and c.relkind = 'r';
 
 -- name: weights
--- How many rows each table has, and how many bytes its payloads take.
+-- How many rows each table has, of events how many there are in them, and how many bytes their payloads take.
 select 'checkpoint', count(*), coalesce(sum(octet_length(data)), 0) from checkpoint
 union all select 'task_result', count(*), coalesce(sum(octet_length(data)), 0) from task_result
-union all select 'event', count(*), coalesce(sum(octet_length(data)), 0) from event
+union all select 'event', coalesce(sum(number), 0), coalesce(sum(octet_length(data) + coalesce(octet_length(packed), 0)), 0)
+from event
 union all select 'run', count(*), coalesce(sum(octet_length(settings)), 0) from run
 union all select 'item', count(*), coalesce(sum(octet_length(data)), 0) from item
 union all select 'item_vector', count(*), coalesce(sum(octet_length(data)), 0) from item_vector
@@ -907,7 +915,8 @@ group by 1, 2 order by 1, 2;
 select thread_id, count(*), sum(bytes) from (
     select thread_id, octet_length(data) as bytes from checkpoint
     union all select thread_id, octet_length(data) from task_result
-    union all select run.thread_id, octet_length(data) from event join run on run.run_id = event.run_id
+    union all select run.thread_id, octet_length(data) + coalesce(octet_length(packed), 0)
+    from event join run on run.run_id = event.run_id
 ) rows group by thread_id order by 3 desc, 1 limit %(limit)s;
 
 -- name: oldest_lease

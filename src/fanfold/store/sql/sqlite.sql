@@ -126,16 +126,17 @@ select parent_id, run_id, step, source, created, "full", around, data from check
 where thread_id = :thread_id and namespace = :namespace and checkpoint_id = :checkpoint_id;
 
 -- name: last_event
--- The number and the hash of what happened last in a run.
-select no, hash from event where run_id = :run order by no desc limit 1;
+-- The number of what happens next in a run, and the hash of what happened last.
+select no + number, hash from event where run_id = :run order by no desc limit 1;
 
--- name: event_hashes
--- The hashes of what happened, from a number on.
-select hash from event where run_id = :run and no >= :first order by no limit :count;
+-- name: events_from
+-- What happened, from the row on that a number is in; and the hashes.
+select no, number, data, packed, hash from event
+where run_id = :run and no >= (select max(no) from event where run_id = :run and no <= :no) order by no;
 
 -- name: keep_events
 -- What happened, in order.
-insert into event (run_id, no, data, hash) values (:run, :no, :data, :hash);
+insert into event (run_id, no, number, data, packed, hash) values (:run, :no, :number, '', :packed, :hash);
 
 -- name: owner
 -- Who runs a thread, unless their lease has lapsed.
@@ -217,11 +218,11 @@ from task_result where run_id = :run order by no;
 
 -- name: events_of_run
 -- Everything that happened in a run, in order.
-select no, data from event where run_id = :run order by no;
+select no, data, packed from event where run_id = :run order by no;
 
 -- name: count_events
 -- How much has happened in a run.
-select count(*) from event where run_id = :run;
+select coalesce(max(no + number), 0) from event where run_id = :run;
 
 -- name: take_turn
 -- The next thing of a writer that may not be done twice; nothing is returned when it has been done.
@@ -607,7 +608,7 @@ from run r left join thread t on t.thread_id = r.thread_id where r.thread_id = :
 
 -- name: weigh_events
 -- How much has happened in these runs, and how many bytes that takes.
-select count(*), coalesce(sum(length(cast(data as blob))), 0) from event
+select coalesce(sum(number), 0), coalesce(sum(length(cast(data as blob)) + coalesce(length(packed), 0)), 0) from event
 where run_id in (select value from json_each(:runs));
 
 -- name: drop_checkpoints
@@ -716,7 +717,7 @@ from task_result where thread_id = :thread order by no;
 
 -- name: whole_events
 -- Everything that happened in a run, with the hashes.
-select no, cast(data as blob), hash from event where run_id = :run order by no;
+select no, number, cast(data as blob), packed, hash from event where run_id = :run order by no;
 
 -- name: epoch
 -- The epoch of a thread.
@@ -767,10 +768,11 @@ select max(no) from migration;
 select page_count * page_size from pragma_page_count(), pragma_page_size();
 
 -- name: weights
--- How many rows each table has, and how many bytes its payloads take.
+-- How many rows each table has, of events how many there are in them, and how many bytes their payloads take.
 select 'checkpoint', count(*), coalesce(sum(length(data)), 0) from checkpoint
 union all select 'task_result', count(*), coalesce(sum(length(data)), 0) from task_result
-union all select 'event', count(*), coalesce(sum(length(cast(data as blob))), 0) from event
+union all select 'event', coalesce(sum(number), 0), coalesce(sum(length(cast(data as blob)) + coalesce(length(packed), 0)), 0)
+from event
 union all select 'run', count(*), coalesce(sum(length(cast(settings as blob))), 0) from run
 union all select 'item', count(*), coalesce(sum(length(data)), 0) from item
 union all select 'item_vector', count(*), coalesce(sum(length(data)), 0) from item_vector
@@ -796,7 +798,8 @@ group by 1, 2 order by 1, 2;
 select thread_id, count(*), sum(bytes) from (
     select thread_id, length(data) as bytes from checkpoint
     union all select thread_id, length(data) from task_result
-    union all select run.thread_id, length(cast(data as blob)) from event join run on run.run_id = event.run_id
+    union all select run.thread_id, length(cast(data as blob)) + coalesce(length(packed), 0)
+    from event join run on run.run_id = event.run_id
 ) rows group by thread_id order by 3 desc, 1 limit :limit;
 
 -- name: oldest_lease

@@ -1,0 +1,148 @@
+"""Threads for blocking code, started as they are needed.
+
+The pool of the standard library starts a thread for each call that comes while none is idle, and wakes the event loop
+once for each that ends. Both cost more than most code takes. Here a few threads start at once and the others when the
+loop comes round again, if there is still something for them to do; by then short calls have ended. What has ended
+meanwhile is told to the loop together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import itertools
+import threading
+from collections import deque
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import Any, Final, NamedTuple
+
+MOST_THREADS: Final = 4096
+"""What bounds the threads of a run is its concurrency limit, which its slots enforce.
+
+The pool itself must not: a node that waits for an agent has given its slot back but still occupies its thread, and a
+pool of just `limit` threads would leave none for the node that got the slot.
+"""
+
+AT_ONCE: Final = 2
+"""Threads that are started without looking first whether those that are there get through with it."""
+
+LOOK_AFTER: Final = 1.0
+"""Seconds after which a thread that has nothing to do looks whether the program is at its end."""
+
+_numbers: Final = itertools.count()
+
+
+class _Call(NamedTuple):
+    future: asyncio.Future[Any]
+    context: contextvars.Context
+    action: Callable[..., Any]
+    args: tuple[Any, ...]
+
+
+class Threads:
+    """Runs blocking functions in threads; used from one event loop.
+
+    A function that answers with an awaitable (a lambda around a coroutine) has it awaited on the loop.
+    """
+
+    def __init__(self) -> None:
+        self._calls: SimpleQueue[_Call | None] = SimpleQueue()
+        self._ended: deque[tuple[_Call, Any, BaseException | None]] = deque()
+        self._threads: list[threading.Thread] = []
+        self._open = 0  # calls that have not ended
+        self._told = False  # that something has ended
+        self._hiring = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def call(self, action: Callable[..., Any], *args: Any) -> Any:
+        """What `action(*args)` returns in a thread."""
+        loop = self._loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        self._open += 1
+        self._calls.put(_Call(future, contextvars.copy_context(), action, args))
+        if self._open > len(self._threads) and not self._hiring:
+            if len(self._threads) < AT_ONCE:
+                self._hire(1)
+            else:
+                self._hiring = True
+                loop.call_soon(self._hire_more)
+        value = await future
+        return await value if inspect.isawaitable(value) else value
+
+    def close(self, *, wait: bool) -> None:
+        """Let the threads go; a function that has begun cannot be stopped, only waited for or left."""
+        calls, self._calls = self._calls, SimpleQueue()
+        threads, self._threads = self._threads, []
+        while not calls.empty():
+            if (call := calls.get()) is not None:
+                self._open -= 1
+                call.future.cancel()
+        for _ in threads:
+            calls.put(None)
+        for thread in threads if wait else ():
+            thread.join()
+
+    def _hire_more(self) -> None:
+        """Start a thread for each call that none has taken up yet."""
+        self._hiring = False
+        self._hire(min(self._calls.qsize(), self._open - len(self._threads), MOST_THREADS - len(self._threads)))
+
+    def _hire(self, number: int) -> None:
+        for _ in range(number):
+            thread = threading.Thread(target=self._work, args=(self._calls,), name=f"fanfold-node_{next(_numbers)}")
+            self._threads.append(thread)
+            thread.start()
+
+    def _work(self, calls: SimpleQueue[_Call | None]) -> None:
+        while (call := _next(calls)) is not None:
+            value = error = None
+            if not call.future.cancelled():
+                try:
+                    value = call.context.run(_called, call.action, call.args)
+                except BaseException as raised:  # noqa: BLE001 - it is for whoever awaits the call
+                    error = raised
+            self._ended.append((call, value, error))
+            del call, value, error  # a thread that waits must not keep them
+            self._tell()
+
+    def _tell(self) -> None:
+        if self._told or self._loop is None:
+            return
+        self._told = True
+        try:
+            self._loop.call_soon_threadsafe(self._settle)
+        except RuntimeError:
+            if not self._loop.is_closed():  # else nobody waits any more
+                raise
+
+    def _settle(self) -> None:
+        """Tell those who wait what their calls have come to."""
+        self._told = False  # first: what ends from here on is told of anew
+        while self._ended:
+            call, value, error = self._ended.popleft()
+            self._open -= 1
+            if call.future.done():
+                continue
+            if error is None:
+                call.future.set_result(value)
+            else:
+                call.future.set_exception(error)
+
+
+def _called(action: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    try:
+        return action(*args)
+    except StopIteration as stop:  # no future can carry one, so it would never arrive and its caller wait for ever
+        raise RuntimeError("a blocking function raised StopIteration") from stop
+
+
+def _next(calls: SimpleQueue[_Call | None]) -> _Call | None:
+    """What is to be called next; None when the thread is to end, as at the end of a program that did not close."""
+    while threading.main_thread().is_alive():
+        try:
+            return calls.get(timeout=LOOK_AFTER)
+        except Empty:
+            continue
+    return None

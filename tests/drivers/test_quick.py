@@ -1,0 +1,80 @@
+"""Where blocking code is called: in a thread, or, if it can wait for nothing, where its task is."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator
+from types import CodeType
+from typing import Any, TypedDict
+
+import pytest
+
+from fanfold import END, START, StateGraph
+from fanfold.events import Event, LoopHeld
+from fanfold.held import HELD_FROM
+
+
+class State(TypedDict, total=False):
+    number: int
+    items: list[int]
+
+
+@pytest.fixture
+def threads() -> Iterator[dict[CodeType, set[str]]]:
+    """The names of the threads that code was called in."""
+    seen: dict[CodeType, set[str]] = {}
+
+    def look(frame: Any, event: str, _: Any) -> None:
+        if event == "call":
+            seen.setdefault(frame.f_code, set()).add(threading.current_thread().name)
+
+    threading.setprofile(look)
+    sys.setprofile(look)
+    yield seen
+    sys.setprofile(None)
+    threading.setprofile(None)
+
+
+def adds(state: State) -> Any:
+    return {"number": state["number"] + 1}
+
+
+def calls(state: State) -> Any:
+    threading.get_ident()
+    return {"number": state["number"] + 1}
+
+
+def again(state: State) -> Any:
+    return "adds" if state["number"] < 4 else END
+
+
+def test_a_node_and_a_path_that_can_wait_for_nothing_take_no_thread(threads: dict[CodeType, set[str]]) -> None:
+    graph = StateGraph(State).add_node("adds", adds).add_node("calls", calls).add_edge(START, "adds")
+    graph.add_edge("adds", "calls").add_conditional_edges("calls", again)
+    assert graph.compile().invoke({"number": 0}) == {"number": 4}
+    here = {threading.current_thread().name}
+    assert threads[adds.__code__] == threads[again.__code__] == here
+    assert all(name.startswith("fanfold-node") for name in threads[calls.__code__])
+
+
+def test_code_that_turns_out_to_take_its_time_is_named_and_gets_a_thread_from_then_on(
+    threads: dict[CodeType, set[str]],
+) -> None:
+    def heavy(state: State) -> Any:
+        return {"number": len([a for a in state["items"] for b in state["items"] if a == b])}
+
+    heard: list[Event] = []
+    graph = StateGraph(State).add_node("first", heavy).add_node("second", heavy).add_edge(START, "first")
+    graph.add_edge("first", "second")
+    graph.compile().invoke({"items": list(range(2000))}, on_event=heard.append)
+    held = [event for event in heard if isinstance(event, LoopHeld)]
+    assert len(held) == 1
+    assert held[0].seconds >= HELD_FROM
+    assert len(threads[heavy.__code__]) == 2
+
+
+def test_code_whose_executor_is_named_runs_there_however_quick_it_is(threads: dict[CodeType, set[str]]) -> None:
+    graph = StateGraph(State).add_node("adds", adds, executor="thread").add_edge(START, "adds")
+    assert graph.compile().invoke({"number": 0}) == {"number": 1}
+    assert all(name.startswith("fanfold-node") for name in threads[adds.__code__])
