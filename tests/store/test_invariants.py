@@ -14,6 +14,7 @@ import re
 import textwrap
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
@@ -414,7 +415,7 @@ def test_many_threads_of_the_store_are_run_by_many_at_once(store: SqlStore, me: 
     def run(name: str) -> None:
         lease = store.claim(name, me).result(20)
         for number in range(5):
-            store.submit(result(f"{name}-{number}"), lease)
+            store.submit(replace(result(f"{name}-{number}"), thread_id=name), lease)
         store.release(lease)
 
     crowd = [threading.Thread(target=run, args=(f"thread {number}",)) for number in range(60)]
@@ -455,7 +456,7 @@ def test_a_process_whose_clock_is_wrong_by_a_day_neither_loses_its_thread_nor_ta
                     store.claim("theirs", me, on_busy="take_over").result(10)
                 other.tell()
                 assert other.said() == "confirmed"
-        store.submit(result("a"), ours).result(10)
+        store.submit(replace(result("a"), thread_id="ours"), ours).result(10)
         lapse(store, ours)
         assert store.owner("ours") is None
 
