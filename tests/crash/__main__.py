@@ -21,11 +21,16 @@ import psycopg
 from fanfold.store.cluster import Cluster
 from tests.crash import counters, mutants
 from tests.crash.harness import Campaign, Tally, caught
+from tests.crash.moments import Moments
 
 TABLE = (
     "database", "threads", "kills", "frozen", "taken over", "acknowledged", "lost", "repeated", "stale refused",
     "stale visible", "last group", "most", "seconds",
 )  # fmt: skip
+
+
+RUNS = (("sync", "remembers"), ("async", "remembers"), ("exit", "plain"))
+"""The durability of what ends at each moment, and the graph inside of it."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -35,6 +40,7 @@ def main(arguments: Sequence[str]) -> int:
     folder = Path(tempfile.mkdtemp(prefix="fanfold-crash-"))
     with _places(folder) as places:
         wrong = _campaigns(options, folder, places)
+        wrong += _moments(folder, places)
         wrong += _counters(options, folder, places)
         wrong += _mutants(options, folder, places)
     for each in wrong:
@@ -88,6 +94,23 @@ def _row(name: str, tally: Tally, seconds: float) -> str:
         tally.refused, tally.stale_visible, tally.last_group, tally.most, round(seconds),
     )  # fmt: skip
     return "  ".join(f"{value!s:>{len(title)}}" for title, value in zip(TABLE, told, strict=True))
+
+
+def _moments(folder: Path, places: Callable[[str], dict[str, str]]) -> list[str]:
+    wrong = []
+    for durability, inside in RUNS:
+        for name, place in places(f"moments_{durability}").items():
+            file = place if place.startswith("postgresql:") else f"{place}/runs.db"
+            logs = folder / f"{name} {durability}"
+            logs.mkdir()
+            found = Moments(file, logs, durability, inside, 1).found()
+            print(
+                f"{name}: {durability}: a worker ended at each of {found.moments} moments of a run;"
+                f" {len(found.wrong)} things are wrong",
+                flush=True,
+            )
+            wrong += [f"{name}: {durability}: {each}" for each in found.wrong]
+    return wrong
 
 
 def _counters(options: argparse.Namespace, folder: Path, places: Callable[[str], dict[str, str]]) -> list[str]:

@@ -47,8 +47,16 @@ again what is stored already, and is killed."""
 FREEZES = ("freeze", "freeze", "freeze", "stall", "kill")
 """The same for what only a worker that was frozen can show, and not each one."""
 
+REPEATS = ("repeat", "repeat", "kill")
+"""The same for what a second attempt shows."""
+
+SIGNS = {"stale": FREEZES, "repeated": FREEZES, "replaced": REPEATS, "lost": EVENTS}
+"""What befalls the workers of a mutant, by what is to be found wrong."""
+
 MOST_FOR_A_MUTANT = 200
 """Kills within which one must be caught."""
+LANES = 3
+"""At a time, for a mutant: when one has been caught, the others are waited for."""
 
 KINDS: Sequence[dict[str, Any]] = (
     {"sync": False},
@@ -142,8 +150,7 @@ class Campaign:
 def caught(place: str, folder: Path, seed: str, mutant: str) -> Tally:
     """A campaign against a mutant, which ends when what the mutant breaks has been found to be wrong."""
     _, sign = mutants.MUTANTS[mutant]
-    events = FREEZES if sign in ("stale", "repeated") else EVENTS
-    return Campaign(place, folder, seed, MOST_FOR_A_MUTANT, mutant=mutant, events=events, until=sign).run()
+    return Campaign(place, folder, seed, MOST_FOR_A_MUTANT, LANES, mutant, SIGNS[sign], sign).run()
 
 
 class WorkerFailedError(Exception):

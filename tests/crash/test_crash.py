@@ -30,9 +30,9 @@ def test_what_was_acknowledged_is_never_lost_never_replaced_and_never_runs_again
 
 
 @pytest.mark.parametrize("mutant", mutants.MUTANTS)
-def test_the_harness_finds_out_when_a_promise_is_broken(mutant: str, tmp_path: Path) -> None:
+def test_the_harness_finds_out_when_a_promise_is_broken(mutant: str, place: str, tmp_path: Path) -> None:
     _, sign = mutants.MUTANTS[mutant]
-    tally = caught(str(tmp_path), tmp_path, f"{mutant} 1", mutant)
+    tally = caught(place, tmp_path, f"{mutant} 3", mutant)
     assert any(f": {sign}: " in each for each in tally.wrong), tally
 
 

@@ -14,7 +14,7 @@ from fanfold import END, START, StateGraph
 from fanfold.errors import LeaseLostError, StoreError
 from fanfold.store import owner
 from fanfold.store.base import FINAL
-from tests.crash import team
+from tests.crash import small, team
 from tests.crash.log import Note
 from tests.crash.watched import Fuse, Watched, watched
 
@@ -28,7 +28,8 @@ class Order:
     or until it `freezes`.
 
     With `repeats`, it first hands in again what the store has already, as an attempt of its own. With `threads`, it
-    adds to the counters of so many threads for `seconds`.
+    adds to the counters of so many threads for `seconds`. With `small`, a durability, it runs the small team with it,
+    which has such a graph `inside`, and does so `anew` where the thread has been run before.
     """
 
     place: str
@@ -44,6 +45,9 @@ class Order:
     repeats: bool = False
     threads: int = 0
     seconds: float = 0.0
+    small: str = ""
+    inside: str = "plain"
+    anew: bool = False
 
 
 def work(order: Order, told: int) -> int:
@@ -54,7 +58,10 @@ def work(order: Order, told: int) -> int:
     try:
         fuse = Fuse(order.fuse, note, freezes=order.freezes)
         with watched(order.place, note, ttl=order.ttl, fuse=fuse) as store:
-            (count if order.threads else sit)(order, store)
+            if order.small:
+                small.run(store, order.thread, order.small, order.inside, anew=order.anew)
+            else:
+                (count if order.threads else sit)(order, store)
     except LeaseLostError:
         return FENCED
     return DONE

@@ -12,6 +12,9 @@ from urllib.parse import quote
 
 from psycopg.conninfo import conninfo_to_dict
 
+IDLE = b"Z\0\0\0\5I"
+"""What a server says last when no transaction is open: before "commit" is said, the driver may have it prepared."""
+
 
 class Proxy:
     """The way to the server that `url` names. Its own `url` leads there through this."""
@@ -23,7 +26,11 @@ class Proxy:
         self._lines: list[_Line] = []
         self._open = True
         self.losing = b""
-        """The answer to the next message that says this gets lost, and the connection with it."""
+        """When a message says this, the answer that its transaction has ended gets lost, and the connection with it."""
+        self.swallowing = b""
+        """The next message that says this gets lost itself, and the connection with it."""
+        self.closing = False
+        """Whether all ways to the server are lost with it."""
         self.lost = threading.Event()
         self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
@@ -144,11 +151,22 @@ class _Line:
                 each.close()
 
     def _say(self, data: bytes) -> bool:
-        if self._proxy.losing and self._proxy.losing in data:
-            self._proxy.losing, self._losing = b"", True
+        proxy = self._proxy
+        if proxy.swallowing and proxy.swallowing in data:
+            proxy.swallowing = b""
+            self._lost()
+            return False
+        if proxy.losing and proxy.losing in data:
+            proxy.losing, self._losing = b"", True
         return True
 
     def _answer(self, data: bytes) -> bool:
-        if self._losing:
-            self._proxy.lost.set()
-        return not self._losing
+        if self._losing and IDLE in data:
+            self._lost()
+            return False
+        return True
+
+    def _lost(self) -> None:
+        if self._proxy.closing:
+            self._proxy.refuse()
+        self._proxy.lost.set()

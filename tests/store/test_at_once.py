@@ -88,22 +88,23 @@ def test_a_lost_lease_is_refused_and_the_results_beside_it_are_kept(
     store: PostgresStore, lease: Lease, postgres: str, me: str
 ) -> None:
     other = store.claim("other", me).result(10)
+    others = [replace(result(task), thread_id="other") for task in "bc"]
     lapse(store, lease)
     with PostgresStore(postgres) as second:
         second.claim("t", f"{me}-2", on_busy="take_over").result(10)
         with held(store):
             lost = store.submit(result("a"), lease)
-            mine = [store.submit(result(task), other) for task in "bc"]
+            mine = [store.submit(kept, other) for kept in others]
     assert [ticket.result(10) for ticket in mine] == [None, None]
     with pytest.raises(LeaseLostError):
         lost.result(10)
-    assert store.results("r1") == [result("b"), result("c")]
+    assert store.results("r1") == others
 
 
 def test_text_that_postgres_does_not_have_is_refused_alone(store: PostgresStore, lease: Lease) -> None:
     other = store.claim("other", lease.owner).result(10)
     with held(store):
-        bad = store.submit(result("nu\0l"), other)
+        bad = store.submit(replace(result("nu\0l"), thread_id="other"), other)
         good = store.submit(result("grün"), lease)
     good.result(10)
     with pytest.raises(StoreError, match="NUL"):
@@ -185,6 +186,116 @@ def test_a_result_whose_answer_was_lost_is_kept_once_and_acknowledged(
     assert [ticket.result(10) for ticket in tickets] == [None, None, None]
     assert lost.is_set()
     assert store.results("r1") == [result(task) for task in "abc"]
+
+
+ISOLATION = ("read committed", "repeatable read", "serializable")
+
+
+@pytest.mark.parametrize("isolation", ISOLATION)
+@pytest.mark.parametrize("taken", [True, False], ids=["taken over", "given up"])
+def test_i3_results_that_wait_for_one_who_is_about_to_take_the_thread_are_refused_when_he_has_it(
+    postgres: str, me: str, isolation: str, taken: bool
+) -> None:
+    """He began first: the statement that fences and stores sees the thread as it was, and has to look again."""
+    gate, claimed = threading.Event(), threading.Event()
+    url = psycopg.conninfo.make_conninfo(postgres, options=_and(postgres, default_transaction_isolation=isolation))
+    with PostgresStore(url, ttl=1000.0) as writer, PostgresStore(url, ttl=1000.0) as thief:
+        old = writer.claim("t", me).result(10)
+        lapse(thief, old)
+
+        def claim(session: Any) -> Lease | None:
+            lease = thief._leases.claim(session, "t", f"{me}-2", "take_over")
+            claimed.set()
+            assert gate.wait(10)
+            if not taken:
+                raise ValueError("it is given up")
+            return lease
+
+        new = thief.write(claim)
+        assert claimed.wait(10)
+        with held(writer):
+            tickets = [writer.submit(result(task, attempt="old"), old) for task in "ab"]
+        while not waiting(postgres) and not any(ticket.done() for ticket in tickets):
+            pass
+        assert [text.count("as materialized") for text in waiting(postgres)] == [1]
+        assert thief.results("r1") == []
+        gate.set()
+        if taken:
+            for ticket in tickets:
+                with pytest.raises(LeaseLostError, match="'t'"):
+                    ticket.result(10)
+            assert thief.results("r1") == []
+            thief.submit(result("a", attempt="new"), new.result(10)).result(10)
+            assert [each.attempt for each in thief.results("r1")] == ["new"]
+        else:
+            assert [ticket.result(10) for ticket in tickets] == [None, None]
+            assert isinstance(new.exception(10), StoreError)
+            assert [each.attempt for each in thief.results("r1")] == ["old", "old"]
+
+
+@pytest.mark.parametrize("patience", [30.0, 0.5])
+def test_results_that_wait_longer_than_anybody_waits_for_them_leave_nothing_waiting_on_the_server(
+    postgres: str, me: str, patience: float
+) -> None:
+    """Somebody holds the thread's row. What was given up is not carried out when it is free at last."""
+    pids: set[int] = set()
+    with PostgresStore(postgres, longest_answer=1.0, patience=patience, ttl=1000.0) as store:
+        lease = store.claim("t", me).result(10)
+        with psycopg.connect(postgres) as holder:
+            holder.execute("select from thread for update")
+            ticket = store.submit(result("a"), lease)
+            while len(pids) < 3 and not ticket.done():
+                now = _waiting_pids(postgres)
+                assert len(now) <= 1, "one that was given up waits beside the one that was tried after it"
+                pids |= now
+            if patience < 1.0:
+                with pytest.raises(StoreError, match=r"cannot write to .*lock timeout"):
+                    ticket.result(10)
+                assert _waiting_pids(postgres) == set()
+        if patience < 1.0:
+            assert store.results("r1") == []
+        else:
+            assert ticket.result(10) is None
+            assert store.results("r1") == [result("a")]
+
+
+def _waiting_pids(url: str) -> set[int]:
+    with psycopg.connect(url) as connection:
+        found = connection.execute("select pid from pg_stat_activity where wait_event_type = 'Lock'")
+        return {pid for (pid,) in found}
+
+
+def test_a_result_that_was_given_up_and_carried_out_all_the_same_is_the_one_that_was_asked_for_again(
+    postgres: str, me: str
+) -> None:
+    """Of one who has gone on waiting, and one who has asked again, whoever comes first: both are of one attempt."""
+    with PostgresStore(postgres, ttl=1000.0) as store, PostgresStore(postgres) as twin:
+        lease = store.claim("t", me).result(10)
+        with psycopg.connect(postgres) as holder:
+            holder.execute("select from thread for update")
+            tickets = [each.submit(result("a"), lease) for each in (store, twin)]
+            while len(_waiting_pids(postgres)) < 2:
+                pass
+        assert [ticket.result(10) for ticket in tickets] == [None, None]
+        assert store.results("r1") == [result("a")]
+
+
+def _and(url: str, **settings: str) -> str:
+    """The options of a URL, and these."""
+    plain = psycopg.conninfo.conninfo_to_dict(url).get("options", "")
+    more = " ".join(f"-c {name}={value.replace(' ', chr(92) + ' ')}" for name, value in settings.items())
+    return f"{plain} {more}"
+
+
+def waiting(url: str) -> list[str]:
+    """What the statements say that wait for a lock, of those of stores in this schema's database."""
+    with psycopg.connect(url) as connection:
+        return [
+            text
+            for (text,) in connection.execute(
+                "select query from pg_stat_activity where wait_event_type = 'Lock' and application_name = 'fanfold'"
+            )
+        ]
 
 
 @pytest.fixture(scope="module")

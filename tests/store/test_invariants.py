@@ -1,7 +1,8 @@
 """What holds of every run that is stored, however its changes came and in whatever groups they were committed.
 
-The others of the twelve are where they are made: I3 in `test_leases`, I5 and I9 once more in `test_machine`, I11 in
-`test_migrations`, I1 and I12 also in `test_outages` and `test_sqlite`.
+The others of the twelve are where they are made: I3 in `test_leases` and `test_at_once`, I4 in `test_outages` and, with
+I7, in `tests/crash`, I5 and I9 once more in `test_machine`, the law of I10 in `test_upkeep`, I11 in `test_migrations`,
+I1 and I12 also in `test_outages` and `test_sqlite`.
 """
 
 from __future__ import annotations
@@ -9,16 +10,20 @@ from __future__ import annotations
 import hashlib
 import json
 import operator
+import re
 import textwrap
 import threading
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fanfold import END, START, Send, StateGraph
+from fanfold import END, START, Command, Send, StateGraph, interrupt
 from fanfold.errors import DuplicateResultError, LeaseLostError, StoreError
 from fanfold.graph import CompiledGraph
 from fanfold.store import writer
@@ -26,6 +31,7 @@ from fanfold.store.base import EventsKept
 from fanfold.store.batches import chained_on, unpacked
 from fanfold.store.sql import SqlStore
 from fanfold.store.sqlite import SqliteStore
+from fanfold.store.upkeep import Retention
 from tests.store.making import Open, Process, checkpoint, held, kept, lapse, opened, result, store_at
 
 
@@ -288,6 +294,80 @@ def test_i9_events_under_numbers_that_are_taken_are_the_same_or_refused(store: S
     assert store.events("r1") == [*facts[:5], {"n": 7}]
 
 
+# I10
+
+
+class Asked(TypedDict, total=False):
+    log: Annotated[list[str], operator.add]
+
+
+def asking(store: SqlStore, waits: Callable[[str], None]) -> CompiledGraph:
+    """Three nodes in a row, and one that asks a person."""
+
+    def node(name: str) -> Callable[[Asked], Asked]:
+        def work(state: Asked) -> Asked:
+            waits(name)
+            return {"log": [name if name != "ask" else interrupt("go on?")]}
+
+        return work
+
+    graph = StateGraph(Asked)
+    for source, target in pairwise((START, "a", "b", "c", "ask", END)):
+        graph.add_edge(source, target)
+        if target != END:
+            graph.add_node(target, node(target))
+    return graph.compile(checkpointer=store)
+
+
+@pytest.mark.parametrize("keep_last", [1, 2, 3, 100])
+def test_i10_pruning_changes_neither_a_run_that_goes_on_nor_a_question_that_is_open_nor_what_is_pinned(
+    opens: Open, keep_last: int
+) -> None:
+    goes_on, reached, gate = threading.Event(), threading.Event(), threading.Event()
+
+    def waits(name: str) -> None:
+        if goes_on.is_set() and name == "c":
+            reached.set()
+            assert gate.wait(10)
+
+    def place(thread: str, checkpoint: str = "") -> Any:
+        return {"configurable": {"thread_id": thread, **({"checkpoint_id": checkpoint} if checkpoint else {})}}
+
+    with opens() as store:
+        graph = asking(store, waits)
+        for thread in ("live", "asked"):
+            graph.invoke({"log": ["first"]}, place(thread), on_busy="reject")
+            graph.invoke(Command(resume="yes"), place(thread))
+            graph.invoke({"log": ["second"]}, place(thread))
+        line = store.history("live")
+        pinned = line[len(line) // 2].checkpoint_id
+        store.pin("live", pinned).result(10)
+        at_pin, open_question = graph.get_state(place("live", pinned)), graph.get_state(place("asked"))
+        found: list[Any] = []
+        live = threading.Thread(target=lambda: found.append(graph.invoke({"log": ["third"]}, place("live"))))
+        goes_on.set()
+        live.start()
+        assert reached.wait(10)
+        store.write(lambda _: None).result(10)  # behind all that was stored on the way there
+        head = store.history("live")[0]
+
+        store.prune(Retention(keep_last=keep_last))
+
+        assert store.history("live")[0] == head
+        assert graph.get_state(place("live", pinned)) == at_pin
+        assert graph.get_state(place("asked")) == open_question
+        assert (len(store.history("asked")) < len(line)) == (keep_last < 100)
+        gate.set()
+        live.join(10)
+        two = ["first", "a", "b", "c", "yes", "second", "a", "b", "c"]
+        three = [*two, "third", "a", "b", "c"]
+        assert [each["log"] for each in found] == [three]
+        assert graph.invoke(Command(resume="well"), place("asked"))["log"] == [*two, "well"]
+        assert graph.invoke(Command(resume="well"), place("live"))["log"] == [*three, "well"]
+        assert graph.get_state(place("live", pinned)) == at_pin
+        assert store.check() == []
+
+
 # I12, and what no text may hold
 
 
@@ -335,7 +415,7 @@ def test_many_threads_of_the_store_are_run_by_many_at_once(store: SqlStore, me: 
     def run(name: str) -> None:
         lease = store.claim(name, me).result(20)
         for number in range(5):
-            store.submit(result(f"{name}-{number}"), lease)
+            store.submit(replace(result(f"{name}-{number}"), thread_id=name), lease)
         store.release(lease)
 
     crowd = [threading.Thread(target=run, args=(f"thread {number}",)) for number in range(60)]
@@ -376,6 +456,15 @@ def test_a_process_whose_clock_is_wrong_by_a_day_neither_loses_its_thread_nor_ta
                     store.claim("theirs", me, on_busy="take_over").result(10)
                 other.tell()
                 assert other.said() == "confirmed"
-        store.submit(result("a"), ours).result(10)
+        store.submit(replace(result("a"), thread_id="ours"), ours).result(10)
         lapse(store, ours)
         assert store.owner("ours") is None
+
+
+# All of them
+
+
+def test_each_of_the_twelve_has_a_test_with_its_number() -> None:
+    tests = Path(__file__).parents[1]
+    names = " ".join(re.findall(r"def test_(\w+)", "".join(each.read_text() for each in tests.rglob("test_*.py"))))
+    assert [number for number in range(1, 13) if not re.search(rf"(\b|_)i{number}_", names)] == []

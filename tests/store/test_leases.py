@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import nullcontext
+from dataclasses import replace
 
 import psycopg
 import pytest
@@ -212,12 +213,45 @@ def test_what_is_of_another_thread_in_the_same_transaction_is_not_concerned(
     stolen(store, old, other)
     with held(store):
         tickets = [
-            store.submit(change, lease)
+            store.submit(replace(change, thread_id=lease.thread_id if lease else "v"), lease)
             for change in (result("a"), checkpoint("c"), result("b"))
             for lease in (old, good, None)
         ]
     assert [type(ticket.exception(10)) for ticket in tickets] == [LeaseLostError, type(None), type(None)] * 3
-    assert [each.task_id for each in store.results("r1")] == ["a", "b"]
+    assert [(each.thread_id, each.task_id) for each in store.results("r1")] == [(t, n) for n in "ab" for t in "uv"]
+
+
+NAMING = [what for what in CHANGES if what not in ("run closed", "events")]
+"""The changes that name their thread."""
+
+
+@pytest.mark.parametrize("what", NAMING)
+@pytest.mark.parametrize("own", [True, False])
+def test_a_change_under_the_lease_of_another_thread_is_refused_and_both_are_named(
+    store: SqlStore, me: str, what: str, own: bool
+) -> None:
+    """Whether or not this process runs the other thread, too: also with the epoch that the right lease would have."""
+    wrong = store.claim("u", me).result(10)
+    right = store.claim("t", me).result(10) if own else None
+    assert right is None or right.epoch == wrong.epoch
+    before = holdings(store)
+    with held(store):
+        tickets = [store.submit(CHANGES[what], wrong)]
+        if right is not None:  # beside one that is good, which has the thread's row held
+            tickets.append(store.submit(result("good"), right))
+        following = store.submit(replace(result("b"), thread_id="u"), wrong)
+    with pytest.raises(
+        StoreError, match=r"change of thread 't' was submitted under the lease of thread 'u'"
+    ) as refusal:
+        tickets[0].result(10)
+    assert "claiming 't'" in str(refusal.value)
+    with pytest.raises(StoreError, match="something earlier of this run was not stored"):
+        following.result(10)
+    if right is not None:
+        tickets[1].result(10)
+        assert [each.task_id for each in store.results("r1")] == ["good"]
+        store.delete_thread("t").result(10)
+    assert holdings(store) == before
 
 
 def test_a_thread_that_was_deleted_is_lost_to_whoever_ran_it(store: SqlStore, me: str) -> None:
@@ -357,7 +391,7 @@ def test_who_waits_in_this_process_is_woken_by_the_release(store: SqlStore, monk
 
     async def run(number: int) -> None:
         async with claimed(store, "t", on_busy="wait") as lease:
-            await asyncio.wrap_future(store.submit(result(f"{number}"), lease))
+            await store.submit(result(f"{number}"), lease)
             order.append(lease.epoch)
 
     async def crowd() -> None:
@@ -384,7 +418,7 @@ def test_who_waits_for_another_process_goes_on_when_it_releases_the_thread(place
             async with claimed(store, "t", on_busy="reject"):
                 pass
         waiting = asyncio.create_task(run(store))
-        await asyncio.wrap_future(store.write(lambda _: None))  # its first try is behind it
+        await store.write(lambda _: None)  # its first try is behind it
         heard.append("told")
         other.tell()
         await waiting

@@ -119,7 +119,7 @@ class Model:
             return LeaseLostError
         if under is not None and under.lease in under.by.spoilt and isinstance(change, ResultKept | CheckpointKept):
             return StoreError
-        outcome = self._keep(change)
+        outcome = StoreError if under is not None and astray(change, under.lease) else self._keep(change)
         if outcome is not None and under is not None:
             under.by.spoilt.add(under.lease)
         return outcome
@@ -162,6 +162,16 @@ class Model:
             return StoreError
         there += new[len(there) - first :]
         return None
+
+
+def astray(change: Change, lease: Lease) -> bool:
+    """Whether a change names another thread than its lease is of."""
+    match change:
+        case RunOpened(run):
+            return run.thread_id != lease.thread_id
+        case ResultKept() | CheckpointKept():
+            return change.thread_id != lease.thread_id
+    return False
 
 
 threads = st.sampled_from(THREADS)

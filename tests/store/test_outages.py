@@ -13,13 +13,13 @@ import psycopg
 import pytest
 
 from fanfold import END, START, StateGraph
-from fanfold.errors import LeaseLostError, StoreError
-from fanfold.store.base import DONE, Change, EventsKept, RunClosed
+from fanfold.errors import DuplicateResultError, LeaseLostError, StoreError
+from fanfold.store.base import DONE, Change, EventsKept, Lease, RunClosed
 from fanfold.store.cluster import Cluster
 from fanfold.store.postgres import PostgresStore
 from fanfold.store.sql import SqlStore
 from fanfold.store.writer import Session
-from tests.store.making import checkpoint, kept, opened, result
+from tests.store.making import checkpoint, held, kept, lapse, opened, result
 from tests.store.proxy import Proxy
 
 
@@ -166,6 +166,97 @@ def test_a_claim_of_which_nobody_has_heard_is_made_once_more_by_the_same_owner(p
         assert proxy.lost.is_set()
         assert (lease.epoch, store.owner("t"), store.holds(lease)) == (2, me, True)
         store.submit(result("a"), lease).result(10)
+
+
+# ... and a take-over before it is tried again
+
+
+def lose(proxy: Proxy, what: bytes, *, stored: bool) -> None:
+    """Lose the message that says `what`, or else the answer that it is committed; and all ways to the server."""
+    setattr(proxy, "losing" if stored else "swallowing", what)
+    proxy.closing = True
+
+
+@pytest.mark.parametrize("at_once", [True, False], ids=["at once", "in a transaction"])
+@pytest.mark.parametrize("stored", [True, False], ids=["stored", "not stored"])
+def test_i2_a_result_of_which_nobody_has_heard_and_a_take_over_leave_one_result_and_no_false_acknowledgement(
+    proxy: Proxy, postgres: str, me: str, at_once: bool, stored: bool
+) -> None:
+    with PostgresStore(proxy.url) as first, PostgresStore(postgres) as second:
+        old = first.claim("t", me).result(10)
+        lose(proxy, b"the first data", stored=stored)
+        with held(first):
+            if not at_once:
+                first.submit(EventsKept("r1", [{"n": 0}], 0), old)
+            told = first.submit(result("a", data=b"the first data", attempt="first"), old)
+        assert proxy.lost.wait(10)
+        lapse(second, old)
+        new = second.claim("t", f"{me}-2", on_busy="take_over").result(10)
+        found = [each.attempt for each in second.results("r1")]
+        assert found == (["first"] if stored else [])
+        other = second.submit(result("a", data=b"second", attempt="second"), new)
+        assert type(other.exception(10)) is (DuplicateResultError if stored else type(None))
+        proxy.accept()
+        with pytest.raises(LeaseLostError, match="'t'"):
+            told.result(10)
+        assert [(each.attempt, each.data) for each in second.results("r1")] == (
+            [("first", b"the first data")] if stored else [("second", b"second")]
+        )
+        assert _epochs(postgres) == [1 if stored else 2]
+        if stored:  # whoever has read it may say so
+            newest = second.claim("t", f"{me}-2").result(10)
+            second.submit(result("a", data=b"the first data", attempt="first"), newest).result(10)
+
+
+def _epochs(url: str) -> list[int]:
+    with psycopg.connect(url) as server:
+        return [epoch for (epoch,) in server.execute("select epoch from task_result order by no")]
+
+
+class Noted(TypedDict, total=False):
+    n: int
+    note: str
+
+
+@pytest.mark.parametrize("stored", [True, False], ids=["stored", "not stored"])
+def test_i4_who_takes_a_thread_over_does_not_run_what_was_stored_and_its_first_runner_is_told_that_it_lost_it(
+    proxy: Proxy, postgres: str, stored: bool
+) -> None:
+    ran: list[str] = []
+
+    def graph(store: PostgresStore, worker: str) -> Any:
+        def a(state: Noted) -> Noted:
+            ran.append(f"a of the {worker}")
+            return {"n": state["n"] + 1, "note": f"said by the {worker}"}
+
+        def b(state: Noted) -> Noted:
+            ran.append(f"b of the {worker}")
+            return {"n": 10 * state["n"]}
+
+        builder = StateGraph(Noted).add_node("begin", lambda state: {"n": 1}).add_node("a", a).add_node("b", b)
+        builder.add_edge(START, "begin").add_edge("begin", "a").add_edge("a", "b").add_edge("b", END)
+        return builder.compile(checkpointer=store)
+
+    told: list[BaseException] = []
+
+    def run(store: PostgresStore) -> None:
+        try:
+            graph(store, "first").invoke({"n": 0}, thread_id="t", durability="sync")
+        except BaseException as error:  # noqa: BLE001 - told to the test
+            told.append(error)
+
+    with PostgresStore(proxy.url) as first, PostgresStore(postgres) as second:
+        lose(proxy, b"said by the first", stored=stored)
+        runner = threading.Thread(target=run, args=(first,))
+        runner.start()
+        assert proxy.lost.wait(10)
+        lapse(second, Lease("t", "", 0))
+        assert graph(second, "second").invoke(None, thread_id="t", on_busy="take_over")["n"] == 20
+        proxy.accept()
+        runner.join(10)
+    assert [type(error) for error in told] == [LeaseLostError]
+    again = [] if stored else ["a of the second"]
+    assert ran == ["a of the first", *again, "b of the second"]
 
 
 def test_two_who_number_on_at_once_do_not_lose_anything(postgres: str) -> None:

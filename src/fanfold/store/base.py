@@ -195,7 +195,7 @@ class Store(Protocol):
         One that is `patient`, as nobody waits for it, may be held back for a moment to be stored with the next.
 
         The future is resolved when it is on disk, or fails: with `LeaseLostError` when the lease is no longer good,
-        with another `StoreError` when the change cannot be stored.
+        with another `StoreError` when the change cannot be stored, or names another thread than the lease.
         """
 
     def backlog(self) -> int:

@@ -68,7 +68,7 @@ class Changes:
         if not all(isinstance(item, Kept) and _how(item) is _keep_finals for item in batch):
             return False
         leases = {item.lease for item in batch}
-        if None in leases or any(map(self._leases.spoilt, leases)):
+        if None in leases or any(map(self._leases.spoilt, leases)) or any(map(astray, batch)):
             return False
 
         def columns() -> Columns | None:
@@ -99,7 +99,7 @@ class Changes:
 
     def _unfit(self, kept: Kept) -> StoreError | None:
         refusal = self._leases.spoilt(kept.lease) if isinstance(kept.change, _FOLLOWING) else None
-        if refusal is None and (refusal := unfit_change(kept.change)) is not None:
+        if refusal is None and (refusal := unfit_change(kept.change) or astray(kept)) is not None:
             self._spoil([kept], [refusal])
         return refusal
 
@@ -128,6 +128,21 @@ def unfit_change(change: Change) -> StoreError | None:
     facts = change.run if isinstance(change, RunOpened) else change
     found = (unfit(field.name, getattr(facts, field.name)) for field in fields(facts))
     return next((problem for problem in found if problem is not None), None)
+
+
+def astray(kept: Kept) -> StoreError | None:
+    """What is wrong with a change of one thread under the lease of another one, whose fence would let it through.
+
+    An end and events name their run alone; whose that is, only the database could tell.
+    """
+    change, lease = kept.change, kept.lease
+    thread = change.run.thread_id if isinstance(change, RunOpened) else getattr(change, "thread_id", None)
+    if lease is None or thread is None or thread == lease.thread_id:
+        return None
+    return StoreError(
+        f"a change of thread {thread!r} was submitted under the lease of thread {lease.thread_id!r}",
+        hint=f"submit it under the lease that claiming {thread!r} gave",
+    )
 
 
 class _AloneError(Exception):

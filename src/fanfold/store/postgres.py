@@ -7,7 +7,8 @@ names, or else in one of their own, `fanfold`.
 A server that stops answering without closing the connection would keep us waiting for ever. So a watch looks at how
 long each answer has been waited for, and breaks the connection itself. The other way round, a process that is frozen in
 the middle of a transaction holds the rows of its threads, which nobody could take over: the server ends the connection
-of one that is silent there for as long.
+of one that is silent there for as long. And a statement that waits for a lock ends a little earlier than that: one that
+was given up here would go on waiting there, and be carried out when nobody asks for it any more.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 MOST_READERS: Final = 4
 LONGEST_ANSWER: Final = 20.0
 """Seconds after which a server that does not answer counts as lost."""
+LONGEST_WAIT: Final = 0.75
+"""The part of that for which a statement waits for a lock: it ends on the server before we give it up, and what was
+called lost does not come to be done when the lock is free at last."""
 
 
 class PostgresStore(SqlStore):
@@ -77,10 +81,11 @@ class _Server:
             session = _Session(connection, self._watch)
             try:
                 self._prepare(connection)
-                session.rows("end_if_silent", {"milliseconds": str(int(self._longest_answer * 1000))})
+                session.rows("end_if_silent", _milliseconds(self._longest_answer))
                 if not self._ready:
                     self.migrated = migrate(session, "postgres", self.label)
                     self._ready = True
+                session.rows("wait_in_turn", _milliseconds(LONGEST_WAIT * self._longest_answer))
             except BaseException:
                 session.close()
                 raise
@@ -148,6 +153,10 @@ class _Server:
                     open=True,
                 )
             return self._pool
+
+
+def _milliseconds(seconds: float) -> Values:
+    return {"milliseconds": str(max(int(seconds * 1000), 1))}  # 0 would be for ever
 
 
 _SETTINGS: Final = {

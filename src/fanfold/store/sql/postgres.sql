@@ -13,6 +13,11 @@ select set_config('synchronous_commit', 'on', false) where current_setting('sync
 -- End this connection when nothing is said in the middle of a transaction for so long.
 select set_config('idle_in_transaction_session_timeout', %(milliseconds)s, false);
 
+-- name: wait_in_turn
+-- Wait for a lock for so long. There is no limit for whole statements: it would end a commit's wait for a standby, too,
+-- and the commit would be called done all the same.
+select set_config('lock_timeout', %(milliseconds)s, false);
+
 -- name: schema_chosen
 -- The schema in which tables are made.
 select current_schema();
