@@ -74,4 +74,11 @@ def _durable(sizes: Sizes) -> tuple[Bar, ...]:
             40,
             more=True,
         ),
+        Bar(
+            "how long half of them wait at most: LangGraph's saver over our store",
+            faster("results_64_busy", sizes.results, name="p50"),
+            20,
+            40,
+            more=True,
+        ),
     )

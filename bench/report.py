@@ -26,7 +26,15 @@ PACKAGES: Final = {
     "llamaindex": ("LlamaIndex workflows", "llama-index-workflows"),
 }
 
-FIGURES: Final = {"us": "us a task", "seconds": "s", "bytes": "bytes", "ms": "ms", "named": "", "packages": ""}
+FIGURES: Final = {
+    "us": "us a task",
+    "seconds": "s",
+    "bytes": "bytes",
+    "ms": "ms",
+    "p50": "p50, ms",
+    "named": "",
+    "packages": "",
+}
 
 INTRO: Final = """# Benchmarks
 

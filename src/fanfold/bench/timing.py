@@ -46,6 +46,17 @@ class Blocking:
 
 
 @dataclass(frozen=True, slots=True)
+class Watched:
+    """Work that knows more figures, by name, once it has been repeated."""
+
+    work: Callable[[], Awaitable[int]]
+    more: Callable[[], Mapping[str, float]]
+
+    def __call__(self) -> Awaitable[int]:
+        return self.work()
+
+
+@dataclass(frozen=True, slots=True)
 class Figures:
     """Work that finds its own figures, by name."""
 
@@ -106,7 +117,7 @@ async def _repeated(work: Work, seconds: float) -> dict[str, Any]:
         began = time.perf_counter()
         await work()
         taken.append(time.perf_counter() - began)
-    return _told(tasks, taken)
+    return {**_told(tasks, taken), **(work.more() if isinstance(work, Watched) else {})}
 
 
 def _long(began: float) -> list[float]:
