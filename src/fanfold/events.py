@@ -15,9 +15,10 @@ A task whose stored result is used again has `TaskQueued`, then `TaskRemembered`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
-from typing import Any, ClassVar, TypeAlias
+from operator import attrgetter
+from typing import Any, ClassVar, Final, TypeAlias
 
 from fanfold.facts import fact
 
@@ -217,13 +218,26 @@ Event: TypeAlias = (
 
 KINDS: Mapping[str, type[Event]] = {cls.kind: cls for cls in Event.__args__}
 
+_LISTS: Final = ("after", "wrote")
+"""The fields that hold tuples."""
+
+
+def _read(cls: type[Event]) -> tuple[tuple[str, ...], Callable[[Event], tuple[Any, ...]]]:
+    """What a record of such an event is made of: the names in it, and how to get what they stand for."""
+    names = tuple(field.name for field in fields(cls))
+    return ("kind", *names), attrgetter(*names)
+
+
+_FIELDS: Final = {cls: _read(cls) for cls in Event.__args__}
+
 
 def to_record(event: Event) -> dict[str, Any]:
     """The event as plain data, with its `kind` first; tuples become lists."""
-    record: dict[str, Any] = {"kind": event.kind}
-    for field in fields(event):
-        value = getattr(event, field.name)
-        record[field.name] = list(value) if isinstance(value, tuple) else value
+    names, values_of = _FIELDS[type(event)]
+    record = dict(zip(names, (event.kind, *values_of(event)), strict=True))
+    for name in _LISTS:
+        if name in record:
+            record[name] = list(record[name])
     return record
 
 

@@ -110,7 +110,9 @@ class TaskFunction:
             return {"value": await self._value(args, kwargs)}
 
         given = (args, kwargs)
-        answer = await frame.runner.call(frame, self.name, work, label="", fingerprint="", role="task", given=given)
+        answer = await frame.runner.children.call(
+            frame, self.name, work, label="", fingerprint="", role="task", given=given
+        )
         return answer["value"]
 
     async def _value(self, args: Any, kwargs: Any) -> Any:

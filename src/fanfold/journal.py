@@ -11,7 +11,6 @@ grows is never written whole, and values that take the place of others are, now 
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from fanfold.chance import unique
 from fanfold.errors import CorruptRecordError, NotStorableError, UsageError, did_you_mean
 from fanfold.events import Event, to_record
 from fanfold.kernel.channels import MISSING
@@ -143,7 +143,7 @@ def iso(seconds: float) -> str:
 
 def new_checkpoint_id() -> str:
     """An id that sorts after every one that was made before, in the form of a UUID."""
-    return _as_uuid(f"{time.time_ns():016x}{os.urandom(8).hex()}")
+    return _as_uuid(f"{time.time_ns():016x}{unique()}")
 
 
 def _as_uuid(digits: str) -> str:
@@ -269,9 +269,11 @@ class Reader:
             if before.source != "loop":  # what had run ahead of it does not count after it
                 results = {}
             hanging = found.results[before.checkpoint_id]
-            results |= {each.task_id: each for each in hanging if each.kind == "result"}
+            for each in hanging:
+                if each.kind == "result":
+                    results[each.task_id] = each
             following, values = to_step(told, self._where(kept))
-            read += _weight(hanging)
+            read += _weight(hanging) if hanging else 0
             look = _LOOK_AGAIN * read if told.get("k") else look
             read += len(kept.data) + _ROW
             if kept.source == "loop":
@@ -309,13 +311,15 @@ class Record:
     """What is the same for every graph of one run: its store, its name there, and the events that it gathers.
 
     Changes go to the store as they come. With `at_end` they are held back until the run leaves the process; then the
-    last checkpoint of each graph is stored, and what hangs on it.
+    last checkpoint of each graph is stored, and what hangs on it. `patient` is a run whose steps do not wait for the
+    results of nodes to be on disk.
     """
 
     store: Store
     run: RunRecord
     lease: Lease | None = None
     at_end: bool = False
+    patient: bool = False
     next_event: int = 0
     failure: BaseException | None = None
     _held: dict[str, list[Callable[[], Change]]] = field(default_factory=dict)
@@ -341,7 +345,8 @@ class Record:
         if self.at_end:
             self._held.setdefault(change.namespace, []).append(lambda: change)
             return None
-        return self.submit(change)
+        waited_for = isinstance(change, ResultKept) and not (self.patient and change.kind == "result")
+        return self.submit(change, patient=not waited_for)
 
     def keep_last(self, namespace: str, checkpoint: Callable[[], CheckpointKept]) -> None:
         """Hold a checkpoint back until the end, in the place of all that was held of its graph; it is made then."""
@@ -352,9 +357,9 @@ class Record:
         for make in self._held.pop(namespace, ()):
             self.submit(make())
 
-    def submit(self, change: Change) -> Ticket[None]:
-        """Queue a change at once."""
-        ticket = self._last = self.store.submit(change, self.lease)
+    def submit(self, change: Change, *, patient: bool = False) -> Ticket[None]:
+        """Queue a change at once; one that is `patient` may be stored with the next."""
+        ticket = self._last = self.store.submit(change, self.lease, patient=patient)
         ticket.add_done_callback(self._judge)
         return ticket
 
@@ -416,7 +421,7 @@ class Record:
             self._timer.cancel()
             self._timer = None
         if self._events:
-            self.submit(EventsKept(self.run.run_id, self._events, self.next_event))
+            self.submit(EventsKept(self.run.run_id, self._events, self.next_event), patient=True)
             self.next_event += len(self._events)
             self._events = []
 
@@ -501,7 +506,7 @@ class Kept:
         self._look = position.look if position else 0
         if again:
             self._found = {key: value for key, value in self._found.items() if key[1] not in _DONE_ONCE}
-            self._branch = os.urandom(8).hex()
+            self._branch = unique()
         elif position:
             self._early = {key: (self._found.pop(key), kept) for key, kept in position.early.items()}
 
@@ -533,7 +538,7 @@ class Kept:
             step=task.step,
             data=data,
             parent=parent,
-            attempt=os.urandom(8).hex(),
+            attempt=unique(),
             branch=self._branch,
         )
         if task.step > self._step:

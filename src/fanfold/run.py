@@ -27,6 +27,7 @@ from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 from fanfold.calling import Calls
+from fanfold.children import Children, questions
 from fanfold.context import metadata_of
 from fanfold.errors import (
     GraphDrained,
@@ -36,7 +37,6 @@ from fanfold.errors import (
     StoreError,
 )
 from fanfold.events import (
-    Event,
     StepFinished,
     TaskCancelled,
     TaskFailed,
@@ -97,6 +97,7 @@ class Runner:
         self.slots = family.slots
         self.show = Show(self)
         self.calls = Calls(self)
+        self.children = Children(self)
         self._previous = previous
         # What every task starts with. A task is started by the one that ended last, whose own must not leak into it.
         self._context = contextvars.copy_context()
@@ -513,109 +514,16 @@ class Runner:
                 self._unstoppable.add(frame.task.id)
             return await self.calls.once(frame, node, action)
         except BaseException as error:
-            questions = _questions(error)
-            await frame.rest(stop=not isinstance(error, GraphInterrupt) and questions is None)
-            if questions is not None:
-                raise questions from error
+            asked = questions(error)
+            await frame.rest(stop=asked is None and not isinstance(error, GraphInterrupt))
+            if asked is not None:
+                raise asked from error
             raise
         finally:
             if not frame.leave():
                 await frame.end()
 
-    # Children: agents that a node calls
-
-    async def call(
-        self,
-        frame: Frame,
-        name: str,
-        work: Callable[[str], Awaitable[Mapping[str, Any]]],
-        *,
-        label: str,
-        fingerprint: str,
-        role: str = "agent",
-        given: Any = None,
-    ) -> Mapping[str, Any]:
-        """What `work(task id)` answers, as plain data: run under a slot of its own, kept, and never asked twice.
-
-        The answer is on disk before it is returned. An answer to the same `fingerprint` that was kept by an earlier
-        sitting is returned without running `work`. May be awaited in any event loop: a blocking node can have one of
-        its own. Streams are shown tasks with what was `given` to them, and no agents.
-        """
-
-        async def called() -> Mapping[str, Any]:
-            child = Task(frame.child_id(name, fingerprint), name, frame.task.step, send=0, arg=given)
-            if role == "task":
-                return await self._asked(frame, child, work, label, fingerprint, role)
-            frame.check()
-            return await frame.own(self._asked(frame, child, work, label, fingerprint, role))
-
-        if asyncio.get_running_loop() is self.family.loop:
-            return await called()
-        return await asyncio.wrap_future(self.from_outside(frame, called))
-
-    async def _asked(
-        self,
-        parent: Frame,
-        child: Task,
-        work: Callable[[str], Awaitable[Mapping[str, Any]]],
-        label: str,
-        fingerprint: str,
-        role: str,
-    ) -> Mapping[str, Any]:
-        self.emit(TaskQueued(clock(), child.id, child.node, child.step, role, (), parent.task.id, label))
-        shown = role == "task"
-        if shown:
-            self.show.call(child)
-        known = self.journal.recall(child.id, "child")
-        if known is not None:
-            self.emit(TaskRemembered(clock(), child.id))
-            remembered: Mapping[str, Any] = known["answer"]
-            return remembered
-        parent.pause()
-        frame = Frame(self, child, parent)
-        try:
-            answer = await self._child(frame, work)
-            ended = clock()
-            record = {"fingerprint": fingerprint, "answer": answer}
-            await on_disk(self.journal.keep(child, "child", record, parent=parent.task.id))
-        except BaseException as error:
-            self.emit(_ending(child.id, error))
-            if shown and isinstance(error, Exception):
-                self.show.called(child, error=error)
-            await parent.proceed()
-            raise
-        self.emit(TaskFinished(ended, child.id))
-        frame.progress()
-        if shown:
-            told = {child.node: answer["value"]}
-            self.stream("updates", {**told, "__metadata__": {"cached": True}} if frame.cached else told)
-            if not frame.cached:
-                self.show.called(child, (("__return__", answer["value"]),))
-                self.show.messages(frame, (("__return__", answer["value"]),))
-        await parent.proceed()
-        return answer
-
-    async def _child(self, frame: Frame, work: Callable[[str], Awaitable[Mapping[str, Any]]]) -> Mapping[str, Any]:
-        child = frame.task
-        enter(frame)  # an agent can call agents, too, and gives its slot back to them
-        waited = await self.slots.take()
-        frame.holding = True
-        try:
-            if self.family.record is not None:
-                await self.family.record.check()
-            self.emit(TaskStarted(clock(), child.id, waited_for=f"limit {self.slots.limit}" if waited else ""))
-            frame.progress()
-            answer = await self.family.watch.timed(self.emit, child.id, work(child.id))
-        except BaseException as error:
-            questions = _questions(error)
-            await frame.rest(stop=isinstance(error, Exception) and questions is None)
-            if questions is not None:
-                raise questions from error
-            raise
-        finally:
-            await frame.end()
-        await frame.rest()
-        return answer
+    # What is asked from elsewhere
 
     def from_thread(self, awaitable: Callable[[], Awaitable[T]]) -> T:
         """Await something on the run's loop from the thread of a blocking node."""
@@ -632,29 +540,6 @@ class Runner:
             return await awaitable()
 
         return asyncio.run_coroutine_threadsafe(within(), self.family.loop)
-
-
-def _questions(error: BaseException) -> GraphInterrupt | None:
-    """Questions that a task group of the user's raises, and nothing else, as one pause."""
-    if not isinstance(error, BaseExceptionGroup) or error.split(GraphInterrupt)[1] is not None:
-        return None
-    return GraphInterrupt([question for pause in _leaves(error) for question in pause.interrupts])
-
-
-def _leaves(group: BaseExceptionGroup[Any]) -> Iterator[Any]:
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)
-        else:
-            yield error
-
-
-def _ending(task_id: str, error: BaseException) -> Event:
-    if isinstance(error, Exception):
-        return TaskFailed(clock(), task_id, brief(error))
-    if isinstance(error, GraphInterrupt):
-        return TaskInterrupted(clock(), task_id, len(error.interrupts))
-    return TaskCancelled(clock(), task_id)
 
 
 def _noted(error: BaseException, task: Task) -> BaseException:

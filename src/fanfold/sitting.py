@@ -228,7 +228,8 @@ class Sitting:
             created=time.time(),
             settings=self.options.settings,
         )
-        return Record(store, run, lease, at_end=self.options.durability == "exit", next_event=next_event)
+        at_end, patient = self.options.durability == "exit", self.options.durability == "async"
+        return Record(store, run, lease, at_end=at_end, patient=patient, next_event=next_event)
 
     def _family(self, record: Record | None, resumed: bool) -> Family:
         options = self.options

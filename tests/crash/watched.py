@@ -106,11 +106,11 @@ class Watched(SqlStore):
         self.note("release", epoch=lease.epoch, name=lease.thread_id)
         super().release(lease)
 
-    def submit(self, change: Change, lease: Lease | None = None) -> Future[None]:
+    def submit(self, change: Change, lease: Lease | None = None, *, patient: bool = False) -> Future[None]:
         epoch = lease.epoch if lease else 0
         name, kind, id = identified(change)
         self.note("sent", epoch=epoch, name=name, kind=kind, id=id)
-        ticket = super().submit(change, lease)
+        ticket = super().submit(change, lease, patient=patient)
 
         def settled(ticket: Future[None]) -> None:
             self.note(_verdict(ticket.exception()), epoch=epoch, name=name, kind=kind, id=id)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import fanfold
 from fanfold import END, Command, Send
 from fanfold.kernel.quick import is_quick
 
@@ -56,6 +57,11 @@ def sorts(state: Any) -> Any:
     return {"best": sorted(state["items"], key=lambda item: item["score"]), "any": any(i for i in state["items"])}
 
 
+def with_a_module() -> Callable[[Any], Any]:
+    api = fanfold
+    return lambda state: [api.END for item in state["items"] if item] or fanfold.START
+
+
 def with_a_closure() -> Callable[[Any], Any]:
     key = "number"
     return lambda state: state[key]
@@ -70,6 +76,7 @@ def with_a_closure() -> Callable[[Any], Any]:
         commands,
         sorts,
         with_a_closure(),
+        with_a_module(),
         lambda state: {"number": state["number"] + 1},
         lambda state: f"{state.name:>10}".strip().lower() if state.name else None,
     ],
@@ -176,6 +183,8 @@ def long_code() -> Callable[[Any], Any]:
         lambda state: state["agent"].invoke(1),
         lambda state: LOCK.acquire(),
         lambda state: os.environ,
+        lambda state: sorted(state["items"], key=time.sleep),
+        lambda state: sorted(state["items"], key=helper),
         lambda state: max(*state["items"]),
         lambda state: unknown(state),  # type: ignore[name-defined]  # noqa: F821 - there is none
         operator.itemgetter("number"),

@@ -109,7 +109,9 @@ class Task:
             return await self._work(scope, task_id, frame)
 
         return _result(
-            await frame.runner.call(frame, name, work, label=self.description, fingerprint=self._fingerprint(name))
+            await frame.runner.children.call(
+                frame, name, work, label=self.description, fingerprint=self._fingerprint(name)
+            )
         )
 
     async def _work(self, scope: Scope, task_id: str, frame: Frame | None) -> dict[str, Any]:

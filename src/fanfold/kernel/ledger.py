@@ -388,7 +388,7 @@ class Ledger:
         written = {key for _, result in ended for key, _ in result.writes} if self._lapsing else ()
         batches = [
             (task.node, [write for write in result.writes if write[0] in replaying])
-            for task, result in sorted(ended, key=_place)
+            for task, result in (sorted(ended, key=_place) if len(ended) > 1 else ended)
         ]
         self._values = {**self._folded(batches, self._lapsed(written)), **given}
 

@@ -13,8 +13,9 @@ import builtins
 import dis
 import enum
 import inspect
-from collections.abc import Callable, Collection, Mapping
-from types import CodeType, FunctionType
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+from types import CodeType, FunctionType, ModuleType
 from typing import Any, Final
 
 from fanfold.types import Command, Send
@@ -30,6 +31,7 @@ removeprefix removesuffix replace rstrip split splitlines startswith strip title
 _BUILTINS: Final = frozenset(_OF_BUILTINS.split())
 _METHODS: Final = frozenset(_OF_METHODS.split())
 _DATA: Final = (str, int, float, bool, bytes, type(None), tuple, frozenset, list, dict, set)
+_LOOKED_AT: Final = (*_DATA, type, enum.Enum)
 _INNER: Final = frozenset({"<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>", "<lambda>"})
 _NEVER: Final = ("CALL_FUNCTION_EX", "IMPORT_", "PUSH_NULL", "BEFORE_", "LOAD_BUILD_CLASS", "LOAD_SUPER", "SETUP_")
 _LONGEST: Final = 1000
@@ -47,30 +49,29 @@ def is_quick(function: Callable[..., Any]) -> bool:
         held = {name: cell.cell_contents for name, cell in cells}
     except ValueError:  # one that has no value yet
         return False
-    return all(isinstance(value, _DATA) for value in held.values()) and _quick(function.__code__, function.__globals__)
+    return _quick(function.__code__, function.__globals__, held)
 
 
-def _quick(code: CodeType, known: Mapping[str, Any]) -> bool:
+def _quick(code: CodeType, known: Mapping[str, Any], held: Mapping[str, Any]) -> bool:
+    """Whether code calls nothing that could wait; `known` are the values of global names, `held` of those around it."""
     if len(code.co_code) > _LONGEST:
         return False
     instructions = list(dis.get_instructions(code))
     heads = {each.offset for each in instructions if each.opname == "FOR_ITER"}
-    if not all(_harmless(each, known, heads) for each in instructions):
-        return False
+    for each, following in pairwise(instructions):  # the last one only returns
+        name, what = each.opname, each.argval
+        if name.startswith("LOAD_GLOBAL"):
+            harmless = _known(what, known, following, called=bool((each.arg or 0) & 1))
+        elif name == "LOAD_DEREF" and what in held:
+            harmless = _is_data(held[what], following)
+        elif name == "LOAD_METHOD" or (name == "LOAD_ATTR" and _is_method(each)):
+            harmless = what in _METHODS
+        else:
+            harmless = what in heads if "BACKWARD" in name else not name.startswith(_NEVER)
+        if not harmless:
+            return False
     nested = [const for const in code.co_consts if isinstance(const, CodeType)]
-    return all(each.co_name in _INNER and _quick(each, known) for each in nested)
-
-
-def _harmless(instruction: dis.Instruction, known: Mapping[str, Any], heads: Collection[int]) -> bool:
-    name, what = instruction.opname, instruction.argval
-    if name.startswith("LOAD_GLOBAL"):
-        called = bool((instruction.arg or 0) & 1)
-        return _known(what, known, called=called)
-    if name == "LOAD_METHOD" or (name == "LOAD_ATTR" and _is_method(instruction)):
-        return what in _METHODS
-    if "BACKWARD" in name:
-        return what in heads
-    return not name.startswith(_NEVER)
+    return all(each.co_name in _INNER and _quick(each, known, held) for each in nested)
 
 
 def _is_method(instruction: dis.Instruction) -> bool:
@@ -78,11 +79,17 @@ def _is_method(instruction: dis.Instruction) -> bool:
     return "NULL" in instruction.argrepr
 
 
-def _known(name: str, known: Mapping[str, Any], *, called: bool) -> bool:
+def _known(name: str, known: Mapping[str, Any], following: dis.Instruction, *, called: bool) -> bool:
     """Whether a global name stands for what can be had, or called, at once."""
     if name not in known:
         return name in _BUILTINS and hasattr(builtins, name) if called else hasattr(builtins, name)
-    value = known[name]
     if called:
-        return value is Send or value is Command
-    return isinstance(value, (*_DATA, type, enum.Enum))
+        return known[name] is Send or known[name] is Command
+    return _is_data(known[name], following)
+
+
+def _is_data(value: Any, following: dis.Instruction) -> bool:
+    """Whether a value is there to be looked at; of a module, what is loaded from it next."""
+    if isinstance(value, ModuleType):
+        return following.opname == "LOAD_ATTR" and isinstance(getattr(value, following.argval, None), _LOOKED_AT)
+    return isinstance(value, _LOOKED_AT)

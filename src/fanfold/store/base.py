@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol, Self, TypeAlias
 
+from fanfold.facts import fact
 from fanfold.store.serde import Codec, Encryption
 from fanfold.store.ticket import Ticket
 
@@ -75,7 +76,7 @@ class RunClosed:
     error: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@fact
 class ResultKept:
     """Something that a task has come to, on the checkpoint that it started from.
 
@@ -107,7 +108,7 @@ FINAL: Final = ("result", "child")
 """The kinds of results that stay as they are."""
 
 
-@dataclass(frozen=True, slots=True)
+@fact
 class CheckpointKept:
     """Where a thread stands after `step`. A `full` one holds all values; any other follows from its parent.
 
@@ -127,7 +128,7 @@ class CheckpointKept:
     around: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@fact
 class EventsKept:
     """What happened, in order, beginning with number `first` of its run; by default it is numbered on."""
 

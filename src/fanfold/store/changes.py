@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from functools import partial
 from itertools import groupby
 from operator import attrgetter
@@ -286,11 +286,12 @@ def _open_run(session: Session, opened: RunOpened) -> None:
     session.rows("open_run", values)
 
 
+_OF_CHECKPOINT: Final = tuple(field.name for field in fields(CheckpointKept))
 _CHECKPOINT: Final = ("parent_id", "run_id", "step", "source", "created", "full", "around", "data")
 
 
 def _keep_checkpoint(session: Session, change: CheckpointKept) -> None:
-    values = asdict(change)
+    values = {name: getattr(change, name) for name in _OF_CHECKPOINT}
     if session.rows("keep_checkpoint", values):
         return
     there = session.rows("checkpoint_is", values)
