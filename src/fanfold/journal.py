@@ -395,8 +395,11 @@ class Record:
     async def close(self, status: str, error: str) -> None:
         """The sitting has ended; returns when everything is on disk. Raises the `StoreError` that kept it off."""
         held, self._held = self._held, {}
-        for make in (make for of_one in held.values() for make in of_one):
-            self.submit(make())
+        # A thread stands where its last checkpoint is. So that of the whole graph comes last, and what hangs on one
+        # before it: a process that is killed in between leaves nothing half there.
+        for namespace in sorted(held, key=len, reverse=True):
+            for change in sorted((make() for make in held[namespace]), key=_is_checkpoint):
+                self.submit(change)
         self._flush()
         await self._close(status, error)
         if self.failure is not None and status == DONE:  # not all of it is on disk, so it is not done
@@ -424,6 +427,10 @@ class Record:
 
     def _judge(self, ticket: Future[None]) -> None:
         self.failure = self.failure or ticket.exception()
+
+
+def _is_checkpoint(change: Change) -> bool:
+    return isinstance(change, CheckpointKept)
 
 
 class Unkept:

@@ -29,7 +29,7 @@ TABLE = (
 )  # fmt: skip
 
 
-RUNS = (("sync", "remembers"), ("async", "remembers"), ("exit", "plain"))
+RUNS = (("sync", "remembers"), ("async", "remembers"), ("exit", "plain"), ("exit", "pauses"))
 """The durability of what ends at each moment, and the graph inside of it."""
 
 
@@ -99,9 +99,9 @@ def _row(name: str, tally: Tally, seconds: float) -> str:
 def _moments(folder: Path, places: Callable[[str], dict[str, str]]) -> list[str]:
     wrong = []
     for durability, inside in RUNS:
-        for name, place in places(f"moments_{durability}").items():
+        for name, place in places(f"moments_{durability}_{inside}").items():
             file = place if place.startswith("postgresql:") else f"{place}/runs.db"
-            logs = folder / f"{name} {durability}"
+            logs = folder / f"{name} {durability} {inside}"
             logs.mkdir()
             found = Moments(file, logs, durability, inside, 1).found()
             print(

@@ -26,10 +26,12 @@ def test_i7_a_run_that_ends_anywhere_is_resumed_to_the_same_end_and_i4_nothing_t
     assert 3 < found.stored < found.moments  # there was something to go on with, and sometimes nothing yet
 
 
-@pytest.mark.parametrize("killed", [False, True], ids=["exits", "killed"])
+@pytest.mark.parametrize(
+    ("inside", "stride", "killed"), [("plain", 7, False), ("plain", 4, True), ("pauses", 3, False)]
+)
 def test_i7_a_run_that_stores_at_its_exit_leaves_its_thread_as_it_was_wherever_it_ends_before(
-    place: str, tmp_path: Path, killed: bool
+    place: str, tmp_path: Path, inside: str, stride: int, killed: bool
 ) -> None:
-    found = Moments(file(place), tmp_path, "exit", "plain", 4 if killed else 7, killed=killed).found()
+    found = Moments(file(place), tmp_path, "exit", inside, stride, killed=killed).found()
     assert found.wrong == []
     assert found.moments > 4
