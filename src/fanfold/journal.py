@@ -352,10 +352,15 @@ class Record:
         """Hold a checkpoint back until the end, in the place of all that was held of its graph; it is made then."""
         self._held[namespace] = [checkpoint]
 
-    def let_go(self, namespace: str) -> None:
-        """Store what is held back of a graph now: the next call of it, in this very run, begins there."""
-        for make in self._held.pop(namespace, ()):
-            self.submit(make())
+    def held(self, namespace: str) -> ThreadRecord | None:
+        """Where a graph stands by what is held back of it, if anything is: a later call of it begins there."""
+        changes = [make() for make in self._held.get(namespace, ())]
+        checkpoints = [change for change in changes if isinstance(change, CheckpointKept)]
+        if not checkpoints:
+            return None
+        id = checkpoints[-1].checkpoint_id
+        hanging = [change for change in changes if isinstance(change, ResultKept) and change.checkpoint_id == id]
+        return ThreadRecord((checkpoints[-1],), {id: hanging})
 
     def submit(self, change: Change, *, patient: bool = False) -> Ticket[None]:
         """Queue a change at once; one that is `patient` may be stored with the next."""
@@ -395,11 +400,9 @@ class Record:
     async def close(self, status: str, error: str) -> None:
         """The sitting has ended; returns when everything is on disk. Raises the `StoreError` that kept it off."""
         held, self._held = self._held, {}
-        # A thread stands where its last checkpoint is. So that of the whole graph comes last, and what hangs on one
-        # before it: a process that is killed in between leaves nothing half there.
-        for namespace in sorted(held, key=len, reverse=True):
-            for change in sorted((make() for make in held[namespace]), key=_is_checkpoint):
-                self.submit(change)
+        # All of it or nothing: a graph inside must not remember what the one around it knows nothing of.
+        for ticket in self.store.submit_together([make() for of_one in held.values() for make in of_one], self.lease):
+            ticket.add_done_callback(self._judge)
         self._flush()
         await self._close(status, error)
         if self.failure is not None and status == DONE:  # not all of it is on disk, so it is not done
@@ -427,10 +430,6 @@ class Record:
 
     def _judge(self, ticket: Future[None]) -> None:
         self.failure = self.failure or ticket.exception()
-
-
-def _is_checkpoint(change: Change) -> bool:
-    return isinstance(change, CheckpointKept)
 
 
 class Unkept:
@@ -495,7 +494,9 @@ class Kept:
         self._around = around
         self._branch = ""  # of what hangs on the present checkpoint
         self.checkpoint_id: str | None = position.checkpoint_id if position else None
-        self._begun = self.checkpoint_id
+        held = record.held(namespace)
+        # What is held back gives way to what comes now, which follows from what that would have followed from.
+        self._begun = self.checkpoint_id if held is None else held.head.parent_id
         self.parent_id: str | None = position.parent_id if position else None
         self._found: dict[tuple[str, str], Any] = dict(position.found) if position else {}
         self._early: dict[tuple[str, str], tuple[Any, ResultKept]] = {}

@@ -398,8 +398,6 @@ class Inner:
         await runner.drive()
         if runner.interrupted:
             raise GraphInterrupt(runner.interrupts)
-        if record is not None and self.graph.checkpointer is True:
-            record.let_go(place)
         return runner.show.output()
 
     def _family(self) -> Family:
@@ -444,7 +442,7 @@ class Inner:
             checkpoint_id = next(older, None)
             if checkpoint_id is None:
                 return None
-        found = store.thread(thread_id, place, checkpoint_id)
+        found = (record.held(place) if start is None else None) or store.thread(thread_id, place, checkpoint_id)
         if found is None:
             return None
         return Reader(self.graph.plan, self.graph.codec, store, thread_id, f"{thread_id}|{place}").position(found)

@@ -29,7 +29,7 @@ TABLE = (
 )  # fmt: skip
 
 
-RUNS = (("sync", "remembers"), ("async", "remembers"), ("exit", "plain"), ("exit", "pauses"))
+RUNS = (("sync", "remembers"), ("async", "remembers"), ("exit", "plain"), ("exit", "pauses"), ("exit", "remembers"))
 """The durability of what ends at each moment, and the graph inside of it."""
 
 

@@ -27,7 +27,8 @@ def test_i7_a_run_that_ends_anywhere_is_resumed_to_the_same_end_and_i4_nothing_t
 
 
 @pytest.mark.parametrize(
-    ("inside", "stride", "killed"), [("plain", 7, False), ("plain", 4, True), ("pauses", 3, False)]
+    ("inside", "stride", "killed"),
+    [("plain", 7, False), ("plain", 4, True), ("pauses", 3, False), ("remembers", 5, False)],
 )
 def test_i7_a_run_that_stores_at_its_exit_leaves_its_thread_as_it_was_wherever_it_ends_before(
     place: str, tmp_path: Path, inside: str, stride: int, killed: bool

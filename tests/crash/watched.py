@@ -10,6 +10,7 @@ import asyncio
 import os
 import signal
 import threading
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -19,6 +20,7 @@ from fanfold.store.postgres import PostgresStore
 from fanfold.store.serde import Codec
 from fanfold.store.sql import Place, SqlStore
 from fanfold.store.sqlite import SqliteStore
+from fanfold.store.ticket import Ticket
 from fanfold.store.writer import Session
 from tests.crash.log import Note
 
@@ -106,17 +108,29 @@ class Watched(SqlStore):
         self.note("release", epoch=lease.epoch, name=lease.thread_id)
         super().release(lease)
 
-    def submit(self, change: Change, lease: Lease | None = None, *, patient: bool = False) -> Future[None]:
+    def submit(self, change: Change, lease: Lease | None = None, *, patient: bool = False) -> Ticket[None]:
+        noted = self._noted(change, lease)
+        ticket = super().submit(change, lease, patient=patient)
+        ticket.add_done_callback(noted)
+        return ticket
+
+    def submit_together(self, changes: Sequence[Change], lease: Lease | None = None) -> list[Ticket[None]]:
+        noted = [self._noted(change, lease) for change in changes]
+        tickets = super().submit_together(changes, lease)
+        for ticket, settled in zip(tickets, noted, strict=True):
+            ticket.add_done_callback(settled)
+        return tickets
+
+    def _noted(self, change: Change, lease: Lease | None) -> Callable[[Future[None]], None]:
+        """Note that a change was sent; what is returned notes what became of it."""
         epoch = lease.epoch if lease else 0
         name, kind, id = identified(change)
         self.note("sent", epoch=epoch, name=name, kind=kind, id=id)
-        ticket = super().submit(change, lease, patient=patient)
 
         def settled(ticket: Future[None]) -> None:
             self.note(_verdict(ticket.exception()), epoch=epoch, name=name, kind=kind, id=id)
 
-        ticket.add_done_callback(settled)
-        return ticket
+        return settled
 
     def holds(self, lease: Lease) -> bool:
         """As ever; and where it says yes, whatever begins before the event loop turns began with this permission.

@@ -198,6 +198,9 @@ class Store(Protocol):
         with another `StoreError` when the change cannot be stored, or names another thread than the lease.
         """
 
+    def submit_together(self, changes: Sequence[Change], lease: Lease | None = None) -> list[Ticket[None]]:
+        """Queue changes of which either all are to be on disk or none."""
+
     def backlog(self) -> int:
         """How many changes are queued that nobody has begun to write."""
 

@@ -136,7 +136,11 @@ class SqlStore:
 
     def submit(self, change: Change, lease: Lease | None = None, *, patient: bool = False) -> Ticket[None]:
         """Queue a change; see `Store.submit`."""
-        return self._writer.queue(Kept(change, lease), len(getattr(change, "data", b"")), patient=patient)
+        return self._writer.queue(Kept(change, lease), _size(change), patient=patient)
+
+    def submit_together(self, changes: Sequence[Change], lease: Lease | None = None) -> list[Ticket[None]]:
+        """Queue changes of which either all are to be on disk or none."""
+        return self._writer.queue_together([(Kept(change, lease), _size(change)) for change in changes])
 
     def backlog(self) -> int:
         """How many changes are queued that nobody has begun to write."""
@@ -379,3 +383,8 @@ def _from_json(text: str, where: str) -> Mapping[str, Any]:
     except ValueError as error:
         raise CorruptRecordError(f"{where} is not readable: {error}") from error
     return value
+
+
+def _size(change: Change) -> int:
+    """About how many bytes a change is."""
+    return len(getattr(change, "data", b""))

@@ -142,7 +142,7 @@ class Writer:
         self._apply = apply
         self._heart = heart
         self._patience = patience
-        self._queue: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Sequence[Item] | None] = queue.SimpleQueue()
         self._closing = threading.Lock()
         self._closed = False
         self._stop = threading.Event()
@@ -157,15 +157,26 @@ class Writer:
         whoever stops waiting for it, what was queued is done.
         """
         item = Item(work, size, patient)
-        item.done.set_running_or_notify_cancel()
+        self._put([item])
+        return item.done
+
+    def queue_together(self, works: Sequence[tuple[Any, int]]) -> list[Ticket[Any]]:
+        """Have all of this done in one transaction: work, and about how many bytes that is."""
+        items = [Item(work, size) for work, size in works]
+        if items:
+            self._put(items)
+        return [item.done for item in items]
+
+    def _put(self, items: Sequence[Item]) -> None:
+        for item in items:
+            item.done.set_running_or_notify_cancel()
         with self._closing:
             if self._closed:
                 raise StoreError(f"the store {self._database.label} is closed")
-            self._queue.put(item)
-        return item.done
+            self._queue.put(items)
 
     def backlog(self) -> int:
-        """How many items are queued that nobody has begun to do."""
+        """How much is queued that nobody has begun to do."""
         return self._queue.qsize()
 
     def close(self) -> None:
@@ -186,15 +197,17 @@ class Writer:
             self._session.close()
 
     def _serve(self) -> None:
-        while (item := self._wait()) is not None:
-            batch, size = [item], item.size
-            end = time.monotonic() + PATIENCE if item.patient else 0.0
-            while size < LARGEST_BATCH and (item := self._taken(end)) is not _NOTHING and item is not None:
-                batch.append(item)
-                size += item.size
-                end = end if item.patient else 0.0
+        while (items := self._wait()) is not None:
+            batch: list[Item] = []
+            size, end = 0, time.monotonic() + PATIENCE
+            while items is not _NOTHING and items is not None:
+                batch += items
+                for item in items:
+                    size += item.size
+                    end = end if item.patient else 0.0
+                items = self._taken(end) if size < LARGEST_BATCH else _NOTHING
             self._settle(batch)
-            if item is None:
+            if items is None:
                 return
 
     def _wait(self) -> Any:
