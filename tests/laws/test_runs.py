@@ -10,7 +10,7 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, TypedDict, get_args
 
 import pytest
 from hypothesis import Phase, given, settings
@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from fanfold import START, Command, InMemorySaver, Send, StateGraph, interrupt
 from fanfold.errors import InvalidUpdateError
 from fanfold.graph import CompiledGraph
-from fanfold.types import Interrupt, StateSnapshot
+from fanfold.types import Durability, Interrupt, StateSnapshot
 from tests.laws.cases import Case, cases
 from tests.laws.drawings import Spot, built, digest
 from tests.laws.reference import walk
@@ -54,6 +54,7 @@ class Stage:
     schedule: Schedule
     asking: frozenset[str] = frozenset()
     inner: Case | None = None
+    durabilities: tuple[Durability, ...] = get_args(Durability)
     told: list[Any] = field(default_factory=list)
 
     def compiled(self, case: Case, store: Any) -> CompiledGraph:
@@ -84,9 +85,15 @@ class Stage:
 
     async def sit(self, app: CompiledGraph, value: Any, config: Mapping[str, Any] = THREAD) -> Any:
         """One sitting; what it asked."""
-        outcome, asked = await outcome_of(app.ainvoke(value, config))
+        outcome, asked = await outcome_of(app.ainvoke(value, config, durability=self.durability))
         self.told.append((outcome, asked, await history(app)))
         return asked
+
+    @property
+    def durability(self) -> Durability:
+        """When what is stored of a run is stored: any time, as far as `durabilities` go."""
+        chosen: Durability = self.durabilities[self.case.chance("durability") % len(self.durabilities)]
+        return chosen
 
     def chance(self, *what: Any) -> int:
         """A number for something that people do by chance."""
@@ -237,7 +244,7 @@ async def broken_off(stage: Stage, app: CompiledGraph) -> None:
     """It is stopped again and again, as if the process were gone, and then goes on to its end."""
     value: Any = stage.case.value
     for sitting in range(3):
-        run = asyncio.ensure_future(app.ainvoke(value, THREAD))
+        run = asyncio.ensure_future(app.ainvoke(value, THREAD, durability=stage.durability))
         while not (await app.aget_state(THREAD)).metadata:  # else nobody knows whether it has begun
             await asyncio.sleep(0)
         for _ in range(stage.chance("turns", sitting) % 60):
@@ -253,9 +260,10 @@ async def broken_off(stage: Stage, app: CompiledGraph) -> None:
 def test_a_run_that_is_broken_off_anywhere_goes_on_to_the_same_end(case: Case) -> None:
     if walk(case.drawing, case.value, LIMIT).ending == "crowd":
         return
-    ((outcome, _, whole),) = Stage(case, "superstep").tell(once)
+    told: tuple[Durability, ...] = ("async", "sync")  # with the third, nothing is to be seen of a run before its end
+    ((outcome, _, whole),) = Stage(case, "superstep", durabilities=told).tell(once)
     if isinstance(outcome, dict):  # what it returns is what its last sitting has seen change, so that is not compared
-        ((_, _, broken),) = Stage(case, "watermark").tell(broken_off)
+        ((_, _, broken),) = Stage(case, "watermark", durabilities=told).tell(broken_off)
         assert broken == whole
 
 
