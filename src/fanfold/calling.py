@@ -78,7 +78,8 @@ class Calls:
         try:
             if timeout is None:
                 if action.quick and action.executor is None and action.function not in self._family.slow:
-                    value = self._at_once(frame, action, self._ledger.view(frame.task, action.schema))
+                    view = self._ledger.view(frame.task, action.schema, look=action.only_looks)
+                    value = self._at_once(frame, action, view)
                 else:
                     value = await self._work(frame, action)
                 if type(value) not in _OURS:

@@ -78,3 +78,20 @@ def test_code_whose_executor_is_named_runs_there_however_quick_it_is(threads: di
     graph = StateGraph(State).add_node("adds", adds, executor="thread").add_edge(START, "adds")
     assert graph.compile().invoke({"number": 0}) == {"number": 1}
     assert all(name.startswith("fanfold-node") for name in threads[adds.__code__])
+
+
+def test_quick_code_that_changes_its_input_changes_nobody_elses() -> None:
+    def spoils(state: State) -> Any:
+        items = state["items"]
+        items += [0]
+
+    def looks(state: State) -> Any:
+        return {"items": state["items"]}
+
+    def route(state: State) -> Any:
+        state["items"][0] = 9
+        return END
+
+    graph = StateGraph(State).add_node("spoils", spoils).add_node("looks", looks).add_edge(START, "spoils")
+    graph.add_edge("spoils", "looks").add_conditional_edges("looks", route)
+    assert graph.compile().invoke({"items": [1, 2]}) == {"items": [1, 2]}

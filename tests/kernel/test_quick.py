@@ -14,7 +14,7 @@ import pytest
 
 import fanfold
 from fanfold import END, Command, Send
-from fanfold.kernel.quick import is_quick
+from fanfold.kernel.quick import is_quick, only_looks
 
 LIMIT = 3
 LOCK = threading.Lock()
@@ -200,3 +200,36 @@ def test_a_builtin_that_somebody_has_replaced_is_not_taken_for_it() -> None:
     names: dict[str, Any] = {"len": lambda items: time.sleep(1)}
     exec("def code(state): return len(state)", names)
     assert not is_quick(names["code"])
+
+
+def sets(state: Any) -> Any:
+    state["number"] = 1
+
+
+def removes(state: Any) -> Any:
+    del state["items"][0]
+
+
+def sets_an_attribute(state: Any) -> Any:
+    state.number = 1
+
+
+def adds_in_place(state: Any) -> Any:
+    items = state["items"]
+    items += [1]
+    return items
+
+
+@pytest.mark.parametrize("code", [sets, removes, sets_an_attribute, adds_in_place])
+def test_quick_code_that_changes_what_it_is_given_is_told_from_code_that_only_looks(code: Callable[[Any], Any]) -> None:
+    assert is_quick(code)
+    assert not only_looks(code)
+
+
+@pytest.mark.parametrize("code", [chooses, sends, commands, sorts, with_a_closure()])
+def test_code_that_only_looks_is_known(code: Callable[[Any], Any]) -> None:
+    assert only_looks(code)
+
+
+def test_code_that_is_no_function_is_not_known_to_only_look() -> None:
+    assert not only_looks(operator.itemgetter("number"))

@@ -18,7 +18,7 @@ from typing import Any, Literal, get_args, get_origin
 from fanfold.errors import GraphError, did_you_mean
 from fanfold.kernel.channels import Channel, LastValue, alike
 from fanfold.kernel.plan import Action, Handler, Join, Node, Plan, Route
-from fanfold.kernel.quick import is_quick
+from fanfold.kernel.quick import is_quick, only_looks
 from fanfold.kernel.reach import Reach
 from fanfold.kernel.schema import (
     Schema,
@@ -338,7 +338,16 @@ class Builder:
             self._merge(declared)
         asks = {} if graph is not None else asked_for(function)
         quick = not is_async and is_quick(function)
-        return Action(function, is_async, declared or self._schema, asks, graph, declared is not None, quick=quick)
+        return Action(
+            function,
+            is_async,
+            declared or self._schema,
+            asks,
+            graph,
+            declared is not None,
+            quick=quick,
+            only_looks=quick and only_looks(function),
+        )
 
     def _read(self, declared: Any) -> Schema:
         return self._schema if declared is self.state_schema else read_schema(declared)

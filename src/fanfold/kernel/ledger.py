@@ -218,20 +218,26 @@ class Ledger:
         """What a task of the present step has returned, if it has."""
         return self._results.get(task.id)
 
-    def view(self, task: Task, schema: Schema | None = None) -> Any:
-        """The input of a task, its own copy, in the shape that its node (or `schema`) declares."""
+    def view(self, task: Task, schema: Schema | None = None, *, look: bool = False) -> Any:
+        """The input of a task, its own copy, in the shape that its node (or `schema`) declares.
+
+        For who only has a `look` and changes nothing, it is no copy.
+        """
         if task.arg is not MISSING:
-            return own(task.arg)
+            return task.arg if look else own(task.arg)
         schema = schema or self._action(task).schema
-        return self._shaped(schema, self._values_at(task.step, schema), task.step)
+        return self._shaped(schema, self._values_at(task.step, schema), task.step, look=look)
 
     def preview(self, task: Task, writes: Sequence[Write], route: Route) -> Any:
         """The state as a conditional edge of the task's node sees it: with the task's own writes applied."""
-        schema = route.path.schema
-        values = {key: value for key, value in self._values_at(task.step, schema).items() if key in schema.channels}
-        # A reducer may change the value in place, and this is only a look: it gets a value of its own.
-        values.update({key: own(values[key]) for key, _ in writes if key in values})
-        return self._shaped(schema, self._folded([(task.node, writes)], values), task.step)
+        schema, channels = route.path.schema, self.plan.channels
+        before = self._values_at(task.step, schema)
+        values = {key: before[key] for key in schema.channels}
+        for key, _ in writes:  # a reducer may change the value in place, and this is a preview: it gets one of its own
+            if key in values and not channels[key].replays:
+                values[key] = own(values[key])
+        folded = self._folded([(task.node, writes)], values)
+        return self._shaped(schema, folded, task.step, look=route.path.only_looks)
 
     def values(self, schema: Schema | None = None) -> Any:
         """The keys of `schema` (default: the graph's output) that have a value, as a copy; for a root, the value."""
@@ -575,19 +581,19 @@ class Ledger:
                 raise
         return folded
 
-    def _shaped(self, schema: Schema, values: Mapping[str, Any], step: int) -> Any:
-        seen = self._read(schema, values)
+    def _shaped(self, schema: Schema, values: Mapping[str, Any], step: int, *, look: bool = False) -> Any:
+        seen = self._read(schema, values, look=look)
         for key, managed in schema.managed.items() if schema.managed else ():
             left = self._step_limit - (step - self._first)
             seen[key] = left if managed.name == "remaining_steps" else left <= 1
         return schema.shape(seen)
 
-    def _read(self, schema: Schema, values: Mapping[str, Any]) -> dict[str, Any]:
+    def _read(self, schema: Schema, values: Mapping[str, Any], *, look: bool = False) -> dict[str, Any]:
         channels, seen = self.plan.channels, {}
         for key in schema.channels:
             value = channels[key].read(values[key])
             if value is not MISSING:
-                seen[key] = own(value)
+                seen[key] = value if look else own(value)
         return seen
 
     def _so_far(self, results: Mapping[str, Result]) -> dict[str, Any]:

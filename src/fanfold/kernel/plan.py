@@ -39,6 +39,8 @@ class Action:
     declared: bool = False
     executor: Any = None
     quick: bool = False
+    only_looks: bool = False
+    """Whether it is quick and changes nothing of what it is given, so that it needs no copy."""
 
     @property
     def on_loop(self) -> bool:

@@ -34,6 +34,7 @@ _DATA: Final = (str, int, float, bool, bytes, type(None), tuple, frozenset, list
 _LOOKED_AT: Final = (*_DATA, type, enum.Enum)
 _INNER: Final = frozenset({"<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>", "<lambda>"})
 _NEVER: Final = ("CALL_FUNCTION_EX", "IMPORT_", "PUSH_NULL", "BEFORE_", "LOAD_BUILD_CLASS", "LOAD_SUPER", "SETUP_")
+_CHANGES: Final = ("STORE_SUBSCR", "STORE_SLICE", "STORE_ATTR", "STORE_GLOBAL", "DELETE_SUBSCR", "DELETE_ATTR")
 _LONGEST: Final = 1000
 """Bytes of code beyond which nobody looks."""
 
@@ -50,6 +51,19 @@ def is_quick(function: Callable[..., Any]) -> bool:
     except ValueError:  # one that has no value yet
         return False
     return _quick(function.__code__, function.__globals__, held)
+
+
+def only_looks(function: Callable[..., Any]) -> bool:
+    """Whether quick code certainly changes nothing of what it is given; then it needs no copy of its own."""
+    return isinstance(function, FunctionType) and _only_looks(function.__code__)
+
+
+def _only_looks(code: CodeType) -> bool:
+    for each in dis.get_instructions(code):
+        in_place = each.opname == "BINARY_OP" and each.argrepr.endswith("=")  # `+=` changes a list, and may change one
+        if in_place or each.opname in _CHANGES:
+            return False
+    return all(_only_looks(const) for const in code.co_consts if isinstance(const, CodeType))
 
 
 def _quick(code: CodeType, known: Mapping[str, Any], held: Mapping[str, Any]) -> bool:
