@@ -433,3 +433,12 @@ def test_values_can_be_asked_for_in_another_schema() -> None:
     ledger = begun(graph.plan(), {"log": []})
     list(steps(ledger))
     assert ledger.values(input_schema(node)) == {"other": ["o"]}
+
+
+def test_a_node_whose_name_is_no_unicode_text_has_ids_of_its_own() -> None:
+    graph = Builder(State)
+    for name in ("\ud800", "\ud801"):  # halves of characters, as they come out of broken JSON
+        graph.add_node(name, say("odd")).add_edge(START, name)
+    _, tasks = steps(begun(graph.plan(), {"log": []}))
+    assert [task.node for task in tasks] == ["\ud800", "\ud801"]
+    assert len({task.id for task in tasks}) == 2
