@@ -55,8 +55,8 @@ async def limited(frame: Frame, timeout: TimeoutPolicy | None, work: Awaitable[T
                 raise _late(frame, timeout, began)
         return task.result()
     except asyncio.CancelledError:
+        frame.give_up(task)  # also one that has ended just now, whose error nobody asks for any more
         if not task.done():
-            frame.give_up(task)
             await asyncio.wait([task])
         raise
 

@@ -24,7 +24,7 @@ from fanfold import interop
 from fanfold.attempt import attempts, limited
 from fanfold.errors import InvalidUpdateError, KeptError, NodeCancelledError, NodeError, ParentCommand, did_you_mean
 from fanfold.events import Noticed
-from fanfold.family import UnknownKeyWarning
+from fanfold.family import UnknownKeyWarning, named
 from fanfold.frame import Frame, clock
 from fanfold.kernel.ledger import Result, Task, Write
 from fanfold.kernel.plan import Action, Handler, Node
@@ -77,9 +77,11 @@ class Calls:
         timeout = (frame.task.timeout or node.timeout) if frame.error is None else None
         try:
             if timeout is None:
-                if action.quick and action.executor is None and action.function not in self._family.slow:
+                if action.quick is not None and self._may_be_at_once(action):
                     view = self._ledger.view(frame.task, action.schema, look=action.only_looks)
-                    value = self._at_once(frame, action, view)
+                    value = (
+                        self._at_once(frame, action, view) if _suits(action, view) else await self._work(frame, action)
+                    )
                 else:
                     value = await self._work(frame, action)
                 if type(value) not in _OURS:
@@ -136,7 +138,7 @@ class Calls:
         try:
             return await attempts(frame, node.retry, lambda: self.once(frame, node, action))
         except Exception as error:  # noqa: BLE001 - it is for the handler
-            self._runner.journal.keep(frame.task, "error", repr(error))
+            self._runner.journal.keep(frame.task, "error", named(error))
             self._runner.show.end(frame.task, error=error)
             return await self._handled(frame, node, node.handler, error)
 
@@ -148,6 +150,9 @@ class Calls:
         return replace(await self.once(frame, told, handler.action), handled=handler.name)
 
     # The call
+
+    def _may_be_at_once(self, action: Action) -> bool:
+        return action.executor is None and action.function not in self._family.slow
 
     def _at_once(self, frame: Frame, action: Action, state: Any) -> Any:
         """What code answers that can wait for nothing. If it takes its time all the same, that was the last time."""
@@ -190,7 +195,7 @@ class Calls:
 
     async def _answered(self, frame: Frame, path: Action, state: Any) -> Any:
         """What a path answers. A blocking one may call graphs and wait for tasks, which takes a thread, like a node."""
-        if path.quick and path.executor is None and path.function not in self._family.slow:
+        if path.quick is not None and self._may_be_at_once(path) and _suits(path, state):
             return self._at_once(frame, path, state)
         given = frame.injected(path.asks) if path.asks else {}
         code = functools.partial(path.function, **given) if given else path.function
@@ -251,6 +256,11 @@ class Calls:
                 self._runner.emit(Noticed(clock(), message, task.id))
                 warnings.warn(message, UnknownKeyWarning, stacklevel=2)
         return tuple(write for write in writes if write[0] in channels)
+
+
+def _suits(action: Action, given: Any) -> bool:
+    """Whether quick code is quick for what it is given."""
+    return action.quick is object or type(given) is action.quick
 
 
 def _declared(node: Node, writes: tuple[Write, ...], *, quiet: bool) -> tuple[Write, ...]:

@@ -112,5 +112,18 @@ class Family:
 
 def brief(error: BaseException) -> str:
     """An error in one line: its type and what it says."""
-    text = str(error)
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    name = type(error).__name__
+    try:
+        text = str(error)
+    except Exception as second:  # noqa: BLE001 - an error that cannot say what it is is one all the same
+        return f"{name}, whose message raises {type(second).__name__}"
+    return f"{name}: {text}" if text else name
+
+
+def named(error: BaseException) -> str:
+    """An error as it would be written in code, without what no text can hold."""
+    try:
+        text = repr(error)
+    except Exception:  # noqa: BLE001 - as above
+        text = brief(error)
+    return text.encode("utf-8", "backslashreplace").decode()

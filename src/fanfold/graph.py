@@ -173,6 +173,7 @@ class CompiledGraph(States, Described):
         self.step_timeout: float | None = None
         self.config: Mapping[str, Any] = {}
         self.codec = _codec_for(plan)
+        self.slow: set[Callable[..., Any]] = set()  # quick code that was seen to take its time
         if hasattr(checkpointer, "read_by"):
             checkpointer.read_by(self, plan.digest())
         self.interrupt_before_nodes = pause_before

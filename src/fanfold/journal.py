@@ -311,15 +311,13 @@ class Record:
     """What is the same for every graph of one run: its store, its name there, and the events that it gathers.
 
     Changes go to the store as they come. With `at_end` they are held back until the run leaves the process; then the
-    last checkpoint of each graph is stored, and what hangs on it. `patient` is a run whose steps do not wait for the
-    results of nodes to be on disk.
+    last checkpoint of each graph is stored, and what hangs on it.
     """
 
     store: Store
     run: RunRecord
     lease: Lease | None = None
     at_end: bool = False
-    patient: bool = False
     next_event: int = 0
     failure: BaseException | None = None
     _held: dict[str, list[Callable[[], Change]]] = field(default_factory=dict)
@@ -339,14 +337,16 @@ class Record:
         if len(self._events) >= EVENTS_AT_ONCE:
             self._flush()
 
-    def keep(self, change: ResultKept | CheckpointKept) -> Ticket[None] | None:
-        """Queue what is to be stored; the future is resolved when it is on disk. Raises what kept earlier ones off."""
+    def keep(self, change: ResultKept | CheckpointKept, *, patient: bool) -> Ticket[None] | None:
+        """Queue what is to be stored; the future is resolved when it is on disk. Raises what kept earlier ones off.
+
+        What is `patient`, nobody is going to wait for.
+        """
         self.raise_failure()  # nobody waits for most changes, so a store that fails is noticed here, not at the end
         if self.at_end:
             self._held.setdefault(change.namespace, []).append(lambda: change)
             return None
-        waited_for = isinstance(change, ResultKept) and not (self.patient and change.kind == "result")
-        return self.submit(change, patient=not waited_for)
+        return self.submit(change, patient=patient)
 
     def keep_last(self, namespace: str, checkpoint: Callable[[], CheckpointKept]) -> None:
         """Hold a checkpoint back until the end, in the place of all that was held of its graph; it is made then."""
@@ -455,7 +455,16 @@ class Unkept:
         """Nobody has begun anything in an earlier sitting."""
         return False
 
-    def keep(self, task: Task, kind: str, value: Any, *, name: str = "", parent: str | None = None) -> None:
+    def keep(
+        self,
+        task: Task,
+        kind: str,
+        value: Any,
+        *,
+        name: str = "",
+        parent: str | None = None,
+        patient: bool = False,
+    ) -> None:
         """Nothing is kept."""
 
     def change(self, step: int, change: Result) -> None:
@@ -521,9 +530,19 @@ class Kept:
         return checkpoint_id == self.checkpoint_id or any(id == checkpoint_id for _, id in self._line)
 
     def keep(
-        self, task: Task, kind: str, value: Any, *, name: str = "", parent: str | None = None
+        self,
+        task: Task,
+        kind: str,
+        value: Any,
+        *,
+        name: str = "",
+        parent: str | None = None,
+        patient: bool = False,
     ) -> Ticket[None] | None:
-        """Queue what a task has come to; the future, if there is one, is resolved when it is on disk."""
+        """Queue what a task has come to; the future, if there is one, is resolved when it is on disk.
+
+        What is `patient`, nobody is going to wait for.
+        """
         name = name or task.node
         data = self._encoded(kind, value, name)
         run = self._record.run
@@ -547,7 +566,7 @@ class Kept:
         else:
             self._found[task.id, kind] = value
         self._read += _weight([kept])
-        return self._record.keep(kept)
+        return self._record.keep(kept, patient=patient)
 
     def change(self, step: int, change: Result) -> None:
         """Keep what a Command has changed at the present checkpoint, beside what others had."""
@@ -596,7 +615,7 @@ class Kept:
         kept = self._shorter(kept, header, ledger)
         if kept.full or branch:  # from here, nobody looks back for what tasks that ran ahead have come to
             self._hang_again()  # first, so that the checkpoint is never there without them
-        self._record.keep(kept)
+        self._record.keep(kept, patient=True)
 
     def _shorter(self, kept: CheckpointKept, header: _Header, ledger: Ledger) -> CheckpointKept:
         """The checkpoint, with all values if it has to be full, or if they are worth it."""
@@ -629,7 +648,7 @@ class Kept:
         for key, (value, kept) in self._early.items():
             again = replace(kept, checkpoint_id=self.checkpoint_id, branch=self._branch)
             self._early[key] = value, again
-            self._record.keep(again)
+            self._record.keep(again, patient=True)
 
     def _written(self, kept: CheckpointKept, header: _Header, values: Mapping[str, Any]) -> CheckpointKept:
         try:

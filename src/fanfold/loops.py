@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Coroutine
 from functools import cache
 from importlib import import_module
@@ -12,14 +13,21 @@ T = TypeVar("T")
 
 
 def runner() -> asyncio.Runner:
-    """Runs coroutines in a loop of uvloop's where that is installed (extra `fast`), else in one of Python's."""
-    return asyncio.Runner(loop_factory=_factory())
+    """Runs coroutines in a loop of uvloop's where that is installed (extra `fast`), else in one of Python's.
+
+    Where a program has chosen a policy of event loops, that decides.
+    """
+    return asyncio.Runner(loop_factory=None if _has_policy() else _factory())
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
     """What the coroutine returns, run to its end in a loop of its own."""
     with runner() as one:
         return one.run(coroutine)
+
+
+def _has_policy() -> bool:
+    return sys.version_info < (3, 14) and type(asyncio.get_event_loop_policy()) is not asyncio.DefaultEventLoopPolicy
 
 
 @cache

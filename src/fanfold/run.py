@@ -32,6 +32,7 @@ from fanfold.context import metadata_of
 from fanfold.errors import (
     GraphDrained,
     GraphInterrupt,
+    NodeCancelledError,
     ParentCommand,
     StepTimeoutError,
     StoreError,
@@ -46,7 +47,7 @@ from fanfold.events import (
     TaskRemembered,
     TaskStarted,
 )
-from fanfold.family import Family, brief
+from fanfold.family import Family, brief, named
 from fanfold.frame import ANY, Frame, clock, current_frame, enter
 from fanfold.journal import Kept, Unkept, on_disk
 from fanfold.kernel.ledger import Ledger, Result, Task, Write
@@ -166,11 +167,13 @@ class Runner:
             self._cancel()
             raise
         finally:
-            await self._ended()
-            if self._timer is not None:
-                self._timer.cancel()
-            for id in self._unbegun:
-                self.emit(TaskCancelled(clock(), id))
+            try:
+                await self._ended()
+            finally:
+                if self._timer is not None:
+                    self._timer.cancel()
+                for id in self._unbegun:
+                    self.emit(TaskCancelled(clock(), id))
         if self._failure is not None:
             raise self._failure
 
@@ -296,6 +299,10 @@ class Runner:
                     await asyncio.sleep(0)
                     since = clock()
                 following = await Within(self._context.copy(), self._attempt(following))
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - one of ours, or of who is told of the run: `drive` raises it
+            self._stop(error)
         finally:
             self._carriers.discard(carrier)
             if not self._carriers:
@@ -309,21 +316,29 @@ class Runner:
     async def _attempt(self, task: Task) -> Task | None:
         """Run a task to its end, one way or another. A task that has become ready by that is returned."""
         del self._unbegun[task.id]
-        frame = Frame(self, task)
-        enter(frame)
+        frame, told_of = Frame(self, task), False
         node = self.ledger.plan.nodes[task.node]
         try:
+            enter(frame)
             if node.in_process or not self.slots.take_nowait():
                 told = await self._waited(frame, node)
             else:
                 told = await self._coded(frame, node)
             ended = clock()
             result, ticket = self._kept(frame, told, ended)
+            told_of = True
             if self._patient or frame.has_spawned or (self.family.record is not None and self.family.record.crowded()):
                 await self._let_go(frame, ticket)
         except GraphInterrupt as pause:
             self._in_turn(task, functools.partial(self._pause, task, pause, frame.written))
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as cancelled:
+            if told_of:
+                raise
+            if self._failure is None and not self._closing:  # it is neither the run nor its caller who has cancelled it
+                gone = NodeCancelledError(task.node)
+                gone.__cause__ = cancelled
+                self._in_turn(task, functools.partial(self._failed, task, gone))
+                return None
             self.emit(TaskCancelled(clock(), task.id))
             raise
         except BaseException as error:  # noqa: BLE001 - `drive` raises it when the siblings have ended
@@ -332,6 +347,7 @@ class Runner:
             return self._go_on(task, result)
         finally:
             del self._running[task.id]
+            self._unstoppable.discard(task.id)
         return None
 
     def _kept(self, frame: Frame, told: Result, ended: float) -> tuple[Result, Ticket[None] | None]:
@@ -342,7 +358,7 @@ class Runner:
         if self.around is not None:
             frame.progress()
         result = self.ledger.settled(told)
-        ticket = self.journal.keep(task, "result", result)
+        ticket = self.journal.keep(task, "result", result, patient=not self.family.wait_for_disk)
         self.emit(TaskFinished(ended, task.id, tuple({key: None for key, _ in result.writes})))
         if streamed:
             self.show.result(task, told, cached=frame.cached)
@@ -391,7 +407,7 @@ class Runner:
             handler = self.ledger.plan.nodes[task.node].handler
             if handler is None:  # else it is the error that the handler was told of that counts
                 with contextlib.suppress(StoreError):  # a store that fails is told of when the run is closed
-                    self.journal.keep(task, "error", repr(error).encode("utf-8", "backslashreplace").decode())
+                    self.journal.keep(task, "error", named(error))
             self.show.end(task if handler is None else replace(task, node=handler.name), error=error)
         self._stop(_noted(error, task))  # `drive` raises it when the siblings have ended
 
@@ -508,10 +524,10 @@ class Runner:
             if self.around is not None:
                 frame.progress()
             action = node.action
+            if action is not None and not action.stoppable:
+                self._unstoppable.add(frame.task.id)
             if action is None or node.governed:
                 return await self.calls.governed(frame, node)
-            if not action.stoppable:
-                self._unstoppable.add(frame.task.id)
             return await self.calls.once(frame, node, action)
         except BaseException as error:
             asked = questions(error)
@@ -543,5 +559,6 @@ class Runner:
 
 
 def _noted(error: BaseException, task: Task) -> BaseException:
-    error.add_note(f"in node {task.node!r}, step {task.step}, task {task.id}")
+    with contextlib.suppress(TypeError):  # from an error whose notes are something of its own
+        error.add_note(f"in node {task.node!r}, step {task.step}, task {task.id}")
     return error

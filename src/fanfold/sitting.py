@@ -34,7 +34,7 @@ from fanfold.errors import (
     did_you_mean,
 )
 from fanfold.events import Event, Noticed, RunFinished, RunStarted
-from fanfold.family import Family, WaitingJoinWarning, emitter, namespace_in
+from fanfold.family import Family, WaitingJoinWarning, brief, emitter, namespace_in
 from fanfold.frame import ANY, Frame, clock
 from fanfold.journal import GIVEN, Kept, Position, Reader, Record, Unkept
 from fanfold.kernel.ledger import Ledger, Result
@@ -228,8 +228,7 @@ class Sitting:
             created=time.time(),
             settings=self.options.settings,
         )
-        at_end, patient = self.options.durability == "exit", self.options.durability == "async"
-        return Record(store, run, lease, at_end=at_end, patient=patient, next_event=next_event)
+        return Record(store, run, lease, at_end=self.options.durability == "exit", next_event=next_event)
 
     def _family(self, record: Record | None, resumed: bool) -> Family:
         options = self.options
@@ -255,6 +254,7 @@ class Sitting:
             resumed=resumed,
             wait_for_disk=options.durability == "sync",
             let_finish=self.graph.lets_finish,
+            slow=self.graph.slow,
             recursion_limit=options.recursion_limit,
             step_timeout=self.graph.step_timeout,
             loop=asyncio.get_running_loop(),
@@ -294,7 +294,7 @@ class Sitting:
 
     async def _failed(self, family: Family, error: BaseException) -> None:
         status = FAILED if isinstance(error, Exception) else CANCELLED
-        text = "" if status == CANCELLED else f"{type(error).__name__}: {error}"
+        text = "" if status == CANCELLED else brief(error)
         family.emit(RunFinished(clock(), status, text, self.slots.peak))
         try:
             if family.record is not None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 import pytest
 
-from fanfold import END, START, StateGraph
+from fanfold import END, START, RetryPolicy, StateGraph
 from fanfold.errors import NodeCancelledError
 from fanfold.events import Noticed, TaskCancelled, TaskFailed, TaskFinished, TaskRemembered, TaskStarted
 from fanfold.family import Emitter
@@ -411,3 +411,123 @@ def test_a_loop_that_fails_late_resumes_in_the_step_in_which_it_failed(run: Run)
     broken = False
     assert run(compiled, None, thread_id="t") == {"log": ["n"] * 5}
     assert counted.calls == {f"after {n}": 2 if n == 3 else 1 for n in range(5)}
+
+
+# Errors, cancellations and onlookers that do not behave
+
+
+class MuteError(Exception):
+    """Its text cannot be had."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+class OwnNotesError(Exception):
+    __notes__ = "nothing that could be added to"  # type: ignore[assignment]  # that is the point
+
+
+@pytest.mark.parametrize("error", [MuteError(), OwnNotesError()])
+def test_an_error_that_cannot_be_told_of_ends_the_run_all_the_same(
+    run: Run, broken: Any, error: Exception, store: SqliteStore
+) -> None:
+    for checkpointer in (None, store):
+        with pytest.raises(type(error)) as caught:
+            run(chain(bad=broken(error)).compile(checkpointer), INPUT, thread_id="t")
+        assert caught.value is error
+
+
+def odd_reducer(value: Any, update: Any) -> Any:
+    if update == "odd":
+        raise Odd("o")
+    return update
+
+
+class Reduced(TypedDict, total=False):
+    key: Annotated[str, odd_reducer]
+
+
+def test_a_reducer_that_raises_what_is_no_error_ends_the_run(run: Run) -> None:
+    graph = StateGraph(Reduced).add_node("a", lambda _: {"key": "odd"}).add_edge(START, "a").compile()
+    with pytest.raises(Odd):
+        run(graph, {"key": "fine"})
+
+
+def test_an_onlooker_that_raises_what_is_no_error_ends_the_run(run: Run) -> None:
+    def look(event: Any) -> None:
+        if isinstance(event, TaskFinished):
+            raise Odd("seen enough")
+
+    with pytest.raises(Odd):
+        run(chain(a=lambda _: None, b=lambda _: None).compile(), INPUT, on_event=look)
+
+
+def test_a_node_that_somebody_else_cancels_is_an_error_and_no_end() -> None:
+    async def main() -> None:
+        task: asyncio.Task[Any] | None = None
+
+        async def waits(state: State) -> None:
+            nonlocal task
+            task = asyncio.current_task()
+            await asyncio.Event().wait()
+
+        async def cancels(state: State) -> None:
+            while task is None:
+                await asyncio.sleep(0)
+            task.cancel()
+
+        with pytest.raises(NodeCancelledError, match="waits"):
+            await beside(waits=waits, cancels=cancels).compile().ainvoke(INPUT)
+
+    asyncio.run(main())
+
+
+def test_a_blocking_node_with_policies_is_let_finish_too_and_kept(run: Run, store: SqliteStore) -> None:
+    begun, gate = threading.Event(), threading.Event()
+    counted = Counted()
+
+    def slow(state: State) -> Any:
+        counted.calls["slow"] += 1
+        begun.set()
+        assert gate.wait(PATIENCE)
+        return {"log": ["slow"]}
+
+    async def bad(state: State) -> None:
+        while not begun.is_set():
+            await asyncio.sleep(0)
+        asyncio.get_running_loop().call_later(0.01, gate.set)
+        raise KeyError("bad")
+
+    graph = StateGraph(State).add_node("slow", slow, retry_policy=RetryPolicy()).add_node("bad", bad)
+    app = graph.add_edge(START, "slow").add_edge(START, "bad").compile(store)
+    with pytest.raises(KeyError):
+        run(app, INPUT, thread_id="t")
+    assert app.get_state({"configurable": {"thread_id": "t"}}).next == ("bad",)
+    assert counted.calls == {"slow": 1}
+
+
+def test_a_task_whose_result_is_waiting_for_the_disk_has_one_ending_when_the_run_is_cancelled(
+    store: SqliteStore,
+) -> None:
+    heard: list[Any] = []
+
+    async def main() -> None:
+        call: asyncio.Task[Any] | None = None
+
+        def look(event: Any) -> None:
+            heard.append(event)
+            if isinstance(event, TaskFinished) and call is not None:
+                call.cancel()
+
+        async def node(state: State) -> Any:
+            await asyncio.sleep(0)
+            return {"log": ["a"]}
+
+        app = chain(a=node, b=node).compile(store)
+        call = asyncio.ensure_future(app.ainvoke(INPUT, thread_id="t", durability="sync", on_event=look))
+        with pytest.raises(asyncio.CancelledError):
+            await call
+
+    asyncio.run(main())
+    assert names(heard, TaskFinished) == ["a"]
+    assert names(heard, TaskCancelled) == []

@@ -66,12 +66,14 @@ def test_code_that_turns_out_to_take_its_time_is_named_and_gets_a_thread_from_th
 
     heard: list[Event] = []
     graph = StateGraph(State).add_node("first", heavy).add_node("second", heavy).add_edge(START, "first")
-    graph.add_edge("first", "second")
-    graph.compile().invoke({"items": list(range(2000))}, on_event=heard.append)
+    app = graph.add_edge("first", "second").compile()
+    app.invoke({"items": list(range(2000))}, on_event=heard.append)
+    app.invoke({"items": list(range(2000))}, on_event=heard.append)  # it is remembered from run to run
     held = [event for event in heard if isinstance(event, LoopHeld)]
     assert len(held) == 1
     assert held[0].seconds >= HELD_FROM
-    assert len(threads[heavy.__code__]) == 2
+    here = {threading.current_thread().name}
+    assert here < threads[heavy.__code__]
 
 
 def test_code_whose_executor_is_named_runs_there_however_quick_it_is(threads: dict[CodeType, set[str]]) -> None:

@@ -106,3 +106,30 @@ asyncio.run(threads.call(print, "called"))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
     assert done.stdout == "called\n"
+
+
+def test_a_blocking_node_runs_in_a_graph_that_outlives_the_main_thread() -> None:
+    code = """
+import threading, time
+from typing import TypedDict
+from fanfold import START, StateGraph
+
+class State(TypedDict):
+    number: int
+
+def node(state):
+    time.sleep(0)
+    return {"number": state["number"] + 1}
+
+graph = StateGraph(State).add_node(node).add_edge(START, "node").compile()
+ended = threading.main_thread()
+
+def later():
+    while ended.is_alive():
+        time.sleep(0)
+    print(graph.invoke({"number": 1}))
+
+threading.Thread(target=later).start()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    assert done.stdout == "{'number': 2}\n" or "can't start new thread" in done.stderr, done.stderr

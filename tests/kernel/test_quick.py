@@ -14,7 +14,7 @@ import pytest
 
 import fanfold
 from fanfold import END, Command, Send
-from fanfold.kernel.quick import is_quick, only_looks
+from fanfold.kernel.quick import only_looks, quick_for
 
 LIMIT = 3
 LOCK = threading.Lock()
@@ -33,7 +33,7 @@ def helper() -> None: ...
 
 def chooses(state: Any) -> Any:
     last = state["messages"][-1]
-    if isinstance(last, dict) and last.get("tool_calls"):
+    if isinstance(last, dict) and last["tool_calls"]:
         return "tools"
     return [item for item in state["items"] if len(item) > LIMIT] or END
 
@@ -78,11 +78,46 @@ def with_a_closure() -> Callable[[Any], Any]:
         with_a_closure(),
         with_a_module(),
         lambda state: {"number": state["number"] + 1},
-        lambda state: f"{state.name:>10}".strip().lower() if state.name else None,
+        lambda state: f"{state.name:>10}" if state.name else ", ".join(state["names"]),
     ],
 )
 def test_code_that_looks_something_up_and_decides_is_quick(code: Callable[[Any], Any]) -> None:
-    assert is_quick(code)
+    assert quick_for(code) is object
+
+
+def looks_in_the_state(state: Any) -> Any:
+    return "again" if state.get("number", 0) < LIMIT and "x" in state else END
+
+
+def test_code_that_calls_methods_of_the_state_is_quick_if_that_is_a_dictionary() -> None:
+    assert quick_for(looks_in_the_state) is dict
+    assert only_looks(looks_in_the_state)
+
+
+def asks_a_queue(state: Any) -> Any:
+    return state["queue"].get()
+
+
+def asks_what_it_held(state: Any) -> Any:
+    state = state["queue"]
+    return state.get()
+
+
+def asks_what_it_unpacked(state: Any) -> Any:
+    state, _ = state["queues"]
+    return state.get()
+
+
+def asks_the_store(state: Any, store: Any) -> Any:
+    return store.get(("a",), "b")
+
+
+def asks_a_class(state: Any) -> Any:
+    return Client.get(state, "url")
+
+
+def asks_a_default(state: Any, client: Any = CLIENT) -> Any:
+    return client.get("url")
 
 
 def sleeps(state: Any) -> None:
@@ -167,6 +202,13 @@ def long_code() -> Callable[[Any], Any]:
     [
         sleeps,
         asks_a_client,
+        asks_a_queue,
+        asks_what_it_held,
+        asks_what_it_unpacked,
+        asks_the_store,
+        asks_a_class,
+        asks_a_default,
+        lambda state: sorted(state["names"], key=open),
         makes_a_client,
         calls_what_it_was_given,
         imports,
@@ -193,13 +235,13 @@ def long_code() -> Callable[[Any], Any]:
     ],
 )
 def test_code_that_could_wait_or_go_on_for_long_is_not_quick(code: Callable[[Any], Any]) -> None:
-    assert not is_quick(code)
+    assert not quick_for(code)
 
 
 def test_a_builtin_that_somebody_has_replaced_is_not_taken_for_it() -> None:
     names: dict[str, Any] = {"len": lambda items: time.sleep(1)}
     exec("def code(state): return len(state)", names)
-    assert not is_quick(names["code"])
+    assert not quick_for(names["code"])
 
 
 def sets(state: Any) -> Any:
@@ -222,7 +264,7 @@ def adds_in_place(state: Any) -> Any:
 
 @pytest.mark.parametrize("code", [sets, removes, sets_an_attribute, adds_in_place])
 def test_quick_code_that_changes_what_it_is_given_is_told_from_code_that_only_looks(code: Callable[[Any], Any]) -> None:
-    assert is_quick(code)
+    assert quick_for(code) is object
     assert not only_looks(code)
 
 

@@ -18,7 +18,7 @@ from typing import Any, Literal, get_args, get_origin
 from fanfold.errors import GraphError, did_you_mean
 from fanfold.kernel.channels import Channel, LastValue, alike
 from fanfold.kernel.plan import Action, Handler, Join, Node, Plan, Route
-from fanfold.kernel.quick import is_quick, only_looks
+from fanfold.kernel.quick import only_looks, quick_for
 from fanfold.kernel.reach import Reach
 from fanfold.kernel.schema import (
     Schema,
@@ -337,7 +337,7 @@ class Builder:
         if declared is not None:
             self._merge(declared)
         asks = {} if graph is not None else asked_for(function)
-        quick = not is_async and is_quick(function)
+        quick = None if is_async else quick_for(function)
         return Action(
             function,
             is_async,
@@ -346,7 +346,7 @@ class Builder:
             graph,
             declared is not None,
             quick=quick,
-            only_looks=quick and only_looks(function),
+            only_looks=quick is not None and only_looks(function),
         )
 
     def _read(self, declared: Any) -> Schema:

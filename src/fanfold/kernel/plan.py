@@ -28,7 +28,8 @@ class Action:
     `function` takes the input first, then what `asks` names. `graph` is set instead of a function when the node is
     itself a graph of ours. `declared` says whether it names its schema itself, rather than seeing the whole state.
     `executor` is where it is to run: "loop", "thread", "process", an executor of the user's, or None: then async code
-    runs on the loop, and other code in a thread, unless it is `quick`: then it is called where its task is.
+    runs on the loop, and other code in a thread, unless what it is given is of the class for which it is `quick`: then
+    it is called where its task is.
     """
 
     function: Callable[..., Any]
@@ -38,7 +39,7 @@ class Action:
     graph: Any = None
     declared: bool = False
     executor: Any = None
-    quick: bool = False
+    quick: type | None = None
     only_looks: bool = False
     """Whether it is quick and changes nothing of what it is given, so that it needs no copy."""
 

@@ -3,8 +3,9 @@
 A blocking function is called in a thread, because it may sleep, ask a server, or wait for an agent. The way there and
 back costs as much as a whole step, and most conditional edges, and many nodes, only look something up and decide:
 `lambda state: "again" if state["left"] else END`. That can be seen in their bytecode. What counts is what is called:
-builtins and methods of plain values, and no functions, modules or objects of anybody else's; and that loops go over
-something that is there, which ends when the state does.
+builtins, and methods of the state itself and of texts that stand in the code, but none of what the state holds, which
+may be a queue; no functions, modules or objects of anybody else's; and that loops go over something that is there,
+which ends when the state does.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ abs all any bool dict enumerate float frozenset getattr hasattr int isinstance i
 round set sorted str sum tuple type zip
 """
 _OF_METHODS: Final = """
-casefold copy count difference endswith get index intersection isdigit issubset items join keys lower lstrip partition
-removeprefix removesuffix replace rstrip split splitlines startswith strip title union upper values
+casefold count endswith get index isdigit items join keys lower lstrip partition removeprefix removesuffix replace
+rstrip split splitlines startswith strip title upper values
 """
 _BUILTINS: Final = frozenset(_OF_BUILTINS.split())
 _METHODS: Final = frozenset(_OF_METHODS.split())
@@ -39,18 +40,41 @@ _LONGEST: Final = 1000
 """Bytes of code beyond which nobody looks."""
 
 
-def is_quick(function: Callable[..., Any]) -> bool:
-    """Whether a function certainly calls nothing that could wait. False when that cannot be seen."""
+def quick_for(function: Callable[..., Any]) -> type | None:
+    """Given what a function certainly calls nothing that could wait: `dict`, or any `object`. None if it may wait."""
     if not isinstance(function, FunctionType) or inspect.iscoroutinefunction(function):
-        return False
+        return None
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        return False
+        return None
     cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
     try:
         held = {name: cell.cell_contents for name, cell in cells}
     except ValueError:  # one that has no value yet
-        return False
-    return _quick(function.__code__, function.__globals__, held)
+        return None
+    state = _state(function.__code__)
+    if not _quick(function.__code__, function.__globals__, held, state):
+        return None
+    return dict if state and _asks(function.__code__, state) else object
+
+
+def _state(code: CodeType) -> str:
+    """The name of the first parameter, if that stands for the same all the time."""
+    first = code.co_varnames[0] if code.co_argcount else ""
+    for each in dis.get_instructions(code):
+        names = each.argval if isinstance(each.argval, tuple) else (each.argval,)
+        if each.opname.startswith(("STORE_", "DELETE_")) and first in names:
+            return ""
+    return first
+
+
+def _asks(code: CodeType, state: str) -> bool:
+    """Whether methods of the state are called."""
+    return any(_of(before, state) and _is_method(each) for before, each in pairwise(dis.get_instructions(code)))
+
+
+def _of(before: dis.Instruction, state: str) -> bool:
+    """Whether what a method is of, as the instruction before says, is the state."""
+    return before.opname == "LOAD_FAST" and before.argval == state
 
 
 def only_looks(function: Callable[..., Any]) -> bool:
@@ -66,37 +90,41 @@ def _only_looks(code: CodeType) -> bool:
     return all(_only_looks(const) for const in code.co_consts if isinstance(const, CodeType))
 
 
-def _quick(code: CodeType, known: Mapping[str, Any], held: Mapping[str, Any]) -> bool:
+def _quick(code: CodeType, known: Mapping[str, Any], held: Mapping[str, Any], state: str = "") -> bool:
     """Whether code calls nothing that could wait; `known` are the values of global names, `held` of those around it."""
     if len(code.co_code) > _LONGEST:
         return False
     instructions = list(dis.get_instructions(code))
     heads = {each.offset for each in instructions if each.opname == "FOR_ITER"}
+    before = instructions[0]
     for each, following in pairwise(instructions):  # the last one only returns
         name, what = each.opname, each.argval
         if name.startswith("LOAD_GLOBAL"):
             harmless = _known(what, known, following, called=bool((each.arg or 0) & 1))
         elif name == "LOAD_DEREF" and what in held:
             harmless = _is_data(held[what], following)
-        elif name == "LOAD_METHOD" or (name == "LOAD_ATTR" and _is_method(each)):
-            harmless = what in _METHODS
+        elif _is_method(each):
+            text = before.opname.startswith("LOAD_CONST") and isinstance(before.argval, str)
+            harmless = what in _METHODS and (text or (state != "" and _of(before, state)))
         else:
             harmless = what in heads if "BACKWARD" in name else not name.startswith(_NEVER)
         if not harmless:
             return False
+        before = each
     nested = [const for const in code.co_consts if isinstance(const, CodeType)]
     return all(each.co_name in _INNER and _quick(each, known, held) for each in nested)
 
 
 def _is_method(instruction: dis.Instruction) -> bool:
     """Whether an attribute is loaded to be called, which Python says in the same instruction from 3.12 on."""
-    return "NULL" in instruction.argrepr
+    name = instruction.opname
+    return name == "LOAD_METHOD" or (name == "LOAD_ATTR" and "NULL" in instruction.argrepr)
 
 
 def _known(name: str, known: Mapping[str, Any], following: dis.Instruction, *, called: bool) -> bool:
     """Whether a global name stands for what can be had, or called, at once."""
     if name not in known:
-        return name in _BUILTINS and hasattr(builtins, name) if called else hasattr(builtins, name)
+        return name in _BUILTINS or (not called and isinstance(getattr(builtins, name, None), type))
     if called:
         return known[name] is Send or known[name] is Command
     return _is_data(known[name], following)

@@ -13,8 +13,9 @@ import contextvars
 import inspect
 import itertools
 import threading
+import warnings
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from queue import Empty, SimpleQueue
 from typing import Any, Final, NamedTuple
 
@@ -58,7 +59,9 @@ class Threads:
 
     async def call(self, action: Callable[..., Any], *args: Any) -> Any:
         """What `action(*args)` returns in a thread."""
-        loop = self._loop = asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._loop, self._told = loop, False
         future = loop.create_future()
         self._open += 1
         self._calls.put(_Call(future, contextvars.copy_context(), action, args))
@@ -75,10 +78,9 @@ class Threads:
         """Let the threads go; a function that has begun cannot be stopped, only waited for or left."""
         calls, self._calls = self._calls, SimpleQueue()
         threads, self._threads = self._threads, []
-        while not calls.empty():
-            if (call := calls.get()) is not None:
-                self._open -= 1
-                call.future.cancel()
+        for call in _waiting(calls):
+            self._open -= 1
+            call.future.cancel()
         for _ in threads:
             calls.put(None)
         for thread in threads if wait else ():
@@ -92,8 +94,22 @@ class Threads:
     def _hire(self, number: int) -> None:
         for _ in range(number):
             thread = threading.Thread(target=self._work, args=(self._calls,), name=f"fanfold-node_{next(_numbers)}")
+            try:
+                thread.start()
+            except RuntimeError as error:  # there are as many as the system allows, or the program is at its end
+                self._do_without(error)
+                return
             self._threads.append(thread)
-            thread.start()
+
+    def _do_without(self, error: RuntimeError) -> None:
+        """Leave what waits to the threads that there are; without one, nobody would ever call it."""
+        if self._threads:
+            warnings.warn(f"no more than {len(self._threads)} threads for blocking nodes: {error}", stacklevel=2)
+            return
+        for call in _waiting(self._calls):
+            self._open -= 1
+            if not call.future.done():
+                call.future.set_exception(error)
 
     def _work(self, calls: SimpleQueue[_Call | None]) -> None:
         while (call := _next(calls)) is not None:
@@ -140,9 +156,20 @@ def _called(action: Callable[..., Any], args: tuple[Any, ...]) -> Any:
 
 def _next(calls: SimpleQueue[_Call | None]) -> _Call | None:
     """What is to be called next; None when the thread is to end, as at the end of a program that did not close."""
-    while threading.main_thread().is_alive():
+    while True:
         try:
             return calls.get(timeout=LOOK_AFTER)
         except Empty:
-            continue
-    return None
+            if not threading.main_thread().is_alive():
+                return None
+
+
+def _waiting(calls: SimpleQueue[_Call | None]) -> Iterator[_Call]:
+    """The calls that no thread has taken, taken from the threads."""
+    while True:
+        try:
+            call = calls.get_nowait()
+        except Empty:
+            return
+        if call is not None:
+            yield call
