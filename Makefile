@@ -60,5 +60,5 @@ $(VENV)/.%: pyproject.toml | $(VENV)/bin/python
 # An environment of its own: what is compared with us is no part of what we are tested with.
 $(BENCH)/.peers: bench/peers.txt pyproject.toml | $(VENV)/bin/python
 	$(VENV)/bin/python -m venv $(BENCH)
-	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[langgraph,postgres]' --requirement bench/peers.txt
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[fast,langgraph,postgres]' --requirement bench/peers.txt
 	@touch $@

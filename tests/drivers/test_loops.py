@@ -25,11 +25,27 @@ print(asyncio.run(graph.ainvoke({{"loop": ""}}))["loop"])
 """
 
 
+POLICY = """
+class Policy(asyncio.DefaultEventLoopPolicy): ...
+asyncio.set_event_loop_policy(Policy())
+"""
+
+
 @pytest.mark.parametrize(
     ("before", "found"),
-    [("", "uvloop ['uvloop']\nasyncio\n"), ("sys.modules['uvloop'] = None", "asyncio ['asyncio']\nasyncio\n")],
+    [
+        ("", "uvloop ['uvloop']\nasyncio\n"),
+        ("sys.modules['uvloop'] = None", "asyncio ['asyncio']\nasyncio\n"),
+        pytest.param(
+            POLICY,
+            "asyncio ['asyncio']\nasyncio\n",
+            marks=pytest.mark.skipif(sys.version_info >= (3, 14), reason="there are no policies any more"),
+        ),
+    ],
 )
-def test_a_blocking_call_runs_in_a_loop_of_uvloops_where_that_is_installed(before: str, found: str) -> None:
+def test_a_blocking_call_runs_in_a_loop_of_uvloops_where_that_is_installed_and_no_policy_says_otherwise(
+    before: str, found: str
+) -> None:
     done = subprocess.run(
         [sys.executable, "-c", CODE.format(before=before)], capture_output=True, text=True, timeout=60
     )
