@@ -256,7 +256,7 @@ class GraphDrained(GraphBubbleUp):
 
 
 class NodeCancelledError(FanfoldError):
-    """A node raised `CancelledError` by itself; nobody had cancelled it."""
+    """A node raised `CancelledError`, by itself or as its task was cancelled by neither the run nor its caller."""
 
     def __init__(self, node: str) -> None:
         self.node = node

@@ -282,6 +282,7 @@ class Runner:
 
     def _carry_out(self, task: Task) -> None:
         carrier = asyncio.get_running_loop().create_task(self._carried(task), context=self._context.copy())
+        carrier.add_done_callback(self._left)
         self._carriers.add(carrier)
         self._running[task.id] = (task, carrier)
 
@@ -290,7 +291,6 @@ class Runner:
 
         Each sees a context of its own, and the loop is let go at times, whatever the tasks do.
         """
-        _, carrier = self._running[task.id]
         try:
             following = await self._attempt(task)
             since = clock()
@@ -303,10 +303,16 @@ class Runner:
             raise
         except BaseException as error:  # noqa: BLE001 - one of ours, or of who is told of the run: `drive` raises it
             self._stop(error)
-        finally:
-            self._carriers.discard(carrier)
-            if not self._carriers:
-                self._wake()
+
+    def _left(self, carrier: asyncio.Task[None]) -> None:
+        """A carrier is through with its tasks, or was cancelled before it began with one."""
+        self._carriers.discard(carrier)
+        if carrier.cancelled() and self._failure is None and not self._closing:
+            for task, ran_by in self._running.values():
+                if ran_by is carrier:
+                    self._stop(NodeCancelledError(task.node))
+        if not self._carriers:
+            self._wake()
 
     def _wake(self) -> None:
         """Let `drive` see that there is nothing more to wait for, or that the run stops."""
@@ -332,14 +338,16 @@ class Runner:
         except GraphInterrupt as pause:
             self._in_turn(task, functools.partial(self._pause, task, pause, frame.written))
         except asyncio.CancelledError as cancelled:
-            if told_of:
-                raise
             if self._failure is None and not self._closing:  # it is neither the run nor its caller who has cancelled it
                 gone = NodeCancelledError(task.node)
                 gone.__cause__ = cancelled
-                self._in_turn(task, functools.partial(self._failed, task, gone))
+                if told_of:
+                    self._stop(gone)
+                else:
+                    self._in_turn(task, functools.partial(self._failed, task, gone))
                 return None
-            self.emit(TaskCancelled(clock(), task.id))
+            if not told_of:
+                self.emit(TaskCancelled(clock(), task.id))
             raise
         except BaseException as error:  # noqa: BLE001 - `drive` raises it when the siblings have ended
             self._in_turn(task, functools.partial(self._failed, task, error))

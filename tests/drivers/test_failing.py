@@ -482,6 +482,25 @@ def test_a_node_that_somebody_else_cancels_is_an_error_and_no_end() -> None:
     asyncio.run(main())
 
 
+def test_a_node_that_somebody_else_cancels_before_it_has_begun_is_an_error_and_no_end() -> None:
+    counted = Counted()
+
+    async def cancels(state: State) -> None:
+        running = asyncio.all_tasks() - {asyncio.current_task(), main}
+        assert len(running) == 1
+        running.pop().cancel()
+
+    async def drive() -> None:
+        nonlocal main
+        main = asyncio.current_task()
+        with pytest.raises(NodeCancelledError, match="later"):
+            await beside(cancels=cancels, later=counted.node("later")).compile().ainvoke(INPUT)
+
+    main: asyncio.Task[Any] | None = None
+    asyncio.run(drive())
+    assert not counted.calls
+
+
 def test_a_blocking_node_with_policies_is_let_finish_too_and_kept(run: Run, store: SqliteStore) -> None:
     begun, gate = threading.Event(), threading.Event()
     counted = Counted()
