@@ -34,6 +34,7 @@
     └── AgentError
         ├── AgentNotFoundError     no definition of that name
         ├── AgentFileError         a definition that cannot be used
+        ├── AgentTimeoutError      it took longer than its definition allows
         ├── WorkspaceError         a path that an agent may not touch
         └── ModelError             the model behind an agent
             ├── ModelUnavailableError   not reachable, or it failed on its side
@@ -176,6 +177,10 @@ class DuplicateResultError(StoreError):
 
 class AgentError(FanfoldError):
     """An agent could not be found, started or finished."""
+
+
+class AgentTimeoutError(AgentError, TimeoutError):
+    """An agent took longer than its definition allows."""
 
 
 class AgentNotFoundError(AgentError, LookupError):

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from fanfold.agents.backends.base import Backend
 from fanfold.agents.backends.model import ModelBackend, check_name
+from fanfold.agents.backends.process import ProcessBackend
 from fanfold.agents.backends.python import PythonAgent, PythonBackend
 from fanfold.agents.definition import AgentDefinition, Catalogue, folded
 from fanfold.agents.workspace import Workspace
@@ -70,9 +71,11 @@ class Scope:
             return ModelBackend()
         if definition.backend == "python":
             return PythonBackend(self.functions.get(definition.name))
+        if definition.backend == "process":
+            return ProcessBackend()
         raise AgentError(
             f"agent {definition.name!r} asks for backend {definition.backend!r}, which this version does not have",
-            hint="the backends are: model, python",
+            hint="the backends are: model, process, python",
         )
 
     def model_for(self, definition: AgentDefinition, named: Any) -> Any:

@@ -1,0 +1,153 @@
+"""Programs as agents: started under the launcher, with little of our environment, and gone when they are to be gone."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from fanfold.agents import launcher
+from fanfold.errors import AgentError
+
+PASSED_ON: Final = frozenset(
+    {"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TERM", "TZ", "TMPDIR", "XDG_RUNTIME_DIR"}
+)
+"""The variables of our environment that a program sees, besides the LC_ ones. Keys and passwords are in others."""
+
+LARGEST_ANSWER: Final = 16 * 1024 * 1024
+"""Bytes that a program may answer with."""
+
+LARGEST_COMPLAINT: Final = 64 * 1024
+"""Bytes of what it complains of that are kept, the last ones."""
+
+GRACE: Final = 0.3
+"""Seconds for the launcher to see that nothing is left, before it is killed itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What one program may use: bytes of address space, and seconds of a core. None means no limit."""
+
+    memory: int | None = None
+    cpu: int | None = None
+
+
+def environment(extra: Mapping[str, str], base: Mapping[str, str] | None = None) -> dict[str, str]:
+    """What a program sees of an environment (default: ours), and `extra`."""
+    base = os.environ if base is None else base
+    kept = {name: value for name, value in base.items() if name in PASSED_ON or name.startswith("LC_")}
+    return {**kept, **extra}
+
+
+class Program:
+    """A program that runs under the launcher. Leaving the `async with` block ends it and whatever came of it."""
+
+    def __init__(
+        self, command: Sequence[str], folder: Path, extra: Mapping[str, str] | None = None, bounds: Bounds | None = None
+    ) -> None:
+        self._command = list(command)
+        self._folder = folder
+        self._extra = dict(extra or {})
+        self._bounds = bounds or Bounds()
+        self._process: asyncio.subprocess.Process | None = None
+        self._control = -1
+        self._read = 0
+        self._rest = b""
+        self._telling: asyncio.Task[None] | None = None
+        self._complaints: asyncio.Task[bytes] | None = None
+
+    async def __aenter__(self) -> Program:
+        theirs, self._control = os.pipe()
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-I", "-S", launcher.__file__),
+                *(str(theirs), str(self._bounds.memory or 0), str(self._bounds.cpu or 0), *self._command),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                env=environment(self._extra),
+                cwd=self._folder,
+                pass_fds=[theirs],
+                start_new_session=True,
+                limit=LARGEST_ANSWER,
+            )
+        except BaseException:
+            os.close(self._control)
+            raise
+        finally:
+            os.close(theirs)
+        self._complaints = asyncio.ensure_future(self._complained())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        process = self.process
+        os.close(self._control)  # the launcher's order to end everything
+        try:
+            await asyncio.wait_for(asyncio.shield(process.wait()), GRACE)
+        except TimeoutError:
+            process.kill()
+        finally:
+            for task in (self._telling, self._complaints):
+                if task is not None:
+                    task.cancel()
+
+    @property
+    def process(self) -> asyncio.subprocess.Process:
+        """The launcher's process, whose streams are the program's."""
+        assert self._process is not None, "it is there within the block"
+        return self._process
+
+    def tell(self, text: str) -> None:
+        """Have this written to the program's standard input, which is closed then, while the program already works."""
+        self._telling = asyncio.ensure_future(self._told(text))
+
+    async def _told(self, text: str) -> None:
+        stream = self.process.stdin
+        assert stream is not None, "it is a pipe"
+        try:
+            stream.write(text.encode("utf-8", "replace"))
+            await stream.drain()
+        except (BrokenPipeError, ConnectionResetError):  # it does not want to hear it
+            return
+        finally:
+            stream.close()
+
+    async def lines(self) -> str:
+        """What the program has written to its standard output since: whole lines, or at its end the rest; then nothing.
+
+        Raises `AgentError` for more than an agent may answer.
+        """
+        stream = self.process.stdout
+        assert stream is not None, "it is a pipe"
+        while piece := await stream.read(65_536):
+            self._read += len(piece)
+            if self._read > LARGEST_ANSWER:
+                raise AgentError(f"{self._command[0]!r} answers with more than {LARGEST_ANSWER:,} bytes")
+            whole, mark, rest = piece.rpartition(b"\n")
+            if mark:
+                whole, self._rest = self._rest + whole + mark, rest
+                return whole.decode("utf-8", "replace")
+            self._rest += piece
+        rest, self._rest = self._rest, b""
+        return rest.decode("utf-8", "replace")
+
+    async def ended(self) -> int:
+        """The code with which the program ends; 128 and more is a signal's."""
+        return await self.process.wait()
+
+    async def complaints(self) -> str:
+        """The end of what the program has written to its standard error."""
+        assert self._complaints is not None, "it was started with the program"
+        return (await self._complaints).decode("utf-8", "replace")
+
+    async def _complained(self) -> bytes:
+        stream = self.process.stderr
+        assert stream is not None, "it is a pipe"
+        kept = b""
+        while piece := await stream.read(65_536):
+            kept = (kept + piece)[-LARGEST_COMPLAINT:]
+        return kept
