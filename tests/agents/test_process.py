@@ -11,13 +11,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict
 
 import pytest
 
-from fanfold import START, StateGraph, Task, TaskResult
+from fanfold import START, StateGraph, Task, TaskResult, python_agent
 from fanfold.agents import processes
+from fanfold.agents.backends.python import PythonAgent
 from fanfold.agents.definition import AgentDefinition
 from fanfold.agents.processes import Program, environment
 from fanfold.errors import AgentError, AgentTimeoutError
@@ -37,20 +39,21 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def asked(definition: AgentDefinition, prompt: str, **options: Any) -> TaskResult:
+def asked(agent: AgentDefinition | PythonAgent, prompt: str, **options: Any) -> TaskResult:
     """What an agent answers that a node asks."""
     results: list[TaskResult] = []
 
     async def ask(state: State) -> None:
-        results.append(await Task(subagent_type=definition.name, prompt=prompt))
+        results.append(await Task(subagent_type="worker", prompt=prompt))
 
     graph = StateGraph(State).add_node(ask).add_edge(START, "ask").compile()
-    graph.invoke({"number": 1}, agents=[definition], **options)
+    graph.invoke({"number": 1}, agents=[agent], **options)
     return results[0]
 
 
 def agent(command: str | list[str], **extra: Any) -> AgentDefinition:
-    return AgentDefinition("worker", "Works.", backend="process", extra={"command": command, **extra})
+    words = command if isinstance(command, str) else tuple(command)
+    return AgentDefinition("worker", "Works.", backend="process", command=words, **extra)
 
 
 def python(code: str) -> list[str]:
@@ -74,7 +77,7 @@ def test_the_words_of_a_command_are_those_of_a_shell_or_of_the_list() -> None:
 
 
 def test_the_definitions_own_prompt_comes_first() -> None:
-    definition = AgentDefinition("worker", "Works.", "You are terse.", backend="process", extra={"command": "cat"})
+    definition = AgentDefinition("worker", "Works.", "You are terse.", backend="process", command="cat")
     assert asked(definition, "Hello.").output == "You are terse.\n\nHello."
 
 
@@ -162,6 +165,7 @@ def test_a_text_that_only_looks_like_json_is_a_text(text: str) -> None:
         (["sh", "-c", "echo one >&2; echo two >&2; exit 3"], "ended with code 3; it said: two"),
         (["sh", "-c", "kill -9 $$"], "ended by signal 9"),
         ([], "has no `command`"),
+        ("echo 'no end", "cannot be cut into words: No closing quotation"),
     ],
 )
 def test_a_program_that_does_not_end_well_is_an_error_that_says_how(command: Any, told: str) -> None:
@@ -181,9 +185,21 @@ def test_a_program_that_uses_more_memory_than_it_may_is_refused_it() -> None:
         answer(python("bytearray(2**30)"), memory_mb=300)
 
 
-def test_a_program_that_takes_too_long_is_ended() -> None:
+def test_a_program_that_takes_too_long_is_ended(marked: str) -> None:
     with pytest.raises(AgentTimeoutError, match=r"'worker' did not answer within 0.2 s"):
         answer("sleep 1000", timeout=0.2)
+    assert alive(marked) == []
+
+
+def test_an_agent_of_any_kind_has_only_the_time_that_its_definition_gives_it() -> None:
+    async def sleeps(prompt: str) -> str:
+        await asyncio.Event().wait()
+        return prompt
+
+    made = python_agent("worker")(sleeps)
+    made = replace(made, definition=replace(made.definition, timeout=0.01))
+    with pytest.raises(AgentTimeoutError, match=r"within 0.01 s"):
+        asked(made, "go")
 
 
 # What is left of it

@@ -50,6 +50,8 @@ class AgentDefinition:
     """One agent, as its file says or as an object that was registered on the run.
 
     `tools` is None for all tools and empty for none. `model` is None when the run's own is meant (also `inherit`).
+    `command` is the program of a `process`, as one line or as its words, and `memory_mb` what each of its processes may
+    have. `timeout` is in seconds.
     `extra` holds recognised keys that nothing honours yet. `notices` are what a person should know about the file.
     `digest` changes with everything that the agent is made of, and not with the place where it was found.
     """
@@ -63,6 +65,9 @@ class AgentDefinition:
     max_turns: int | None = None
     backend: str = "model"
     output: Mapping[str, Any] | None = field(default=None, hash=False)
+    command: str | tuple[str, ...] = ()
+    timeout: float | None = None
+    memory_mb: int | None = None
     source: Path | None = None
     origin: str = "run"  # "run", "project", "user" or "packaged"
     extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
@@ -81,7 +86,8 @@ class AgentDefinition:
 def _digest(definition: AgentDefinition) -> str:
     d = definition
     content = [d.name, d.description, d.prompt, d.tools, d.disallowed_tools, d.model, d.max_turns, d.backend]
-    text = json.dumps([*content, d.output, d.extra], sort_keys=True, default=str)
+    bounds = [d.command, d.timeout, d.memory_mb]
+    text = json.dumps([*content, d.output, bounds, d.extra], sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
@@ -156,6 +162,7 @@ KEYS: Final[Mapping[str, _Kind]] = {
 }
 _HONOURED: Final = frozenset(
     {"name", "description", "tools", "disallowedTools", "model", "maxTurns", "backend", "output"}
+    | {"command", "timeout", "memory_mb"}
 )
 _PROSE: Final = frozenset({"description", "initialPrompt", "observerMessage"})  # text of more than one line
 
@@ -206,11 +213,18 @@ def parse(text: str, source: Path | None = None, *, origin: str = "run") -> Agen
         max_turns=values.get("maxTurns"),
         backend=values.get("backend", "model"),
         output=values.get("output"),
+        command=_command(values.get("command", "")),
+        timeout=values.get("timeout"),
+        memory_mb=values.get("memory_mb"),
         source=source,
         origin=origin,
         extra={key: value for key, value in values.items() if key in KEYS and key not in _HONOURED},
         notices=tuple(page.notices),
     )
+
+
+def _command(value: str | list[str]) -> str | tuple[str, ...]:
+    return value if isinstance(value, str) else tuple(value)
 
 
 def _cut(page: _Page, text: str) -> tuple[str, int]:

@@ -21,7 +21,7 @@ from typing import Any
 from fanfold import chat
 from fanfold.agents.backends.base import Answer, Call, Progress, Said
 from fanfold.agents.scope import Scope, scope_of
-from fanfold.errors import AgentError, UsageError
+from fanfold.errors import AgentError, AgentTimeoutError, UsageError
 from fanfold.events import Noticed
 from fanfold.frame import Frame, clock, current_frame
 from fanfold.graph import blocking
@@ -146,6 +146,20 @@ class Task:
         }
 
     async def _answered(self, scope: Scope, call: Call, frame: Frame | None) -> Answer:
+        """What the agent answers, within the time that its definition gives it."""
+        seconds = call.definition.timeout
+        try:
+            async with asyncio.timeout(seconds) as timer:
+                return await self._heard(scope, call, frame)
+        except TimeoutError:
+            if not timer.expired():
+                raise
+            raise AgentTimeoutError(
+                f"agent {call.definition.name!r} did not answer within {seconds:g} s, and was ended",
+                hint="give it a larger `timeout`",
+            ) from None
+
+    async def _heard(self, scope: Scope, call: Call, frame: Frame | None) -> Answer:
         said = False
         async with aclosing(scope.backend(call.definition).run(call)) as events:
             async for event in events:

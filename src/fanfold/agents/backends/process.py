@@ -14,20 +14,17 @@ that was cut off asks for the same answer again, and `FANFOLD_AGENT`, the agent'
 
 from __future__ import annotations
 
-import asyncio
 import json
 import shlex
-from collections.abc import AsyncGenerator, Awaitable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from typing import Any
 
 from fanfold.agents.backends.base import Answer, Call, Progress
 from fanfold.agents.definition import AgentDefinition
 from fanfold.agents.processes import Bounds, Program
-from fanfold.errors import AgentError, AgentTimeoutError
+from fanfold.errors import AgentError
 from fanfold.events import ModelAnswered, ToolCalled
 from fanfold.frame import clock
-
-T = TypeVar("T")
 
 MEGABYTE = 1024 * 1024
 
@@ -41,31 +38,17 @@ class ProcessBackend:
     async def run(self, call: Call) -> AsyncGenerator[Progress | Answer, None]:
         """What the program tells, and last its answer."""
         definition, clerk = call.definition, _Clerk(call)
-        seconds, memory = definition.extra.get("timeout"), definition.extra.get("memory_mb")
-        end = None if seconds is None else asyncio.get_running_loop().time() + seconds
-        bounds = Bounds(memory=memory * MEGABYTE if memory else None)
+        bounds = Bounds(memory=definition.memory_mb * MEGABYTE if definition.memory_mb else None)
         extra = {"FANFOLD_TASK": call.task, "FANFOLD_AGENT": definition.name}
-        try:
-            async with Program(_command(definition), call.workspace.root, extra, bounds) as program:
-                program.tell(_prompt(call))
-                while lines := await _until(end, program.lines()):
-                    for event in clerk.take(lines):
-                        yield event
-                code, complaints = await _until(end, program.ended()), await program.complaints()
-        except TimeoutError:
-            raise AgentTimeoutError(
-                f"agent {definition.name!r} did not answer within {seconds:g} s, and its program was ended",
-                hint="give it a larger `timeout`",
-            ) from None
+        async with Program(_command(definition), call.workspace.root, extra, bounds) as program:
+            program.tell(_prompt(call))
+            while lines := await program.lines():
+                for event in clerk.take(lines):
+                    yield event
+            code, complaints = await program.ended(), await program.complaints()
         if code:
             raise AgentError(f"agent {definition.name!r}: {_ending(code, definition)}{_quoted(complaints)}")
         yield clerk.answer()
-
-
-async def _until(end: float | None, work: Awaitable[T]) -> T:
-    """What the work comes to. Raises `TimeoutError` when it takes until after `end`."""
-    async with asyncio.timeout_at(end):
-        return await work
 
 
 def _prompt(call: Call) -> str:
@@ -74,8 +57,11 @@ def _prompt(call: Call) -> str:
 
 
 def _command(definition: AgentDefinition) -> Sequence[str]:
-    command = definition.extra.get("command")
-    words = shlex.split(command) if isinstance(command, str) else list(command or ())
+    command = definition.command
+    try:
+        words = shlex.split(command) if isinstance(command, str) else list(command)
+    except ValueError as error:
+        raise AgentError(f"agent {definition.name!r}: its `command` cannot be cut into words: {error}") from None
     if not words:
         raise AgentError(
             f"agent {definition.name!r} says `backend: process` and has no `command`",
