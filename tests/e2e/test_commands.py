@@ -389,6 +389,56 @@ def test_agents_of_the_project_are_listed_and_win_over_packaged_ones(fanfold: Co
     assert coder["description"] == "My own coder"
 
 
+def agent_files(fanfold: Command, **files: str) -> Path:
+    folder = fanfold.folder / ".claude" / "agents"
+    folder.mkdir(parents=True)
+    for name, text in files.items():
+        (folder / f"{name}.md").write_text(text)
+    return folder
+
+
+def test_an_agent_is_shown_with_what_its_file_says_and_what_nobody_heeds(fanfold: Command) -> None:
+    head = "---\nname: counter\ndescription: Counts.\nbackend: process\ncommand: wc -w\ncolor: red\ntimeout: 3\n---\n"
+    folder = agent_files(fanfold, counter=f"{head}Count well.\n")
+    shown = fanfold("agents", "show", "Counter")
+    assert shown.stdout.splitlines() == [
+        "name: counter",
+        "description: Counts.",
+        f"source: {folder / 'counter.md'}",
+        "backend: process",
+        "command: wc -w",
+        "timeout: 3",
+        "color: red",
+        "",
+        "Count well.",
+    ]
+    assert "key 'color' is not heeded by backend 'process'" in shown.stderr
+    told = fanfold.json("agents", "show", "counter", "--json")
+    assert (told["command"], told["prompt"], told["backend"]) == ("wc -w", "Count well.", "process")
+    missing = fanfold("agents", "show", "countr")
+    assert missing.returncode == 2
+    assert "counter" in missing.stderr
+
+
+def test_agent_files_are_checked_and_what_is_odd_about_them_is_said(fanfold: Command) -> None:
+    fine = "---\nname: {}\ndescription: Fine.\n{}---\nBody.\n"
+    folder = agent_files(fanfold, one=fine.format("one", "colour: red\n"), two=fine.format("one", "effort: high\n"))
+    (folder / "sydney.md").write_text(fine.format("sydney-coder", ""))
+    checked = fanfold("agents", "check")
+    assert checked.returncode == 0
+    assert f"{folder / 'one.md'}: unknown key 'colour'; did you mean 'color'?" in checked.stdout
+    assert f"{folder / 'two.md'}: agent 'one' is a duplicate of {folder / 'one.md'}" in checked.stdout
+    assert "agent 'sydney-coder' is shadowed by" in checked.stdout
+    (folder / "broken.md").write_text("---\nname: broken\ndescription: x\nmaxTurns: many\n---\n")
+    (folder / "odd.md").write_text(fine.format("odd", "effort: high\n"))
+    again = fanfold("agents", "check", "--json")
+    assert again.returncode == 2
+    told = [json.loads(line) for line in again.stdout.splitlines()]
+    assert any(each["path"].endswith("broken.md") and "maxTurns" in each["message"] for each in told)
+    assert {"path": str(folder / "odd.md"), "message": "key 'effort' is not heeded by backend 'model'"} in told
+    assert "files that cannot be used: 1" in again.stderr
+
+
 def test_plain_display_says_one_line_a_transition(fanfold: Command, app: Path) -> None:
     done = fanfold("run", "app.py:graph", "-i", "names=[]", "--plain")
     assert any("started" in line and "quick" in line for line in done.stderr.splitlines())

@@ -518,6 +518,10 @@ class Catalogue:
             raise self._not_found(name)
         return entry
 
+    def broken(self) -> list[Path]:
+        """The files that cannot be used and keep a name from meaning anything else."""
+        return sorted({entry.source for entry in self.entries.values() if isinstance(entry, _Broken)})
+
     def __iter__(self) -> Iterator[AgentDefinition]:
         """The definitions that can be asked for, in the order of their names."""
         visible = [entry for entry in self.entries.values() if isinstance(entry, AgentDefinition)]

@@ -1,0 +1,38 @@
+"""What of a definition is heeded by what runs the agent. The rest is said, and never dropped in silence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from fanfold.agents.definition import AgentDefinition
+
+HEEDED: Final[Mapping[str, frozenset[str]]] = {
+    "model": frozenset({"tools", "disallowedTools", "maxTurns", "output", "timeout", "model"}),
+    "process": frozenset({"command", "memory_mb", "timeout"}),
+    "python": frozenset({"timeout"}),
+    "claude": frozenset(),
+}
+"""The keys that each backend heeds, besides the name and the description. `model` is told, as its own page says."""
+
+
+def keys_of(definition: AgentDefinition) -> dict[str, Any]:
+    """What a definition says by each key of an agent file, where it says anything."""
+    d = definition
+    said = {
+        "tools": None if d.tools is None else list(d.tools),
+        "disallowedTools": list(d.disallowed_tools) or None,
+        "model": d.model,
+        "maxTurns": d.max_turns,
+        "output": d.output,
+        "command": (d.command if isinstance(d.command, str) else list(d.command)) or None,
+        "timeout": d.timeout,
+        "memory_mb": d.memory_mb,
+        **d.extra,
+    }
+    return {key: value for key, value in said.items() if value is not None}
+
+
+def unheeded(definition: AgentDefinition) -> list[str]:
+    """The keys of a definition that whatever runs the agent does not heed."""
+    return [key for key in keys_of(definition) if key not in HEEDED[definition.backend]]
