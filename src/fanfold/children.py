@@ -27,6 +27,7 @@ from fanfold.journal import on_disk
 from fanfold.kernel.ledger import Task
 
 if TYPE_CHECKING:
+    from fanfold.limits import Pair
     from fanfold.run import Runner
 
 
@@ -46,20 +47,22 @@ class Children:
         fingerprint: str,
         role: str = "agent",
         given: Any = None,
+        limit: int | None = None,
     ) -> Mapping[str, Any]:
         """What `work(task id)` answers, as plain data: run under a slot of its own, kept, and never asked twice.
 
         The answer is on disk before it is returned. An answer to the same `fingerprint` that was kept by an earlier
         sitting is returned without running `work`. May be awaited in any event loop: a blocking node can have one of
-        its own. Streams are shown tasks with what was `given` to them, and no agents.
+        its own. Streams are shown tasks with what was `given` to them, and no agents. Of children of this name, no more
+        than `limit` run at once.
         """
 
         async def called() -> Mapping[str, Any]:
             child = Task(frame.child_id(name, fingerprint), name, frame.task.step, send=0, arg=given)
             if role == "task":
-                return await self._asked(frame, child, work, label, fingerprint, role)
+                return await self._asked(frame, child, work, label, fingerprint, role, limit)
             frame.check()
-            return await frame.own(self._asked(frame, child, work, label, fingerprint, role))
+            return await frame.own(self._asked(frame, child, work, label, fingerprint, role, limit))
 
         if asyncio.get_running_loop() is self._runner.family.loop:
             return await called()
@@ -73,6 +76,7 @@ class Children:
         label: str,
         fingerprint: str,
         role: str,
+        limit: int | None,
     ) -> Mapping[str, Any]:
         self._runner.emit(TaskQueued(clock(), child.id, child.node, child.step, role, (), parent.task.id, label))
         shown = role == "task"
@@ -85,8 +89,9 @@ class Children:
             return remembered
         parent.pause()
         frame = Frame(self._runner, child, parent)
+        frame.slots = pair = self._runner.family.pair(repr(child.node), limit, self._runner.slots)
         try:
-            answer = await self._child(frame, work)
+            answer = await self._child(frame, pair, work)
             ended = clock()
             record = {"fingerprint": fingerprint, "answer": answer}
             await on_disk(self._runner.journal.keep(child, "child", record, parent=parent.task.id))
@@ -107,17 +112,17 @@ class Children:
         await parent.proceed()
         return answer
 
-    async def _child(self, frame: Frame, work: Callable[[str], Awaitable[Mapping[str, Any]]]) -> Mapping[str, Any]:
+    async def _child(
+        self, frame: Frame, pair: Pair, work: Callable[[str], Awaitable[Mapping[str, Any]]]
+    ) -> Mapping[str, Any]:
         child = frame.task
         enter(frame)  # an agent can call agents, too, and gives its slot back to them
-        waited = await self._runner.slots.take()
+        waited_for = await pair.take()
         frame.holding = True
         try:
             if self._runner.family.record is not None:
                 await self._runner.family.record.check()
-            self._runner.emit(
-                TaskStarted(clock(), child.id, waited_for=f"limit {self._runner.slots.limit}" if waited else "")
-            )
+            self._runner.emit(TaskStarted(clock(), child.id, waited_for=waited_for))
             frame.progress()
             answer = await self._runner.family.watch.timed(self._runner.emit, child.id, work(child.id))
         except BaseException as error:

@@ -13,7 +13,7 @@ from fanfold.frame import clock
 from fanfold.held import LoopWatch
 from fanfold.journal import Record
 from fanfold.kernel.ledger import Task
-from fanfold.limits import Slots
+from fanfold.limits import Pair, Slots, no_kind
 from fanfold.stream import Streams
 from fanfold.types import RunControl
 from fanfold.work.places import Places, cores
@@ -73,13 +73,15 @@ class Family:
     that a resume brought and that no task has asked for yet: by the interrupt's id, by that of the task which is to
     ask, or for whoever asks first. `starts` are the checkpoints at which inner graphs begin, by the nodes that lead to
     them, as their place and id; one that remembers begins at its last checkpoint `before` that id. `slow` is the code
-    that was called on the loop, as it can wait for nothing, and has been seen to take its time all the same.
+    that was called on the loop, as it can wait for nothing, and has been seen to take its time all the same. `kinds`
+    are the slots of the kinds of agents that have a limit of their own.
     """
 
     run_id: str
     thread_id: str
     emit: Emit
     slots: Slots
+    kinds: dict[str, Slots] = field(default_factory=dict)
     record: Record | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     context: Any = None
@@ -104,6 +106,12 @@ class Family:
     slow: set[Callable[..., Any]] = field(default_factory=set)
     watch: LoopWatch = field(default_factory=LoopWatch)
     asking: threading.Lock = field(default_factory=threading.Lock)
+
+    def pair(self, kind: str, limit: int | None, common: Slots) -> Pair:
+        """The slots that a child of this kind takes, of which no more than `limit` are to run at once."""
+        if limit is None:
+            return no_kind(common)
+        return Pair(kind, self.kinds.setdefault(kind, Slots(limit)), common)
 
     def now(self) -> float:
         """Seconds of a clock that stops while the loop stands still for a consumer; time limits are measured by it."""

@@ -24,6 +24,7 @@ from fanfold.kernel.ledger import Task, Write
 from fanfold.types import ExecutionInfo, Interrupt, Runtime, StreamWriter, TimeoutPolicy
 
 if TYPE_CHECKING:
+    from fanfold.limits import Pair, Slots
     from fanfold.run import Runner
 
 clock: Final = time.monotonic
@@ -79,6 +80,7 @@ class Frame:
     cached: bool = False
     written: tuple[Write, ...] = ()
     caller: Frame | None = None
+    slots: Slots | Pair
     _questions: int = 0
     _graphs: int = 0
     _children: int = 0
@@ -89,6 +91,7 @@ class Frame:
     def __init__(self, runner: Runner, task: Task, caller: Frame | None = None) -> None:
         self.runner = runner
         self.task = task
+        self.slots = runner.slots
         if caller is not None:
             self.caller = caller
 
@@ -325,7 +328,7 @@ class Frame:
         self._children += 1
         if self._children == 1 and self.holding:
             self.holding = False
-            self.runner.slots.give()
+            self.slots.give()
             self.runner.emit(TaskPaused(clock(), self.task.id))
 
     async def proceed(self) -> None:
@@ -334,12 +337,12 @@ class Frame:
         async with self._regaining:  # one asks for all: a second slot would be one that nobody gives back
             if not self._needs_slot():
                 return
-            await self.runner.slots.take()
+            await self.slots.take()
             if self._needs_slot():
                 self.holding = True
                 self.runner.emit(TaskContinued(clock(), self.task.id))
             else:  # meanwhile another child was called, and may be waiting for just this one
-                self.runner.slots.give()
+                self.slots.give()
 
     @property
     def has_spawned(self) -> bool:
@@ -371,7 +374,7 @@ class Frame:
         """Give the task's slot back for good, if it has one."""
         if self.holding:
             self.holding = False
-            self.runner.slots.give()
+            self.slots.give()
 
     def check(self) -> None:
         """Raise `UsageError` when the task's code has ended: nobody would wait for a child of it."""

@@ -3,6 +3,9 @@
 `Limits` is what a user asks for; `Slots` holds a run to it and remembers how close it came, because a limit that
 cannot be seen to bind cannot be trusted. Slots are handed on in the order in which they were asked for.
 
+A kind of agent may have a limit of its own, whatever graph asks. That is taken before those of the graph: who waits for
+one of its kind holds back nobody else.
+
 A graph inside of another one may have a limit of its own, within that of the run. A task then holds a slot of each. It
 takes the inner one first: who waits for the run's slot holds back only its own graph, and nobody waits for an inner
 one while holding the run's, so the two cannot wait for each other.
@@ -104,3 +107,34 @@ class Slots:
         self.held += 1
         if self.held > self.peak:
             self.peak = self.held
+
+
+class Pair:
+    """A slot of a kind's own limit, and one of those that everybody takes."""
+
+    __slots__ = ("common", "kind", "own")
+
+    def __init__(self, kind: str, own: Slots, common: Slots) -> None:
+        self.kind = kind
+        self.own = own
+        self.common = common
+
+    async def take(self) -> str:
+        """Take both, waiting for them if need be. The limits that were waited for, in words."""
+        waited = [f"limit {self.own.limit} of {self.kind}"] if await self.own.take() else []
+        try:
+            waited += [f"limit {self.common.limit}"] if await self.common.take() else []
+        except BaseException:
+            self.own.give()
+            raise
+        return " and ".join(waited)
+
+    def give(self) -> None:
+        """Give both back."""
+        self.common.give()
+        self.own.give()
+
+
+def no_kind(common: Slots) -> Pair:
+    """The slots that everybody takes, for what has no limit of its kind."""
+    return Pair("", Slots(None), common)

@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypedDict
 
 import pytest
 
-from fanfold import AgentDefinition, AgentNotFoundError, StateGraph, Task, TaskResult, audit, python_agent
+from fanfold import START, AgentDefinition, AgentNotFoundError, StateGraph, Task, TaskResult, audit, python_agent
 from fanfold.agents.scope import RehearsalWarning
 from fanfold.errors import (
     AgentError,
@@ -624,3 +624,39 @@ def test_a_proxy_is_not_asked_for_a_server_on_this_machine(
         monkeypatch.setenv(name, proxy[0])
     asked(Task(subagent_type="critic", prompt="x"), agents=[CRITIC], model=model)
     assert (len(vendor.journal), proxy[1]) == (1, [])
+
+
+def test_no_more_of_an_agent_are_at_work_at_once_than_its_definition_says_whoever_calls_them() -> None:
+    most = busy = 0
+
+    async def paints(prompt: str) -> str:
+        nonlocal most, busy
+        busy += 1
+        most = max(most, busy)
+        await asyncio.sleep(0.001)
+        busy -= 1
+        return prompt
+
+    made = python_agent("painter")(paints)
+    painter = dataclasses.replace(made, definition=dataclasses.replace(made.definition, max_concurrent=2))
+
+    @python_agent("other")
+    async def other(prompt: str) -> str:
+        return prompt
+
+    async def calls(state: State) -> State:
+        names = ["painter"] * 6 + ["other"]
+        answers = await asyncio.gather(*(Task(subagent_type=name, prompt=str(n)) for n, name in enumerate(names)))
+        return {"out": [str(answer) for answer in answers]}
+
+    inner = StateGraph(State).add_node("c", calls).add_edge(START, "c").compile()
+    graph = StateGraph(State).add_node("a", calls).add_node("b", calls).add_node("inner", inner)
+    for name in ("a", "b", "inner"):
+        graph.add_edge(START, name)
+    done = graph.compile().invoke({"out": []}, agents=[painter, other])
+    assert most == 2
+    lives = audit(done).agents
+    assert len(lives) == 21
+    waited = {life.name for life in lives if life.waited_for}
+    assert waited == {"painter"}
+    assert {life.waited_for for life in lives if life.waited_for} == {"limit 2 of 'painter'"}

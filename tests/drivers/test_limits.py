@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fanfold.errors import UsageError
-from fanfold.limits import Limits, Slots
+from fanfold.limits import Limits, Pair, Slots
 
 
 async def _settled() -> None:
@@ -176,5 +176,30 @@ def test_slots_are_never_more_than_the_limit_and_everybody_who_stays_gets_one_in
         await line.drained()
         assert line.slots.held == 0
         assert all(taker.cancelled() or taker.result() in (True, False) for taker in line.takers)
+
+    asyncio.run(main())
+
+
+def test_who_waits_for_one_of_its_kind_holds_back_nobody_else() -> None:
+    async def main() -> None:
+        common, own = Slots(2), Slots(1)
+        pair = Pair("'painter'", own, common)
+        assert await pair.take() == ""
+        second = asyncio.create_task(pair.take())
+        await _settled()
+        assert not second.done()
+        assert common.take_nowait()  # nobody of the kind that is full stands in the way
+        pair.give()
+        await _settled()
+        assert second.result() == "limit 1 of 'painter'"
+        third = asyncio.create_task(pair.take())
+        await _settled()
+        pair.give()
+        assert common.take_nowait()
+        await _settled()
+        assert not third.done()
+        third.cancel()  # it has a slot of its kind, and waits for a common one
+        await _settled()
+        assert (own.held, common.held) == (0, 2)
 
     asyncio.run(main())

@@ -51,7 +51,7 @@ class AgentDefinition:
 
     `tools` is None for all tools and empty for none. `model` is None when the run's own is meant (also `inherit`).
     `command` is the program of a `process`, as one line or as its words, and `memory_mb` what each of its processes may
-    have. `timeout` is in seconds.
+    have. `timeout` is in seconds. `max_concurrent` is how many of this agent a run may have at work at once.
     `extra` holds recognised keys that nothing honours yet. `notices` are what a person should know about the file.
     `digest` changes with everything that the agent is made of, and not with the place where it was found.
     """
@@ -68,6 +68,7 @@ class AgentDefinition:
     command: str | tuple[str, ...] = ()
     timeout: float | None = None
     memory_mb: int | None = None
+    max_concurrent: int | None = None
     source: Path | None = None
     origin: str = "run"  # "run", "project", "user" or "packaged"
     extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
@@ -86,7 +87,7 @@ class AgentDefinition:
 def _digest(definition: AgentDefinition) -> str:
     d = definition
     content = [d.name, d.description, d.prompt, d.tools, d.disallowed_tools, d.model, d.max_turns, d.backend]
-    bounds = [d.command, d.timeout, d.memory_mb]
+    bounds = [d.command, d.timeout, d.memory_mb, d.max_concurrent]
     text = json.dumps([*content, d.output, bounds, d.extra], sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
@@ -162,7 +163,7 @@ KEYS: Final[Mapping[str, _Kind]] = {
 }
 _HONOURED: Final = frozenset(
     {"name", "description", "tools", "disallowedTools", "model", "maxTurns", "backend", "output"}
-    | {"command", "timeout", "memory_mb"}
+    | {"command", "timeout", "memory_mb", "max_concurrent"}
 )
 _PROSE: Final = frozenset({"description", "initialPrompt", "observerMessage"})  # text of more than one line
 
@@ -216,6 +217,7 @@ def parse(text: str, source: Path | None = None, *, origin: str = "run") -> Agen
         command=_command(values.get("command", "")),
         timeout=values.get("timeout"),
         memory_mb=values.get("memory_mb"),
+        max_concurrent=values.get("max_concurrent"),
         source=source,
         origin=origin,
         extra={key: value for key, value in values.items() if key in KEYS and key not in _HONOURED},

@@ -8,12 +8,14 @@ from typing import Any, Final
 from fanfold.agents.definition import AgentDefinition
 
 HEEDED: Final[Mapping[str, frozenset[str]]] = {
-    "model": frozenset({"tools", "disallowedTools", "maxTurns", "output", "timeout", "model"}),
-    "process": frozenset({"command", "memory_mb", "timeout"}),
-    "python": frozenset({"timeout"}),
+    "model": frozenset({"tools", "disallowedTools", "maxTurns", "output", "model"}),
+    "process": frozenset({"command", "memory_mb"}),
+    "python": frozenset(),
     "claude": frozenset(),
 }
-"""The keys that each backend heeds, besides the name and the description. `model` is told, as its own page says."""
+"""The keys that each backend heeds, besides those that count for all."""
+
+FOR_ALL: Final = frozenset({"timeout", "max_concurrent"})
 
 
 def keys_of(definition: AgentDefinition) -> dict[str, Any]:
@@ -28,6 +30,7 @@ def keys_of(definition: AgentDefinition) -> dict[str, Any]:
         "command": (d.command if isinstance(d.command, str) else list(d.command)) or None,
         "timeout": d.timeout,
         "memory_mb": d.memory_mb,
+        "max_concurrent": d.max_concurrent,
         **d.extra,
     }
     return {key: value for key, value in said.items() if value is not None}
@@ -35,4 +38,4 @@ def keys_of(definition: AgentDefinition) -> dict[str, Any]:
 
 def unheeded(definition: AgentDefinition) -> list[str]:
     """The keys of a definition that whatever runs the agent does not heed."""
-    return [key for key in keys_of(definition) if key not in HEEDED[definition.backend]]
+    return [key for key in keys_of(definition) if key not in HEEDED[definition.backend] | FOR_ALL]

@@ -110,7 +110,12 @@ class Task:
 
         return _result(
             await frame.runner.children.call(
-                frame, name, work, label=self.description, fingerprint=self._fingerprint(name)
+                frame,
+                name,
+                work,
+                label=self.description,
+                fingerprint=self._fingerprint(name),
+                limit=definition.max_concurrent,
             )
         )
 
