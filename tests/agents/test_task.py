@@ -660,3 +660,19 @@ def test_no_more_of_an_agent_are_at_work_at_once_than_its_definition_says_whoeve
     waited = {life.name for life in lives if life.waited_for}
     assert waited == {"painter"}
     assert {life.waited_for for life in lives if life.waited_for} == {"limit 2 of 'painter'"}
+
+
+def test_agents_that_are_asked_the_same_at_once_are_asked_as_often_as_they_are_called() -> None:
+    asked: list[str] = []
+
+    @python_agent("voter")
+    async def votes(prompt: str) -> int:
+        asked.append(prompt)
+        return len(asked)
+
+    async def ask(state: State) -> State:
+        tasks = [Task(subagent_type="voter", prompt="Yes or no?") for _ in range(3)]
+        return {"out": [answer.output for answer in await asyncio.gather(*tasks)]}
+
+    graph = StateGraph(State).add_node(ask).add_edge(START, "ask").compile()
+    assert sorted(graph.invoke({"out": []}, agents=[votes])["out"]) == [1, 2, 3]

@@ -56,9 +56,11 @@ class TaskResult:
         return str(self.output)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Task:
     """One agent with a prompt: `result = await Task(subagent_type="sydney-research", prompt="...")`.
+
+    Two that ask the same are two, and are asked twice: `asyncio.gather` runs what is equal only once.
 
     `subagent_type` names a definition (see `fanfold agents ls`). `description` is a short label for displays.
     `model` and `workspace` override the run's. In blocking code, `.run()` instead of `await`.
