@@ -10,13 +10,14 @@ import threading
 import pytest
 
 from fanfold.work.threads import AT_ONCE, Threads
+from tests.drivers.parts import PATIENCE
 
 
 def test_as_many_calls_block_at_once_as_there_are() -> None:
     async def main() -> None:
         threads, barrier = Threads(), threading.Barrier(50)
         try:
-            await asyncio.gather(*(threads.call(barrier.wait, 30) for _ in range(50)))
+            await asyncio.gather(*(threads.call(barrier.wait, PATIENCE) for _ in range(50)))
         finally:
             threads.close(wait=True)
 
@@ -25,13 +26,19 @@ def test_as_many_calls_block_at_once_as_there_are() -> None:
 
 def test_calls_that_end_before_the_loop_comes_round_share_a_few_threads() -> None:
     async def main() -> None:
-        threads, names = Threads(), set[str]()
-        looks = [threads.call(lambda: names.add(threading.current_thread().name)) for _ in range(4 * AT_ONCE)]
-        tasks = [asyncio.ensure_future(look) for look in looks]
-        gate = threading.Event()
-        asyncio.get_running_loop().call_soon(gate.wait, 0.2)  # the loop is held until the first threads are through
-        while not all(task.done() for task in tasks):
-            await asyncio.sleep(0)
+        threads, names, ended = Threads(), set[str](), threading.Semaphore(0)
+
+        def looks() -> None:
+            names.add(threading.current_thread().name)
+            ended.release()
+
+        def holds_the_loop() -> None:
+            for _ in calls:
+                assert ended.acquire(timeout=PATIENCE)
+
+        calls = [asyncio.ensure_future(threads.call(looks)) for _ in range(4 * AT_ONCE)]
+        asyncio.get_running_loop().call_soon(holds_the_loop)  # they are called by then, and no more threads started
+        await asyncio.gather(*calls)
         threads.close(wait=True)
         assert len(names) <= AT_ONCE
 
@@ -42,7 +49,7 @@ def test_a_call_that_was_cancelled_before_a_thread_took_it_does_not_run() -> Non
     async def main() -> None:
         threads, ran = Threads(), list[int]()
         gates = [threading.Event() for _ in range(AT_ONCE)]
-        busy = [asyncio.ensure_future(threads.call(gate.wait, 30)) for gate in gates]
+        busy = [asyncio.ensure_future(threads.call(gate.wait, PATIENCE)) for gate in gates]
         await asyncio.sleep(0)
         late = asyncio.ensure_future(threads.call(ran.append, 1))
         asyncio.get_running_loop().call_soon(late.cancel)  # it is waiting by then, and no thread was started for it yet
@@ -64,7 +71,7 @@ def test_closing_lets_what_has_begun_end_and_cancels_the_rest() -> None:
 
         def blocks() -> None:
             begun.release()
-            gate.wait(30)
+            gate.wait(PATIENCE)
             ended.append(1)
 
         calls = [asyncio.ensure_future(threads.call(blocks)) for _ in range(AT_ONCE)]
