@@ -24,8 +24,8 @@ LARGEST_ANSWER: Final = 16 * 1024 * 1024
 LARGEST_COMPLAINT: Final = 64 * 1024
 """Bytes of what it complains of that are kept, the last ones."""
 
-GRACE: Final = 0.3
-"""Seconds for the launcher to see that nothing is left, before it is killed itself."""
+GRACE: Final = 5.0
+"""Seconds for the launcher, which kills at once, to see that nothing is left, before it is killed itself."""
 
 
 @dataclass(frozen=True, slots=True)
