@@ -16,7 +16,7 @@ import asyncio
 import functools
 import time
 import warnings
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -156,12 +156,9 @@ class Calls:
 
     def _at_once(self, frame: Frame, action: Action, state: Any) -> Any:
         """What code answers that can wait for nothing. If it takes its time all the same, that was the last time."""
-        function = action.function
-        if action.asks:
-            function = functools.partial(function, **frame.injected(action.asks))
-        began = clock()
+        code, began = _code(frame, action), clock()
         try:
-            return function(state)
+            return code(state)
         finally:
             if self._family.watch.called(self._runner.emit, frame.task.id, began) > QUICK_ENOUGH:
                 self._family.slow.add(action.function)
@@ -172,13 +169,11 @@ class Calls:
         if action.graph is not None:
             nested: Awaitable[Any] = action.graph.nested(frame, view)
             return nested
-        function = action.function
-        if action.asks:
-            function = functools.partial(function, **frame.injected(action.asks))
+        code = _code(frame, action)
         if action.executor is None and action.is_async:
-            return self._family.watch.timed(self._runner.emit, frame.task.id, function(view))
+            return self._family.watch.timed(self._runner.emit, frame.task.id, code(view))
         executor = self._family.places.of(action.executor, is_async=action.is_async)
-        return self._timed(frame, action, executor.call(function, view))
+        return self._timed(frame, action, executor.call(code, view))
 
     async def _called(self, frame: Frame, action: Action) -> Any:
         return await self._resolved(frame, action, await self._work(frame, action))
@@ -197,8 +192,7 @@ class Calls:
         """What a path answers. A blocking one may call graphs and wait for tasks, which takes a thread, like a node."""
         if path.quick is not None and self._may_be_at_once(path) and _suits(path, state):
             return self._at_once(frame, path, state)
-        given = frame.injected(path.asks) if path.asks else {}
-        code = functools.partial(path.function, **given) if given else path.function
+        code = _code(frame, path)
         if path.on_loop:
             return await self._timed(frame, path, self._family.places.loop.call(code, state))
         with self._runner.unstoppable(frame.task):
@@ -256,6 +250,11 @@ class Calls:
                 self._runner.emit(Noticed(clock(), message, task.id))
                 warnings.warn(message, UnknownKeyWarning, stacklevel=2)
         return tuple(write for write in writes if write[0] in channels)
+
+
+def _code(frame: Frame, action: Action) -> Callable[[Any], Any]:
+    """The action's function, which now wants nothing but its input."""
+    return functools.partial(action.function, **frame.injected(action.asks)) if action.asks else action.function
 
 
 def _suits(action: Action, given: Any) -> bool:

@@ -440,8 +440,7 @@ class Runner:
             self.emit(StepFinished(clock(), ledger.step - 1))
             if self.family.answers and not self.namespace:
                 self.family.answers.pop(ANY, None)  # it was for the step that the run went on with
-            if ledger.paused:
-                self._stand_still()
+            self._stand_still()
             folded = ledger.looks_ahead and self._failure is None and ledger.fold()
         return True
 

@@ -73,7 +73,7 @@ class Program:
                 cwd=self._folder,
                 pass_fds=[theirs],
                 start_new_session=True,
-                limit=LARGEST_ANSWER,
+                limit=LARGEST_ANSWER,  # of a stream that is full, asyncio does not see the end
             )
         except BaseException:
             os.close(self._control)

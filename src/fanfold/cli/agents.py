@@ -50,7 +50,8 @@ def show(name: str, as_json: bool) -> None:
             print(f"{key}: {clean(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))}")
         if definition.prompt:
             print(f"\n{clean(definition.prompt)}")
-    _say_unheeded(definition)
+    for key in unheeded(definition):
+        say(f"note: {_unheeded(definition, key)}")
 
 
 @agents.command()
@@ -70,11 +71,6 @@ def check(as_json: bool) -> None:
     say(f"agents that can be asked: {names}; files that cannot be used: {len(broken)}; odd things: {len(odd)}")
     if broken:
         raise click.exceptions.Exit(2)
-
-
-def _say_unheeded(definition: AgentDefinition) -> None:
-    for key in unheeded(definition):
-        say(f"note: {_unheeded(definition, key)}")
 
 
 def _unheeded(definition: AgentDefinition, key: str) -> str:
