@@ -28,6 +28,9 @@ from fanfold.frame import clock
 
 MEGABYTE = 1024 * 1024
 
+LARGEST_ANSWER = 16 * MEGABYTE
+"""Characters that a program may answer with."""
+
 
 class ProcessBackend:
     """Runs the program that the agent's definition names."""
@@ -38,11 +41,16 @@ class ProcessBackend:
     async def run(self, call: Call) -> AsyncGenerator[Progress | Answer, None]:
         """What the program tells, and last its answer."""
         definition, clerk = call.definition, _Clerk(call)
-        bounds = Bounds(memory=definition.memory_mb * MEGABYTE if definition.memory_mb else None)
+        memory = definition.memory_mb * MEGABYTE if definition.memory_mb else None
+        bounds = Bounds(memory=memory, addresses=memory)
         extra = {"FANFOLD_TASK": call.task, "FANFOLD_AGENT": definition.name}
         async with Program(_command(definition), call.workspace.root, extra, bounds) as program:
             program.tell(_prompt(call))
+            read = 0
             while lines := await program.lines():
+                read += len(lines)
+                if read > LARGEST_ANSWER:
+                    raise AgentError(f"agent {definition.name!r} answers with more than {LARGEST_ANSWER:,} characters")
                 for event in clerk.take(lines):
                     yield event
             code, complaints = await program.ended(), await program.complaints()
