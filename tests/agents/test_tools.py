@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fanfold.agents.tools import TOOLS, ToolChoice, callable_agents, permits, permitted
+from fanfold.agents.tools import TOOLS, ToolChoice, permits, permitted
 
 ALL = ("read", "glob", "grep", "write", "edit", "bash")
 
@@ -69,25 +69,3 @@ def test_a_server_s_tool_is_permitted_by_its_full_name_its_server_or_a_pattern(
     tools: tuple[str, ...] | None, disallowed: tuple[str, ...], allowed: bool
 ) -> None:
     assert permits(tools, disallowed, "mcp__notes__search") is allowed
-
-
-@pytest.mark.parametrize(
-    ("tools", "disallowed", "names"),
-    [
-        (None, (), None),
-        (("*",), (), None),
-        (("Agent",), (), None),
-        (("Read", "task"), (), None),
-        (("Read",), (), ()),
-        ((), (), ()),
-        (("Agent(critic, poet)", "Task(critic)"), (), ("critic", "poet")),
-        (("Agent()",), (), ()),
-        (None, ("Task",), ()),
-        (("Agent(critic)",), ("Agent",), ()),
-        (("Agent(critic)",), ("Agent(poet)",), ("critic",)),
-    ],
-)
-def test_an_agent_may_call_those_that_its_file_names_and_any_where_it_names_none(
-    tools: tuple[str, ...] | None, disallowed: tuple[str, ...], names: tuple[str, ...] | None
-) -> None:
-    assert callable_agents(tools, disallowed) == names

@@ -1,12 +1,13 @@
 """One request to a model, tried again when it may go better the next time.
 
 Vendors' own retries are switched off, since they know of one request only: here each attempt goes through the desk,
-where the rate gate, the model's concurrency and the budget hold for all agents of the run at once. What a failed
-attempt had reserved is given back before anybody waits, and nobody waits within a slot.
+where the rate gate, the model's concurrency and the budget hold for all agents of the run at once. What a refused
+attempt had reserved is given back before anybody waits, and nobody waits in a place that others could have.
 
 What may go better is a 429 or a 529, an error on the server's own side, a stream that was cut, and a server that cannot
-be reached. `Retry-After` is how long the server itself says; where it says nothing, the wait doubles each time, and is
-drawn by lot from its upper half, so that agents that failed together do not come back together.
+be reached. A server that says for how long it is to be left alone is left alone by all: that wait is at the gate.
+Otherwise each waits by itself, twice as long each time, and for a time that is drawn by lot from the upper half, so
+that agents that failed together do not come back together.
 """
 
 from __future__ import annotations
@@ -16,17 +17,16 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
-from fanfold.agents.backends.base import Asking, Call
+from fanfold.agents.backends.base import Call
 from fanfold.errors import ModelError, ModelOverloadedError, ModelRateError, ModelUnavailableError
+from fanfold.limits.gate import LONGEST_PAUSE
+from fanfold.limits.governor import Asking
 
 MOST_ATTEMPTS: Final = 6
 """How often one request is sent at most."""
 
 FIRST_WAIT: Final = 0.5
 LONGEST_WAIT: Final = 30.0
-LONGEST_ASKED: Final = 600.0
-"""Seconds that a server may ask us to wait; one that asks for more has refused."""
-
 T = TypeVar("T")
 
 
@@ -42,28 +42,27 @@ async def persist(call: Call, model: str, send: Callable[[Asking], Awaitable[T]]
             async with call.desk.asking(model, tokens=tokens) as asking:
                 return await send(asking)
         except (ModelRateError, ModelUnavailableError) as error:
-            seconds = wait_after(error, attempt)
-            if seconds is None:
+            if attempt >= MOST_ATTEMPTS or not _may_go_better(error):
                 raise
-            call.desk.notice(_told(call, model, error, attempt, seconds))
-        await asyncio.sleep(seconds)
+            asked = _asked_to_wait(error)
+            seconds = wait_after(attempt) if asked is None else asked
+            call.desk.retried(model, error, seconds)
+        if asked is None:
+            await asyncio.sleep(seconds)
         attempt += 1
 
 
-def wait_after(error: ModelError, attempt: int) -> float | None:
-    """Seconds to wait after the failure of an attempt, which is counted from 1; None when it is not to be repeated."""
-    asked = error.retry_after if isinstance(error, ModelRateError | ModelOverloadedError) else None
-    if attempt >= MOST_ATTEMPTS or getattr(error, "final", False) or (asked or 0.0) > LONGEST_ASKED:
-        return None
-    if asked is not None:
-        return asked
+def _asked_to_wait(error: ModelError) -> float | None:
+    """Seconds for which the server has said itself that it is to be left alone."""
+    return error.retry_after if isinstance(error, ModelRateError | ModelOverloadedError) else None
+
+
+def _may_go_better(error: ModelError) -> bool:
+    """Whether to try again. A server may say that it is no use, or ask for more patience than we have."""
+    return not getattr(error, "final", False) and (_asked_to_wait(error) or 0.0) <= LONGEST_PAUSE
+
+
+def wait_after(attempt: int) -> float:
+    """Seconds to wait after an attempt, counted from 1, has failed."""
     longest = min(LONGEST_WAIT, FIRST_WAIT * 2 ** (attempt - 1))
     return random.uniform(longest / 2, longest)  # noqa: S311 - no secret depends on it
-
-
-def _told(call: Call, model: str, error: ModelError, attempt: int, seconds: float) -> str:
-    cause = {ModelRateError: "asks for fewer requests", ModelOverloadedError: "is overloaded"}.get(type(error))
-    return (
-        f"agent {call.definition.name!r}: model {model!r} {cause or 'did not answer'}; "
-        f"it is asked again in {seconds:.1f} s (attempt {attempt + 1} of {MOST_ATTEMPTS})"
-    )

@@ -2,7 +2,7 @@
 
 =================  ===================================================================================================
 `Read`, `Glob` ...  one of `TOOLS`, whatever the case
-`Agent`, `Task`     the `task` tool, which calls other agents; `Agent(a, b)` only those
+`Agent`, `Task`     the `task` tool, which calls other agents; `Agent(a, b)` only those. No other agent has it
 `mcp__s__t`         tool `t` of MCP server `s`; `mcp__s` and `mcp__s__*` are all of its tools, and other `*` work too
 no `tools` key      everything, with one exception: `bash` only where it can be confined to the folder
 =================  ===================================================================================================
@@ -62,22 +62,6 @@ def permits(tools: tuple[str, ...] | None, disallowed: tuple[str, ...], name: st
     """Whether an agent gets the tool of an MCP server that is called `name` in full: `mcp__server__tool`."""
     asked = tools is None or any(_means(_bare(tool), name.casefold()) for tool in tools)
     return asked and not _is_denied(name.casefold(), disallowed)
-
-
-def callable_agents(tools: tuple[str, ...] | None, disallowed: tuple[str, ...] = ()) -> tuple[str, ...] | None:
-    """The agents that an agent may call: None for any, empty for none, else their names as its definition has them."""
-    if any(_is_denied(word, disallowed) for word in CALLING):
-        return ()
-    if tools is None or "*" in map(_bare, tools):
-        return None
-    names: list[str] = []
-    for tool in tools:
-        word, inside = _parts(tool)
-        if word in CALLING and inside is None:
-            return None
-        if word in CALLING:
-            names += [name.strip() for name in (inside or "").split(",") if name.strip()]
-    return tuple(dict.fromkeys(names))
 
 
 def _parts(tool: str) -> tuple[str, str | None]:

@@ -27,11 +27,12 @@ from pydantic_ai.settings import ModelSettings
 
 from fanfold.agents.asking import persist
 from fanfold.agents.backends import refusals
-from fanfold.agents.backends.base import Asking, Call, Progress, Said
+from fanfold.agents.backends.base import Call, Progress, Said
 from fanfold.agents.backends.providers import Pulse, name_of
 from fanfold.errors import AgentStalledError
 from fanfold.events import ModelAnswered, ToolCalled
 from fanfold.frame import clock
+from fanfold.limits.governor import Asking
 
 Tell: TypeAlias = Callable[[Progress | Said], Awaitable[None]]
 
