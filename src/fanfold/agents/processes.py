@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from fanfold.agents import launcher
 from fanfold.errors import AgentError
+
+T = TypeVar("T")
 
 PASSED_ON: Final = frozenset(
     {"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TERM", "TZ", "TMPDIR", "XDG_RUNTIME_DIR"}
@@ -42,6 +45,16 @@ class Bounds:
     addresses: int | None = None
 
 
+def lacks(system: str = sys.platform) -> tuple[str, ...]:
+    """What cannot be had of the launcher on a system, in words for people; nothing on Linux."""
+    if system.startswith("linux"):
+        return ()
+    return (
+        "on this system a process that leaves its program's process group is not ended with it",
+        "on this system nobody watches how much memory a program and its children hold together",
+    )
+
+
 def environment(extra: Mapping[str, str], base: Mapping[str, str] | None = None) -> dict[str, str]:
     """What a program sees of an environment (default: ours), and `extra`."""
     base = os.environ if base is None else base
@@ -67,7 +80,9 @@ class Program:
         self._control = -1
         self._report = -1
         self._peak = 0
-        self._rest = b""
+        self._heard = 0.0
+        self._waited_out = False
+        self._rest = bytearray()
         self._telling: asyncio.Task[None] | None = None
         self._complaints: asyncio.Task[bytes] | None = None
 
@@ -97,6 +112,7 @@ class Program:
             os.close(theirs)
             os.close(reporting)
         self._complaints = asyncio.ensure_future(self._complained())
+        self._heard = time.monotonic()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -114,6 +130,16 @@ class Program:
             for task in (self._telling, self._complaints, draining):
                 if task is not None:
                     task.cancel()
+
+    @property
+    def name(self) -> str:
+        """What is run."""
+        return self._command[0]
+
+    @property
+    def stalled(self) -> bool:
+        """Whether somebody has waited for it in vain."""
+        return self._waited_out
 
     @property
     def peak(self) -> int:
@@ -189,15 +215,32 @@ class Program:
         stream = self.process.stdout
         assert stream is not None, "it is a pipe"
         while piece := await stream.read(65_536):
+            self._heard = time.monotonic()
             if len(self._rest) + len(piece) > LARGEST_LINE:
                 raise AgentError(f"{self._command[0]!r} writes a line of more than {LARGEST_LINE:,} bytes")
             whole, mark, rest = piece.rpartition(b"\n")
             if mark:
-                whole, self._rest = self._rest + whole + mark, rest
+                whole, self._rest = bytes(self._rest) + whole + mark, bytearray(rest)
                 return whole.decode("utf-8", "replace")
             self._rest += piece
-        rest, self._rest = self._rest, b""
+        rest, self._rest = self._rest, bytearray()
         return rest.decode("utf-8", "replace")
+
+    async def patiently(self, seconds: float, work: Coroutine[Any, Any, T]) -> T:
+        """What some work with the program gives. Raises `TimeoutError` when the program writes nothing for so long."""
+        task = asyncio.ensure_future(work)
+        try:
+            while not task.done():
+                left = self._heard + seconds - time.monotonic()
+                if left <= 0:
+                    self._waited_out = True
+                    raise TimeoutError
+                await asyncio.wait([task], timeout=left)
+            return task.result()
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.wait([task])
 
     async def ended(self) -> int:
         """The code with which the program ends; 128 and more is a signal's."""
@@ -213,5 +256,6 @@ class Program:
         assert stream is not None, "it is a pipe"
         kept = b""
         while piece := await stream.read(65_536):
+            self._heard = time.monotonic()
             kept = (kept + piece)[-LARGEST_COMPLAINT:]
         return kept

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from fanfold.agents.backends.base import Backend
 from fanfold.agents.backends.model import ModelBackend, check_name
-from fanfold.agents.backends.process import ProcessBackend
+from fanfold.agents.backends.process import ProcessBackend, asks_a_model
 from fanfold.agents.backends.python import PythonAgent, PythonBackend
 from fanfold.agents.definition import AgentDefinition, Catalogue, folded
 from fanfold.agents.workspace import Workspace
@@ -80,7 +80,7 @@ class Scope:
 
     def asks(self, definition: AgentDefinition) -> bool:
         """Whether the agent asks a model that the run has to name."""
-        return definition.backend in ("model", "claude")
+        return definition.backend in ("model", "claude") or asks_a_model(definition)
 
     def model_for(self, definition: AgentDefinition, named: Any) -> Any:
         """The model that answers: of the call, else of the run, else of the environment, else the rehearsal.
