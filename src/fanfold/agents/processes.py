@@ -223,8 +223,8 @@ class Program:
                 whole, self._rest = bytes(self._rest) + whole + mark, bytearray(rest)
                 return whole.decode("utf-8", "replace")
             self._rest += piece
-        rest, self._rest = self._rest, bytearray()
-        return rest.decode("utf-8", "replace")
+        last, self._rest = self._rest, bytearray()
+        return last.decode("utf-8", "replace")
 
     async def patiently(self, seconds: float, work: Coroutine[Any, Any, T]) -> T:
         """What some work with the program gives. Raises `TimeoutError` when the program writes nothing for so long."""

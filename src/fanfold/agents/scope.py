@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from fanfold.agents.backends.acp import AcpBackend, speaks_acp
 from fanfold.agents.backends.base import Backend
 from fanfold.agents.backends.model import ModelBackend, check_name
 from fanfold.agents.backends.process import ProcessBackend, asks_a_model
@@ -72,7 +73,7 @@ class Scope:
         if definition.backend == "python":
             return PythonBackend(self.functions.get(definition.name))
         if definition.backend == "process":
-            return ProcessBackend()
+            return AcpBackend() if speaks_acp(definition) else ProcessBackend()
         raise AgentError(
             f"agent {definition.name!r} asks for backend {definition.backend!r}, which this version does not have",
             hint="the backends are: model, process, python",

@@ -23,9 +23,9 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from fanfold.agents import sizes
@@ -56,7 +56,16 @@ class ProcessBackend:
 
     def run(self, call: Call) -> AsyncGenerator[Progress | Said | Answer, None]:
         """What the program tells, and last its answer."""
-        return telling(_Run(call, words_of(call.definition)).work)
+
+        async def work(tell: Tell) -> Answer:
+            words = words_of(call.definition)
+            preset = named(words)
+            if preset is None:
+                plain = Plan(words, prompt_of(call))
+                return await attempted(call, tell, own_name(call), sizes.UNKNOWN, partial(_done, call, plain, None))
+            return await attempted(call, tell, name_of(call.model), preset.megabytes, partial(_by, call, words, preset))
+
+        return telling(work)
 
 
 def words_of(definition: AgentDefinition) -> list[str]:
@@ -86,46 +95,27 @@ def identity(call: Call) -> dict[str, str]:
     return {"FANFOLD_TASK": call.task, "FANFOLD_AGENT": call.definition.name, **wanted}
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """One agent's program, as often as it is tried."""
+async def attempted(
+    call: Call, tell: Tell, model: str, megabytes: int, work: Callable[[Minutes], Awaitable[None]]
+) -> Answer:
+    """The answer that comes of work with one program, which is repeated while its model is asked too often.
 
-    call: Call
-    words: Sequence[str]
+    `model` is what the desk knows it by, and `megabytes` what it is thought to hold while nobody knows.
+    """
 
-    async def work(self, tell: Tell) -> Answer:
-        """The agent's answer."""
-        call, preset = self.call, named(self.words)
-        model = f"process:{call.definition.name}" if preset is None else name_of(call.model)
+    async def attempt(asking: Asking) -> Answer:
+        minutes = Minutes(call, tell, asking, "" if call.model is None else model)
+        try:
+            async with call.desk.process(sizes.expected(call.definition, megabytes)):
+                await work(minutes)
+            return minutes.answer()
+        except AgentError as error:
+            minutes.settle()
+            if minutes.tools or minutes.retries:  # it must not do things twice, nor has it to try as often again
+                error.final = True  # type: ignore[attr-defined]  # read by `asking.persist`
+            raise
 
-        async def attempt(asking: Asking) -> Answer:
-            with self._planned(preset) as plan:
-                minutes = Minutes(call, tell, asking, "" if preset is None else model)
-                try:
-                    async with call.desk.process(sizes.expected(call.definition, *_megabytes(preset))):
-                        await _done(call, plan, minutes, preset)
-                    return minutes.answer()
-                except AgentError as error:
-                    minutes.settle()
-                    if (
-                        minutes.tools or minutes.retries
-                    ):  # it must not do things twice, nor has it to try as often again
-                        error.final = True  # type: ignore[attr-defined]  # read by `asking.persist`
-                    raise
-
-        return await persist(call, model, attempt, tokens=0)
-
-    @contextmanager
-    def _planned(self, preset: Preset | None) -> Iterator[Plan]:
-        if preset is None:
-            yield Plan(self.words, prompt_of(self.call))
-            return
-        with planned(preset, self.call, self.words[1:]) as plan:
-            yield plan
-
-
-def _megabytes(preset: Preset | None) -> tuple[int, ...]:
-    return () if preset is None else (preset.megabytes,)
+    return await persist(call, model, attempt, tokens=0)
 
 
 def prompt_of(call: Call) -> str:
@@ -140,7 +130,17 @@ def bounds_of(definition: AgentDefinition, *, mapped: bool) -> Bounds:
     return Bounds(memory=memory, addresses=memory if mapped else None)
 
 
-async def _done(call: Call, plan: Plan, minutes: Minutes, preset: Preset | None) -> None:
+def own_name(call: Call) -> str:
+    """What a program is called at the desk of which nobody knows whom it asks."""
+    return f"process:{call.definition.name}"
+
+
+async def _by(call: Call, words: Sequence[str], preset: Preset, minutes: Minutes) -> None:
+    with planned(preset, call, words[1:]) as plan:
+        await _done(call, plan, preset, minutes)
+
+
+async def _done(call: Call, plan: Plan, preset: Preset | None, minutes: Minutes) -> None:
     """Run the program to its end and take down what it tells. Raises when it does not end well."""
     for text in (*plan.notices, *lacks()):
         call.desk.notice(f"agent {call.definition.name!r}: {text}")
