@@ -53,8 +53,9 @@ from fanfold.errors import (
 )
 
 if TYPE_CHECKING:
-    from acp import ClientSideConnection, RequestError
+    from acp import RequestError
     from acp import schema as said
+    from acp.client.connection import ClientSideConnection
 
 MARK: Final = "acp:"
 
@@ -149,10 +150,11 @@ class _Talk:
                 await program.patiently(call.patience, self._talked(program, minutes))
 
     async def _talked(self, program: Program, minutes: Minutes) -> None:
-        from acp import ClientSideConnection, RequestError
+        from acp import RequestError, connect_to_agent
 
         client = _Client(self._call, minutes)
-        async with ClientSideConnection(client, _Wire(program, minutes)) as agent:
+        ours: Any = client  # it has what is called of a `Client` whose capabilities are these
+        async with connect_to_agent(ours, _Wire(program, minutes)) as agent:
             try:
                 response = await self._prompted(agent)
             except RequestError as error:
@@ -178,7 +180,7 @@ class _Talk:
                 f"agent {call.definition.name!r}: its program speaks version {hello.protocol_version} of the Agent "
                 f"Client Protocol, and we speak {PROTOCOL_VERSION}"
             )
-        capabilities = hello.agent_capabilities and hello.agent_capabilities.mcp_capabilities
+        capabilities = hello.agent_capabilities.mcp_capabilities if hello.agent_capabilities else None
         servers = [server for name in call.servers if (server := self._server(name, capabilities)) is not None]
         session = await agent.new_session(cwd=str(call.workspace.root), mcp_servers=servers)
         text = prompt_of(call) if call.schema is None else f"{prompt_of(call)}\n\n{wish(call.schema)}"

@@ -172,14 +172,20 @@ def closely_watched(call: Call, program: Program) -> Iterator[None]:
             f"agent {definition.name!r}: nothing was heard of its program for {call.patience:g} s, and it was ended",
             hint="have more patience: limits=Limits(patience=...)",
         ) from error
+    except AgentError as error:
+        raise (_too_large(definition, program) if program.over else error) from error.__cause__
     finally:
         sizes.seen(definition, program.peak)
     if program.over:
-        raise AgentMemoryError(
-            f"agent {definition.name!r}: its program held {program.peak // MEGABYTE} MB, more than the "
-            f"{definition.memory_mb} MB that it may, and was killed",
-            hint="raise its `memory_mb`",
-        )
+        raise _too_large(definition, program)
+
+
+def _too_large(definition: AgentDefinition, program: Program) -> AgentMemoryError:
+    return AgentMemoryError(
+        f"agent {definition.name!r}: its program held {program.peak // MEGABYTE} MB, more than the "
+        f"{definition.memory_mb} MB that it may, and was killed",
+        hint="raise its `memory_mb`",
+    )
 
 
 def ended_badly(call: Call, program: Program, code: int, complaints: str, get: str = "") -> AgentError:
