@@ -368,6 +368,8 @@ class Asking:
         self.gate = gate
         self.ticket: Ticket | None = None
         self.taken: dict[str, float] | None = None
+        self.input_tokens = self.output_tokens = 0
+        self.usd: float | None = None
         self.in_flight = False
         self._calls = asked["calls"]
 
@@ -375,6 +377,7 @@ class Asking:
         self, input_tokens: int, output_tokens: int, usd: float | None = None, calls: int | None = None
     ) -> None:
         """The model has answered, and that is what it took; `calls` where it was asked otherwise than expected."""
+        self.input_tokens, self.output_tokens, self.usd = input_tokens, output_tokens, usd
         self.taken = {
             "calls": self._calls if calls is None else float(calls),
             "tokens": float(input_tokens + output_tokens),
