@@ -82,12 +82,15 @@ def _read(page: Page, head: str, first: int) -> None:
 
 def _check(page: Page) -> None:
     """Raise for a value that cannot be used; make a notice of a key that nobody knows, or a value that is left out."""
-    unknown = [key for key in page.values if key not in KEYS]
-    page.notices += [f"unknown key {key!r}{did_you_mean(key, KEYS)}" for key in unknown]
-    for key, kind in KEYS.items():
-        if page.values.get(key) is None and key != "tools":
-            page.values.pop(key, None)  # `color:` with nothing behind it says nothing
-        elif page.values.get(key) is not None and not kind.fits(page.values[key]):
+    unknown = []
+    for key, value in list(page.values.items()):
+        kind = KEYS.get(key)
+        if kind is None:
+            unknown.append(key)
+            page.notices.append(f"unknown key {key!r}{did_you_mean(key, KEYS)}")
+        elif value is None and key != "tools":
+            del page.values[key]  # `color:` with nothing behind it says nothing
+        elif value is not None and not kind.fits(value):
             _judge(page, key, kind)
     for key in ("name", "description"):
         page.values[key] = page.values.get(key, "").strip()
