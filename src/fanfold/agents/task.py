@@ -20,6 +20,7 @@ from typing import Any
 
 from fanfold import chat
 from fanfold.agents.backends.base import Answer, Call, Progress, Said
+from fanfold.agents.framing import framed
 from fanfold.agents.scope import Scope, scope_of
 from fanfold.errors import AgentError, AgentTimeoutError, UsageError
 from fanfold.events import Noticed
@@ -51,6 +52,10 @@ class TaskResult:
     def total_tokens(self) -> int:
         """Tokens in and out."""
         return self.usage.get("input_tokens", 0) + self.usage.get("output_tokens", 0)
+
+    def framed(self) -> str:
+        """The output as it may stand in another agent's prompt: in a frame that says whose it is and where it ends."""
+        return framed(self.output, source=self.agent_type, task=self.task_id)
 
     def __str__(self) -> str:
         return str(self.output)
