@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fanfold.agents.backends.python import python_agent as python_agent
     from fanfold.agents.definition import AgentDefinition as AgentDefinition
+    from fanfold.agents.definition import agents_in as agents_in
+    from fanfold.agents.framing import framed as framed
     from fanfold.agents.spending import asking as asking
     from fanfold.agents.task import Task as Task
     from fanfold.agents.task import TaskResult as TaskResult
@@ -161,8 +163,10 @@ _HOMES = {
     "Workspace": "fanfold.agents.workspace",
     "add_messages": "fanfold.messages",
     "asking": "fanfold.agents.spending",
+    "agents_in": "fanfold.agents.definition",
     "audit": "fanfold.receipt",
     "entrypoint": "fanfold.functional",
+    "framed": "fanfold.agents.framing",
     "get_config": "fanfold.context",
     "get_runtime": "fanfold.context",
     "get_store": "fanfold.context",

@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 import fanfold
-from fanfold.bench import places, shapes
+from fanfold.bench import agentfiles, places, shapes
 from fanfold.store.opening import open_store
 
 LINEAR = 2.05
@@ -136,6 +136,10 @@ def streaming(n: int) -> int:
     return steps(listened)
 
 
+def agent_files(n: int) -> int:
+    return steps(agentfiles.loaded(n))
+
+
 def receipt(n: int) -> int:
     app = shapes.fanout(fanfold, n).compile()
     done = asyncio.run(app.ainvoke({"items": []}))
@@ -159,6 +163,7 @@ copied = pytest.mark.xfail(reason="a node's own copy of the state is made anew, 
         loop,
         subgraphs,
         streaming,
+        agent_files,
         receipt,
         pytest.param(messages, marks=copied),
         compiling,

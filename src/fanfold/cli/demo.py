@@ -12,23 +12,21 @@ from typing import Any, Final
 
 import click
 
-from fanfold.agents.scope import REHEARSAL
+from fanfold.agents.models import REHEARSAL
 from fanfold.cli.common import (
     check_writable,
-    chosen_model,
     counted,
     display_options,
     existing_folder,
     further,
     json_option,
     limit_option,
-    model_options,
     open_named_store,
     print_json,
     say,
     store_option,
-    which_model,
 )
+from fanfold.cli.models import chosen, model_options
 from fanfold.cli.outcome import STUDY
 from fanfold.cli.sitting import Sitting
 from fanfold.errors import UsageError
@@ -60,7 +58,7 @@ def demo(
     question: str,
     output: str | None,
     no_seed: bool,
-    model: str | None,
+    model: tuple[str, ...],
     rehearse: bool,
     max_concurrency: int | None,
     store_url: str | None,
@@ -79,18 +77,19 @@ def demo(
         raise UsageError("the question is empty", hint="leave --question out, and the agents look around")
     if output:
         check_writable(output)
-    name = chosen_model(model, rehearse)
-    say(which_model(name))
+    named = chosen(model, rehearse=rehearse)
+    name = named.model
+    say(str(named))
     url = store_url or os.environ.get("FANFOLD_STORE")
     with _store(url) as store, _model(name) as (answering, gate):
         sitting = Sitting(
             study.graph.compile(store, name="study"),
-            settings={"graph": STUDY, "model": name, "max_concurrency": max_concurrency},
+            settings={"graph": STUDY, **named.settings, "max_concurrency": max_concurrency},
             plain=plain,
             quiet=quiet or as_json,
             lasting=url != PRIVATE,
         )
-        options = {"model": answering, "max_concurrency": max_concurrency}
+        options = {"model": answering, "models": named.models, "max_concurrency": max_concurrency}
         result = sitting.invoke({"question": question, "folder": folder}, **options)
         _tell(sitting, result["report"], output, as_json)
         measured = None
