@@ -406,7 +406,7 @@ def test_agents_that_one_message_calls_work_at_the_same_time_and_their_answers_c
     last = [call for call in vendor.journal if call.agent == "boss"][-1]
     assert first.tools == ("task",)
     answers = {result.text for turn in last.messages for result in turn.tool_results}
-    assert any("agent='critic'" in text and "Bad." in text and text.startswith("<agent_output") for text in answers)
+    assert any('agent="critic"' in text and "Bad." in text and text.startswith("<agent-output") for text in answers)
     prompts = {call.agent: call.messages[0].text for call in vendor.journal}
     assert (prompts["critic"], prompts["poet"]) == ("For critic.", "For Poet.")
 
