@@ -117,7 +117,7 @@ class Children:
     ) -> Mapping[str, Any]:
         child = frame.task
         enter(frame)  # an agent can call agents, too, and gives its slot back to them
-        waited_for = await pair.take()
+        waited_for = await pair.take(child.node)
         frame.holding = True
         try:
             if self._runner.family.record is not None:

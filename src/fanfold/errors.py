@@ -35,11 +35,18 @@
         ├── AgentNotFoundError     no definition of that name
         ├── AgentFileError         a definition that cannot be used
         ├── AgentTimeoutError      it took longer than its definition allows
+        ├── AgentStalledError      nothing was heard of it for too long
+        ├── AgentLostError         its program ended before it had answered
+        ├── AgentMemoryError       it used more memory than it may, and was ended
+        ├── BudgetError            what the run may spend is spent
         ├── WorkspaceError         a path that an agent may not touch
         └── ModelError             the model behind an agent
             ├── ModelUnavailableError   not reachable, or it failed on its side
+            │   ├── ModelOverloadedError    too many ask it
+            │   └── ModelCutError           it broke off in the middle of an answer
             ├── ModelKeyError           no key, or a key that was refused
             ├── ModelRateError          it asked us to slow down
+            ├── ModelRequestError       it does not accept what was asked
             └── ModelAnswerError        an answer that cannot be used
 
 An exception that a node raises itself is passed on as it is, with a note that names node, step and task.
@@ -183,6 +190,22 @@ class AgentTimeoutError(AgentError, TimeoutError):
     """An agent took longer than its definition allows."""
 
 
+class AgentStalledError(AgentError, TimeoutError):
+    """Nothing was heard of an agent for longer than is to be borne."""
+
+
+class AgentLostError(AgentError):
+    """The program of an agent ended before it had answered."""
+
+
+class AgentMemoryError(AgentError):
+    """An agent used more memory than it may, and was ended for that."""
+
+
+class BudgetError(AgentError):
+    """What the run may spend is spent. What has finished is kept, and the run can be resumed with larger limits."""
+
+
 class AgentNotFoundError(AgentError, LookupError):
     """No definition has that name; the message lists where it was looked for and what exists."""
 
@@ -203,12 +226,32 @@ class ModelUnavailableError(ModelError):
     """The model's server cannot be reached, or failed on its own side."""
 
 
+class ModelOverloadedError(ModelUnavailableError):
+    """Too many ask the model's server. `retry_after` is for how many seconds it is to be left alone, if it said so."""
+
+    def __init__(self, message: str, *, hint: str | None = None, retry_after: float | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after = retry_after
+
+
+class ModelCutError(ModelUnavailableError):
+    """The model's server broke off in the middle of an answer."""
+
+
+class ModelRequestError(ModelError):
+    """The model's server does not accept what was asked."""
+
+
 class ModelKeyError(ModelError):
     """The model's server refused the key, or there is none."""
 
 
 class ModelRateError(ModelError):
-    """The model's server asked us to slow down."""
+    """The model's server asked us to slow down. `retry_after` is for how many seconds, if it said so."""
+
+    def __init__(self, message: str, *, hint: str | None = None, retry_after: float | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after = retry_after
 
 
 class ModelAnswerError(ModelError):

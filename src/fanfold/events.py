@@ -10,6 +10,7 @@ The life of a task, whether it is a node of the graph or an agent called from in
                                        ▲          ├─▶ TaskFailed / TaskInterrupted / TaskCancelled
                          TaskContinued └─ waits ◀─┘ TaskPaused: its slot goes to the children it awaits
 
+An agent that waits while it has a slot, such as for its model's rate, has `TaskWaiting` before and `TaskWaited` after.
 A task whose stored result is used again has `TaskQueued`, then `TaskRemembered`, and nothing else.
 """
 
@@ -149,14 +150,54 @@ class TaskHeldUp(_Event):
 
 
 @fact
+class TaskWaiting(_Event):
+    """An agent at work waits for something that the run's limits or its model's server keep from it: `waits_for`."""
+
+    kind: ClassVar[str] = "task_waiting"
+    task: str
+    waits_for: str
+
+
+@fact
+class TaskWaited(_Event):
+    """It has waited for that for `seconds`, and goes on or ends."""
+
+    kind: ClassVar[str] = "task_waited"
+    task: str
+    waits_for: str
+    seconds: float
+
+
+@fact
+class ModelAsked(_Event):
+    """An agent asks a model, or starts a program that asks one."""
+
+    kind: ClassVar[str] = "model_asked"
+    task: str
+    model: str
+
+
+@fact
 class ModelAnswered(_Event):
-    """A model answered one call of an agent. Tokens are the provider's own counts."""
+    """A model answered one call of an agent. Tokens are the provider's counts; None is a cost that is not known."""
 
     kind: ClassVar[str] = "model_answered"
     task: str
     model: str
     input_tokens: int = 0
     output_tokens: int = 0
+    cost_usd: float | None = None
+
+
+@fact
+class ModelRetried(_Event):
+    """A model did not answer, for the reason that `error` says, and is asked again after `seconds`."""
+
+    kind: ClassVar[str] = "model_retried"
+    task: str
+    model: str
+    error: str
+    seconds: float
 
 
 @fact
@@ -187,6 +228,23 @@ class Noticed(_Event):
 
 
 @fact
+class LimitReported(_Event):
+    """How close the sitting came to one of its limits: the most that was in use, and who waited for it, how long.
+
+    `limit` is None where there was none. `by` are those who waited longest, and `each` how many seconds they did.
+    """
+
+    kind: ClassVar[str] = "limit_reported"
+    name: str
+    limit: float | None
+    peak: float
+    waits: int = 0
+    waited: float = 0.0
+    by: tuple[str, ...] = ()
+    each: tuple[float, ...] = ()
+
+
+@fact
 class RunFinished(_Event):
     """The sitting is over. `status` is done, failed or cancelled; `peak` is the limiter's high-water mark."""
 
@@ -209,16 +267,21 @@ Event: TypeAlias = (
     | TaskCancelled
     | LoopHeld
     | TaskHeldUp
+    | TaskWaiting
+    | TaskWaited
+    | ModelAsked
     | ModelAnswered
+    | ModelRetried
     | ToolCalled
     | StepFinished
     | Noticed
+    | LimitReported
     | RunFinished
 )
 
 KINDS: Mapping[str, type[Event]] = {cls.kind: cls for cls in Event.__args__}
 
-_LISTS: Final = ("after", "wrote")
+_LISTS: Final = ("after", "wrote", "by", "each")
 """The fields that hold tuples."""
 
 

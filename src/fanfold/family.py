@@ -13,7 +13,7 @@ from fanfold.frame import clock
 from fanfold.held import LoopWatch
 from fanfold.journal import Record
 from fanfold.kernel.ledger import Task
-from fanfold.limits import Pair, Slots, no_kind
+from fanfold.limits import Governor, Limits, Pair, Report, Slots, no_kind
 from fanfold.stream import Streams
 from fanfold.types import RunControl
 from fanfold.work.places import Places, cores
@@ -81,6 +81,7 @@ class Family:
     thread_id: str
     emit: Emit
     slots: Slots
+    governor: Governor = field(default_factory=lambda: Governor(Limits()))
     kinds: dict[str, Slots] = field(default_factory=dict)
     record: Record | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -112,6 +113,12 @@ class Family:
         if limit is None:
             return no_kind(common)
         return Pair(kind, self.kinds.setdefault(kind, Slots(limit)), common)
+
+    def reports(self, place: str = "") -> list[Report]:
+        """How close a run, or the graph of this `place` inside of one, came to each limit of its own."""
+        kinds = [slots.report(f"agents {kind} at once") for kind, slots in self.kinds.items()] if not place else []
+        slots = [] if self.slots.limit is None else [self.slots.report(f"tasks{place} at once")]
+        return [*slots, *kinds, *self.governor.reports(place)]
 
     def now(self) -> float:
         """Seconds of a clock that stops while the loop stands still for a consumer; time limits are measured by it."""

@@ -337,7 +337,7 @@ class Frame:
         async with self._regaining:  # one asks for all: a second slot would be one that nobody gives back
             if not self._needs_slot():
                 return
-            await self.slots.take()
+            await self.slots.take(self.task.node)
             if self._needs_slot():
                 self.holding = True
                 self.runner.emit(TaskContinued(clock(), self.task.id))

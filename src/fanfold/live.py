@@ -32,8 +32,11 @@ from typing import TYPE_CHECKING, Final, Protocol, Self, TextIO
 
 from fanfold.events import (
     Event,
+    LimitReported,
     LoopHeld,
     ModelAnswered,
+    ModelAsked,
+    ModelRetried,
     Noticed,
     RunFinished,
     RunStarted,
@@ -48,6 +51,8 @@ from fanfold.events import (
     TaskQueued,
     TaskRemembered,
     TaskStarted,
+    TaskWaited,
+    TaskWaiting,
     ToolCalled,
 )
 
@@ -138,6 +143,7 @@ class _Task:
     output_tokens: int = 0
     tools: int = 0
     error: str = ""
+    waits: str = ""  # what it waits for although it has a slot
 
     @property
     def over(self) -> bool:
@@ -190,8 +196,10 @@ class Board:
             self.held += event.seconds
         elif isinstance(event, StepFinished):
             self.step = event.step
-        elif isinstance(event, TaskHeldUp):
-            pass  # the task goes on; that it was kept waiting is for the receipt to weigh
+        elif isinstance(event, TaskHeldUp | ModelAsked | ModelRetried | LimitReported):
+            pass  # the task goes on; the rest is for the receipt to weigh
+        elif isinstance(event, TaskWaiting | TaskWaited):
+            self._wait(self._task(event.task), event)
         elif isinstance(event, Noticed):
             self.notices.append(event.message)
         elif isinstance(event, RunFinished):
@@ -220,9 +228,17 @@ class Board:
             self._add(task)
         return self._tasks[task]
 
+    def _wait(self, task: _Task, event: TaskWaiting | TaskWaited) -> None:
+        """A task at work waits for a limit, or goes on; one that waits for its children or has ended does neither."""
+        begins = isinstance(event, TaskWaiting)
+        if task.state == ("running" if begins else "paused") and bool(task.waits) != begins:
+            task.waits = event.waits_for if begins else ""
+            self._count(task, "paused" if begins else "running", event.at)
+
     def _move(self, task: _Task, event: Event) -> None:
         if isinstance(event, TaskFailed):
             task.error = event.error
+        task.waits = ""
         self._count(task, _BECOMES[type(event)], event.at)
 
     def _count(self, task: _Task, state: str, at: float) -> None:
@@ -293,6 +309,7 @@ class Board:
             output_tokens=node.output_tokens + agent.output_tokens,
             tools=node.tools + agent.tools,
             error=leading.error,
+            waits=leading.waits,
         )
         return self._row(key, both, depth, now)
 
@@ -317,7 +334,7 @@ class Board:
         if task.state == "asks":
             return "a person"
         if task.state == "paused":
-            return ", ".join(self._unfinished(task.children))
+            return task.waits or ", ".join(self._unfinished(task.children))
         if task.state != "queued":
             return ""
         before = ", ".join(self._unfinished(task.after))
@@ -702,6 +719,10 @@ def _transition(board: Board, event: Event) -> tuple[str, str] | None:
         return _line(event.status), _verdict(board)
     if isinstance(event, Noticed):
         return "note", _line(event.message)
+    if isinstance(event, TaskWaiting):
+        return "waits", f"{_called(board.row(event.task, event.at))}  for {_line(event.waits_for)}"
+    if isinstance(event, ModelRetried):
+        return "retries", f"{_called(board.row(event.task, event.at))}  in {event.seconds:.1f} s: {_line(event.error)}"
     if isinstance(event, TaskStarted):
         return "started", _started(board.row(event.task, event.at), event)
     if isinstance(event, TaskFinished | TaskRemembered | TaskFailed | TaskInterrupted | TaskCancelled):

@@ -514,7 +514,7 @@ class Runner:
         if processing is not None and await processing.take():  # who waits for a process holds no slot of others
             waited_for = f"{processing.limit} processes"
         try:
-            if await self.slots.take():
+            if await self.slots.take(frame.task.node):
                 waited_for = f"limit {self.slots.limit}"
             return await self._coded(frame, node, waited_for)
         finally:

@@ -33,14 +33,14 @@ from fanfold.errors import (
     UsageError,
     did_you_mean,
 )
-from fanfold.events import Event, Noticed, RunFinished, RunStarted
+from fanfold.events import Event, LimitReported, Noticed, RunFinished, RunStarted, from_record
 from fanfold.family import Family, WaitingJoinWarning, brief, emitter, namespace_in
 from fanfold.frame import ANY, Frame, clock
 from fanfold.journal import GIVEN, Kept, Position, Reader, Record, Unkept
 from fanfold.kernel.ledger import Ledger, Result
 from fanfold.kernel.plan import Plan
 from fanfold.kernel.schema import commanded
-from fanfold.limits import Limits, Slots
+from fanfold.limits import Governor, Limits, Slots, spent
 from fanfold.run import Runner
 from fanfold.store.base import CANCELLED, DONE, FAILED, PAUSED, RUNNING, Lease, OnBusy, RunRecord, Store
 from fanfold.stream import Streams
@@ -84,6 +84,7 @@ class RunOptions:
     checkpoint_id: str | None = None
     run_id: str | None = None
     max_concurrency: int | None = None
+    limits: Limits | None = None
     recursion_limit: int = DEFAULT_RECURSION_LIMIT
     durability: Durability = "async"
     context: Any = None
@@ -124,6 +125,11 @@ class RunOptions:
                 raise UsageError(f"invoke() has no option {name!r}{did_you_mean(name, cls.__slots__)}")
         return cls(**values, config=config)
 
+    def limited(self, limits: Limits) -> Limits:
+        """The limits that hold: those of this call, else a graph's own."""
+        limits = limits if self.limits is None else self.limits
+        return limits if self.max_concurrency is None else replace(limits, max_concurrency=self.max_concurrency)
+
 
 class Sitting:
     """One call from outside: claims the thread, finds where it stands, runs, and closes the record."""
@@ -141,8 +147,9 @@ class Sitting:
         self.forked = False
         self.left = False
         self._starts: dict[tuple[str, ...], tuple[str, str]] = {}
-        limits = Limits(options.max_concurrency) if options.max_concurrency is not None else graph.limits
-        self.slots = Slots(limits.max_concurrency)
+        self._spent: Mapping[str, float] = {}
+        self.limits = options.limited(graph.limits)
+        self.slots = Slots(self.limits.max_concurrency)
         self.ledger = graph.ledger(self.thread_id, options, limit=options.recursion_limit)
 
     async def run(self, input: Any) -> Any:
@@ -187,7 +194,10 @@ class Sitting:
         if position is not None and _goes_on(input) and self.options.run_id is None:
             self.run_id = position.run_id
         known = position is not None or self.options.run_id is not None  # else the run's id is new
-        return position, store.count_events(self.run_id) if known else 0
+        happened = store.count_events(self.run_id) if known else 0
+        if happened and self.limits.spends:
+            self._spent = spent(from_record(event) for event in store.events(self.run_id))
+        return position, happened
 
     def _position(self, store: Store) -> Position | None:
         checkpoint_id = self._outermost()
@@ -242,6 +252,7 @@ class Sitting:
             thread_id=self.thread_id,
             emit=emitter(self.events, subscribers),
             slots=self.slots,
+            governor=Governor(self.limits, self._spent),
             record=record,
             config=options.config,
             context=_context(self.graph.plan, options.context),
@@ -287,6 +298,7 @@ class Sitting:
         status = PAUSED if runner.interrupted else DONE
         if status == DONE:
             _tell_joins(family, self.ledger)
+        _report(family)
         family.emit(RunFinished(clock(), status, peak=self.slots.peak))
         if record is not None:
             await record.close(status, "")
@@ -295,6 +307,7 @@ class Sitting:
     async def _failed(self, family: Family, error: BaseException) -> None:
         status = FAILED if isinstance(error, Exception) else CANCELLED
         text = "" if status == CANCELLED else brief(error)
+        _report(family)
         family.emit(RunFinished(clock(), status, text, self.slots.peak))
         try:
             if family.record is not None:
@@ -395,10 +408,19 @@ class Inner:
         )
         source = _stand(runner, None if ours or start else input, position, forked=start is not None)
         _first_mark(runner, source, position)
-        await runner.drive()
+        try:
+            await runner.drive()
+        finally:
+            self._report(runner.family)
         if runner.interrupted:
             raise GraphInterrupt(runner.interrupts)
         return runner.show.output()
+
+    def _report(self, family: Family) -> None:
+        """Tell how close the graph came to limits of its own."""
+        outer, place = self.outer.family, f" of graph {self.graph.name!r}"
+        if family.slots is not outer.slots or family.governor is not outer.governor:
+            _report(family, place)
 
     def _family(self) -> Family:
         """The run's family with what this graph, or this call of it, has of its own."""
@@ -411,6 +433,7 @@ class Inner:
             cache=graph.cache or family.cache,
             streams=self.streams,
             slots=self._slots(),
+            governor=Governor(graph.limits, within=family.governor) if graph.limits.governs else family.governor,
             let_finish=graph.lets_finish or family.let_finish,
             wait_for_disk=options.durability == "sync" or family.wait_for_disk,
             recursion_limit=options.recursion_limit,
@@ -459,6 +482,9 @@ class Inner:
 _INNER_OPTIONS: Final = frozenset(
     {"context", "interrupt_before", "interrupt_after", "recursion_limit", "max_concurrency", "durability"}
 )
+LONGEST_WAITS: Final = 3
+"""Of how many of those who waited longest for a limit the names are told."""
+
 _PLACE: Final = frozenset({"thread_id", "checkpoint_id", "checkpoint_ns", "checkpoint_map"})
 
 
@@ -593,6 +619,19 @@ def _tell_joins(family: Family, ledger: Ledger) -> None:
         text = f"the join to {target!r} never fired: {', '.join(map(repr, missing))} did not run"
         family.emit(Noticed(clock(), text))
         warnings.warn(text, WaitingJoinWarning, stacklevel=2)
+
+
+def _report(family: Family, place: str = "") -> None:
+    """Tell how close the run, or the graph of this `place` inside of one, came to its limits."""
+    for report in family.reports(place):
+        longest = report.by[:LONGEST_WAITS]
+        family.emit(
+            LimitReported(
+                *(clock(), report.name, report.limit, report.peak, report.waits, report.waited),
+                by=tuple(who for who, _ in longest),
+                each=tuple(seconds for _, seconds in longest),
+            )
+        )
 
 
 async def _driven(family: Family, runner: Runner) -> None:

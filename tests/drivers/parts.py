@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, TypedDict
 
 from fanfold import START, StateGraph
-from fanfold.events import Event
+from fanfold.events import Event, TaskQueued
 
 PATIENCE = 20.0
 """Seconds after which a rendezvous that nobody keeps is given up, so that a failure is no hang."""
@@ -44,7 +44,7 @@ def kinds(events: Iterable[Event], kind: type[Event]) -> list[Any]:
 def names(events: Iterable[Event], kind: type[Event]) -> list[str]:
     """The names of the tasks of which the events of this kind tell."""
     heard = list(events)
-    known = {event.task: event.name for event in heard if hasattr(event, "name")}
+    known = {event.task: event.name for event in heard if isinstance(event, TaskQueued)}
     return [known[event.task] for event in kinds(heard, kind)]
 
 

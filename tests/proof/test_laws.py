@@ -151,6 +151,8 @@ def _values(cls: type[Event]) -> st.SearchStrategy[Event]:
         "str": st.text(),
         "bool": st.booleans(),
         "tuple[str, ...]": st.lists(st.text()).map(tuple),
+        "tuple[float, ...]": st.lists(st.floats(allow_nan=False, allow_infinity=False)).map(tuple),
+        "float | None": st.none() | st.floats(allow_nan=False, allow_infinity=False),
         "int | None": st.none() | st.integers(-(2**53), 2**53),
         "str | None": st.none() | st.text(),
     }

@@ -78,6 +78,10 @@ class Scope:
             hint="the backends are: model, process, python",
         )
 
+    def asks(self, definition: AgentDefinition) -> bool:
+        """Whether the agent asks a model that the run has to name."""
+        return definition.backend in ("model", "claude")
+
     def model_for(self, definition: AgentDefinition, named: Any) -> Any:
         """The model that answers: of the call, else of the run, else of the environment, else the rehearsal.
 
@@ -97,6 +101,21 @@ class Scope:
         """The model that an agent's file asks for in vain, when a real one was named and it is another."""
         own = definition.model
         return own if isinstance(model, str) and own and own not in ALIASES and own != model else None
+
+    def peers(self, definition: AgentDefinition) -> tuple[AgentDefinition, ...]:
+        """The agents that this one may call: those that its tools name, as `Agent(a, b)`, or all with a bare `Agent`.
+
+        One that inherits its tools calls nobody: who may start others is said aloud.
+        """
+        named: dict[str, AgentDefinition] = {}
+        for tool in definition.tools or ():
+            word, _, inside = tool.partition("(")
+            if word.strip().casefold() not in ("agent", "task"):
+                continue
+            names = [name.strip() for name in inside.removesuffix(")").split(",") if name.strip()]
+            found = [self.catalogue.get(name) for name in names] if names else list(self.catalogue)
+            named.update({peer.name: peer for peer in found if peer.name != definition.name})
+        return tuple(named.values())
 
     def folder(self, named: str | Path | None) -> Workspace:
         """The folder that the agent may look at: of the call, else of the run, else the working directory."""

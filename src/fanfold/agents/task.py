@@ -13,18 +13,29 @@ import json
 import time
 import uuid
 from collections.abc import Generator, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fanfold import chat
-from fanfold.agents.backends.base import Answer, Call, Progress, Said
+from fanfold.agents.backends.base import PATIENCE, Answer, Call, Progress, Said
+from fanfold.agents.definition import AgentDefinition, folded
+from fanfold.agents.framing import framed
 from fanfold.agents.scope import Scope, scope_of
-from fanfold.errors import AgentError, AgentTimeoutError, UsageError
-from fanfold.events import Noticed
-from fanfold.frame import Frame, clock, current_frame
+from fanfold.errors import (
+    AgentError,
+    AgentNotFoundError,
+    AgentTimeoutError,
+    BudgetError,
+    ModelAnswerError,
+    UsageError,
+    did_you_mean,
+)
+from fanfold.events import Event
+from fanfold.frame import Frame, current_frame, described, fitting
 from fanfold.graph import blocking
+from fanfold.limits import Ask, Desk, Governor, Limits, least
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +74,9 @@ class Task:
     Two that ask the same are two, and are asked twice: `asyncio.gather` runs what is equal only once.
 
     `subagent_type` names a definition (see `fanfold agents ls`). `description` is a short label for displays.
-    `model` and `workspace` override the run's. In blocking code, `.run()` instead of `await`.
+    `model` and `workspace` override the run's. `output` is what the answer has to be: a JSON Schema, or a class that
+    pydantic knows, of which the result's `output` is one then; without it, what the agent's file says. In blocking
+    code, `.run()` instead of `await`.
 
     Awaiting it raises `AgentNotFoundError` for an unknown name, and an `AgentError` when there is no answer.
     """
@@ -73,6 +86,7 @@ class Task:
     description: str = ""
     model: Any = None
     workspace: str | Path | None = None
+    output: Any = None
 
     def __post_init__(self) -> None:
         for name in ("subagent_type", "prompt"):
@@ -98,46 +112,37 @@ class Task:
 
     async def _asked(self) -> TaskResult:
         frame = current_frame()
-        if frame is None:
-            scope = scope_of(None)
-            await scope.backend(scope.catalogue.get(self.subagent_type)).prepare()
-            return _result(await self._work(scope, uuid.uuid4().hex, None))
-        scope = scope_of(frame.runner)
+        scope = scope_of(None if frame is None else frame.runner)
         definition = scope.catalogue.get(self.subagent_type)
-        name = definition.name
         await scope.backend(definition).prepare()
+        if frame is None:
+            return self._result(await self._work(scope, uuid.uuid4().hex, None, 1))
+        governor = frame.runner.family.governor
+        above = _desk_above(frame, governor)
+        depth = 1 if above is None else above.depth + 1
+        _check_depth(definition.name, depth, governor)
 
         async def work(task_id: str) -> Mapping[str, Any]:
-            return await self._work(scope, task_id, frame)
+            return await self._work(scope, task_id, frame, depth)
 
-        return _result(
-            await frame.runner.children.call(
+        with nullcontext() if above is None else above.resting():
+            answer = await frame.runner.children.call(
                 frame,
-                name,
+                definition.name,
                 work,
                 label=self.description,
-                fingerprint=self._fingerprint(name),
-                limit=definition.max_concurrent,
+                fingerprint=self._fingerprint(definition.name),
+                limit=least(definition.max_concurrent, governor.kind(definition.name, folded)),
             )
-        )
+        return self._result(answer)
 
-    async def _work(self, scope: Scope, task_id: str, frame: Frame | None) -> dict[str, Any]:
+    async def _work(self, scope: Scope, task_id: str, frame: Frame | None, depth: int) -> dict[str, Any]:
         """Run the agent to its end; the result as plain data, which is how it is stored."""
         definition = scope.catalogue.get(self.subagent_type)
-        call = Call(
-            task=task_id,
-            definition=definition,
-            prompt=self.prompt,
-            model=scope.model_for(definition, self.model) if definition.backend == "model" else None,
-            workspace=scope.folder(self.workspace),
-            heard=frame is not None and frame.runner.hears() and chat.QUIET not in _tags(frame),
-        )
-        ignored = scope.ignored(definition, call.model)
-        if ignored is not None and frame is not None:
-            text = f"the file of agent {definition.name!r} asks for {ignored!r}; {call.model!r} was named and answers"
-            frame.runner.emit(Noticed(clock(), text, task_id))
         began = time.monotonic()
-        answer = await self._answered(scope, call, frame)
+        answer = await self._answered(scope, definition, task_id, frame, depth)
+        if not isinstance(self.output, Mapping | None):
+            _check_fits(answer.output, self.output, definition.name)
         return {
             "output": answer.output,
             "status": "completed",
@@ -152,19 +157,47 @@ class Task:
             "transcript": [dict(message) for message in answer.transcript],
         }
 
-    async def _answered(self, scope: Scope, call: Call, frame: Frame | None) -> Answer:
-        """What the agent answers, within the time that its definition gives it."""
-        seconds = call.definition.timeout
+    async def _answered(
+        self, scope: Scope, definition: AgentDefinition, task_id: str, frame: Frame | None, depth: int
+    ) -> Answer:
+        """What the agent answers, within the time that its definition and the run's limits give it."""
+        timer, late = asyncio.timeout(definition.timeout), _Late()
+
+        def stop() -> None:
+            late.why = "seconds"
+            timer.reschedule(asyncio.get_running_loop().time())
+
+        governor = Governor(Limits()) if frame is None else frame.runner.family.governor
+        emit = _unheard if frame is None else frame.runner.emit
         try:
-            async with asyncio.timeout(seconds) as timer:
-                return await self._heard(scope, call, frame)
+            with governor.desk(
+                task_id, definition.name, emit, stop=stop, ask=asker(scope, definition), depth=depth
+            ) as desk:
+                async with timer:
+                    return await self._heard(scope, self._call(scope, definition, task_id, frame, desk), frame)
         except TimeoutError:
             if not timer.expired():
                 raise
-            raise AgentTimeoutError(
-                f"agent {call.definition.name!r} did not answer within {seconds:g} s, and was ended",
-                hint="give it a larger `timeout`",
-            ) from None
+            raise late.error(definition, governor) from None
+
+    def _call(self, scope: Scope, definition: AgentDefinition, task_id: str, frame: Frame | None, desk: Desk) -> Call:
+        """The call with everything decided. Says so when the model that an agent's file asks for is not the one."""
+        model = scope.model_for(definition, self.model) if scope.asks(definition) else None
+        ignored = scope.ignored(definition, model)
+        if ignored is not None:
+            desk.notice(f"the file of agent {definition.name!r} asks for {ignored!r}; {model!r} was named and answers")
+        return Call(
+            task=task_id,
+            definition=definition,
+            prompt=self.prompt,
+            model=model,
+            workspace=scope.folder(self.workspace),
+            desk=desk,
+            heard=frame is not None and frame.runner.hears() and chat.QUIET not in _tags(frame),
+            schema=definition.output if self.output is None else described(self.output),
+            peers=scope.peers(definition),
+            patience=PATIENCE if frame is None else frame.runner.family.governor.limits.patience,
+        )
 
     async def _heard(self, scope: Scope, call: Call, frame: Frame | None) -> Answer:
         said = False
@@ -181,8 +214,16 @@ class Task:
     def _fingerprint(self, name: str) -> str:
         """Identifies what is asked of whom, and where: an answer to anything else must not be taken for this one's."""
         folder = None if self.workspace is None else str(Path(self.workspace).resolve())
-        asked = json.dumps([name, self.prompt, folder, self.model if isinstance(self.model, str) else None])
-        return hashlib.blake2b(asked.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+        asked = [name, self.prompt, folder, self.model if isinstance(self.model, str) else None]
+        if self.output is not None:
+            asked.append(json.dumps(described(self.output), sort_keys=True))
+        text = json.dumps(asked)
+        return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+    def _result(self, data: Mapping[str, Any]) -> TaskResult:
+        """The result of what is stored; its output as the class that was asked for."""
+        output = fitting(data["output"], self.output)
+        return TaskResult(**{**data, "output": output, "transcript": tuple(data["transcript"])})
 
 
 async def _told(frame: Frame | None, call: Call, event: Progress | Said) -> None:
@@ -204,8 +245,66 @@ def _tags(frame: Frame) -> list[str]:
     return list(frame.runner.family.config.get("tags") or ())
 
 
-def _result(data: Mapping[str, Any]) -> TaskResult:
-    return TaskResult(**{**data, "transcript": tuple(data["transcript"])})
+def _unheard(_: Event) -> None:
+    """Outside of any run, nobody listens."""
+
+
+@dataclass(slots=True)
+class _Late:
+    """Why an agent was stopped before it had answered: its own time is up, unless the run's was."""
+
+    why: str = ""
+
+    def error(self, definition: AgentDefinition, governor: Governor) -> AgentError:
+        """The error that says so."""
+        if self.why:
+            return governor.out_of_time(definition.name)
+        return AgentTimeoutError(
+            f"agent {definition.name!r} did not answer within {definition.timeout:g} s, and was ended",
+            hint="give it a larger `timeout`",
+        )
+
+
+def asker(scope: Scope, caller: AgentDefinition) -> Ask:
+    """How an agent calls another one: one of those that its definition allows. Its answer comes framed."""
+
+    async def ask(name: str, prompt: str, description: str) -> str:
+        peers = [peer.name for peer in scope.peers(caller)]
+        if folded(name) not in map(folded, peers):
+            raise AgentNotFoundError(
+                f"agent {caller.name!r} may not call {name!r}{did_you_mean(name, peers)}",
+                hint=f"it may call: {', '.join(peers) or 'no agent'}",
+            )
+        return framed(await Task(subagent_type=name, prompt=prompt, description=description))
+
+    return ask
+
+
+def _desk_above(frame: Frame, governor: Governor) -> Desk | None:
+    """The desk of the agent inside of which this code runs, through the graphs that it calls."""
+    at: Frame | None = frame
+    while at is not None:
+        desk = governor.at(at.task.id)
+        if desk is not None:
+            return desk
+        at = at.caller or at.runner.around
+    return None
+
+
+def _check_depth(name: str, depth: int, governor: Governor) -> None:
+    deepest = governor.depth()
+    if deepest is not None and depth > deepest:
+        raise BudgetError(
+            f"agent {name!r} would be called {depth} deep by agents, and the run's limit is {deepest}",
+            hint="allow more: limits=Limits(depth=...)",
+        )
+
+
+def _check_fits(output: Any, wanted: Any, name: str) -> None:
+    try:
+        fitting(output, wanted)
+    except ValueError as error:  # pydantic's ValidationError is one
+        raise ModelAnswerError(f"agent {name!r}: its answer does not fit {wanted!r:.80}: {error}") from error
 
 
 def _in_loop() -> bool:

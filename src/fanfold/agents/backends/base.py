@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 from fanfold.agents.definition import AgentDefinition
 from fanfold.agents.workspace import Workspace
-from fanfold.events import ModelAnswered, Noticed, ToolCalled
+from fanfold.events import ModelAnswered, ModelRetried, Noticed, ToolCalled
+from fanfold.limits.governor import Asking
+
+PATIENCE: Final = 300.0
+"""Seconds without any sign of an agent after which it counts as stalled, when nobody says otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,16 +27,48 @@ class Said:
     message: str
 
 
-Progress: TypeAlias = ModelAnswered | ToolCalled | Noticed
+Progress: TypeAlias = ModelAnswered | ModelRetried | ToolCalled | Noticed
+
+
+class Desk(Protocol):
+    """What a run does for an agent while it works."""
+
+    def asking(
+        self, model: str, *, calls: int = 1, tokens: float = 0.0, usd: float = 0.0
+    ) -> AbstractAsyncContextManager[Asking]:
+        """One request to a model, or a whole program that asks by itself; it waits until the run's limits allow it.
+
+        What it will take is an estimate, and `Asking.answered` says what it took. Raises `BudgetError` when too little
+        is left. An error that the model's server answers with is given back, and one that says that it is asked too
+        often holds back all who ask that model.
+        """
+
+    def calls_left(self) -> int | None:
+        """How many calls of models could be reserved now; None when they are not limited."""
+
+    def process(self, megabytes: float) -> AbstractAsyncContextManager[None]:
+        """Room for a process of that size; it waits until the run's memory budget has it."""
+
+    async def task(self, name: str, prompt: str, description: str = "") -> str:
+        """What the agent of that name answers, framed as what a model wrote."""
+
+    def retried(self, model: str, error: Exception, seconds: float) -> None:
+        """Tell those who watch the run that a model is asked again in so many seconds, and why."""
+
+    def notice(self, text: str) -> None:
+        """Tell them something that a person should know."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
     """One agent to be run, with everything decided: which one, on what, with which model, in which folder.
 
-    `model` is a name such as `anthropic:claude-sonnet-4-5` or a server to be asked in a provider's place, such as
+    `task` is an id that is the same again when a run that was cut off asks for the same answer again. `model` is a name
+    such as `anthropic:claude-sonnet-4-5` or a server to be asked in a provider's place, such as
     `fanfold.testing.ModelServer`; anything that has a `url` will do. `heard` is whether somebody listens to the pieces
-    in which it answers.
+    in which it answers. The answer has to fit `schema`, a JSON Schema, if there is one. `peers` are the agents that it
+    may call itself, and `servers` the MCP servers that it may use, by name, as `.mcp.json` describes them. It has
+    stalled when nothing was heard of it for `patience` seconds.
     """
 
     task: str
@@ -39,7 +76,12 @@ class Call:
     prompt: str
     model: Any
     workspace: Workspace
+    desk: Desk
     heard: bool = False
+    schema: Mapping[str, Any] | None = None
+    peers: tuple[AgentDefinition, ...] = ()
+    servers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    patience: float = PATIENCE
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,4 @@
-"""How many at once.
-
-`Limits` is what a user asks for; `Slots` holds a run to it and remembers how close it came, because a limit that
-cannot be seen to bind cannot be trusted. Slots are handed on in the order in which they were asked for.
+"""How many at once. Slots are handed on in the order in which they were asked for.
 
 A kind of agent may have a limit of its own, whatever graph asks. That is taken before those of the graph: who waits for
 one of its kind holds back nobody else.
@@ -14,30 +11,20 @@ one while holding the run's, so the two cannot wait for each other.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
-from dataclasses import dataclass
 
-from fanfold.errors import UsageError
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a run and everything inside it may use together. None means no limit."""
-
-    max_concurrency: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.max_concurrency is not None and self.max_concurrency < 1:
-            raise UsageError(f"max_concurrency is {self.max_concurrency}; it must be at least 1, or None for no limit")
+from fanfold.limits.values import Report, reported
 
 
 class Slots:
     """At most `limit` holders at once; used from one event loop.
 
-    `peak` is the high-water mark and `waits` counts how often somebody had to wait.
+    `peak` is the high-water mark, `waits` counts how often somebody had to wait, and `waited` for how many seconds each
+    of those who said their name.
     """
 
-    __slots__ = ("_waiting", "held", "limit", "peak", "waits", "within")
+    __slots__ = ("_waiting", "held", "limit", "peak", "waited", "waits", "within")
 
     def __init__(self, limit: int | None, within: Slots | None = None) -> None:
         self.limit = limit
@@ -45,6 +32,7 @@ class Slots:
         self.held = 0
         self.peak = 0
         self.waits = 0
+        self.waited: dict[str, float] = {}
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     def take_nowait(self) -> bool:
@@ -59,30 +47,33 @@ class Slots:
             self.peak = held
         return True
 
-    async def take(self) -> bool:
+    async def take(self, who: str = "") -> bool:
         """Take a slot, waiting for it if need be. True when there was a wait."""
-        waited = await self._take_own()
+        waited = await self._take_own(who)
         if self.within is None:
             return waited
         try:
-            return await self.within.take() or waited
+            return await self.within.take(who) or waited
         except BaseException:
             self._give_own()
             raise
 
-    async def _take_own(self) -> bool:
+    async def _take_own(self, who: str) -> bool:
         if self._free():
             self._grant()
             return False
         self.waits += 1
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
+        began = time.monotonic()
         try:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
                 self._give_own()  # it was ours already when the wait was cancelled
             raise  # a turn that was cancelled stays in line; `_give_own` passes over it
+        finally:
+            self.waited[who] = self.waited.get(who, 0.0) + time.monotonic() - began
         return True
 
     def give(self) -> None:
@@ -90,6 +81,10 @@ class Slots:
         if self.within is not None:
             self.within.give()
         self._give_own()
+
+    def report(self, name: str) -> Report:
+        """How close it came to its limit."""
+        return reported(name, self.limit, self.peak, self.waits, self.waited)
 
     def _free(self) -> bool:
         return not self._waiting and (self.limit is None or self.held < self.limit)
@@ -119,11 +114,11 @@ class Pair:
         self.own = own
         self.common = common
 
-    async def take(self) -> str:
+    async def take(self, who: str = "") -> str:
         """Take both, waiting for them if need be. The limits that were waited for, in words."""
-        waited = [f"limit {self.own.limit} of {self.kind}"] if await self.own.take() else []
+        waited = [f"limit {self.own.limit} of {self.kind}"] if await self.own.take(who) else []
         try:
-            waited += [f"limit {self.common.limit}"] if await self.common.take() else []
+            waited += [f"limit {self.common.limit}"] if await self.common.take(who) else []
         except BaseException:
             self.own.give()
             raise

@@ -1,0 +1,388 @@
+"""What holds a run, and everything inside of it, to its limits.
+
+There is one governor for a run, and one inside of it for each graph in it that has limits of its own: what is taken
+from that is taken from those around it, too. Each agent at work has a `Desk`, at which it asks for what it needs. So it
+is known of each whether it works, waits for a budget, or rests while agents work that it has called. When none works,
+nobody will give anything back, so whoever waits for a budget then is told that it is spent.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Final, TypeAlias
+
+from fanfold.errors import BudgetError, ModelCutError, ModelError, ModelOverloadedError, ModelRateError
+from fanfold.events import Event, ModelAsked, ModelRetried, Noticed, TaskWaited, TaskWaiting
+from fanfold.limits.budget import Account, Budget, Parts, lacking
+from fanfold.limits.gate import Gate, Ticket
+from fanfold.limits.meter import Meter
+from fanfold.limits.values import Limits, Report, least, reported
+
+PAUSE: Final = 1.0
+"""Seconds for which a model is left alone that says it is asked too often, and not for how long."""
+
+EXPECTED: Final[Mapping[str, float]] = {"tokens": 1000.0, "usd": 0.01}
+"""What a call is thought to take while nobody says, and none has ended yet."""
+
+Ask: TypeAlias = Callable[[str, str, str], Awaitable[str]]
+"""Calls an agent by its name, with a prompt and a description, and gives what it answers."""
+
+_SPENT: Final = ("calls", "tokens", "usd")
+
+
+def _unheard(_: Event) -> None:
+    """Outside of any run, nobody listens."""
+
+
+class Governor:
+    """Holds one run to `limits`, `within` those of the run around it. Used from one event loop.
+
+    `spent` is what earlier sittings of the run have spent, by the names in `Limits`.
+    """
+
+    def __init__(
+        self, limits: Limits, spent: Mapping[str, float] | None = None, within: Governor | None = None
+    ) -> None:
+        spent = spent or {}
+        self.limits = limits
+        self.within = within
+        self._root: Governor = self if within is None else within._root
+        self._accounts: dict[str, Account] = {
+            name: Account(name, limit, exact=name == "calls", spent=spent.get(name, 0.0))
+            for name in _SPENT
+            if (limit := getattr(limits, name)) is not None
+        }
+        self._memory = None if limits.memory_mb is None else Account("memory_mb", limits.memory_mb, lent=True)
+        self._meter = (
+            None
+            if limits.seconds is None
+            else Meter(Account("seconds", limits.seconds, exact=True, spent=spent.get("seconds", 0.0)))
+        )
+        # What follows is the whole run's, and is used at the root only.
+        self.budget = Budget(self.idle)
+        self.memory = Budget(self.idle)
+        self.gates: dict[str, Gate] = {}
+        self._desks: dict[str, Desk] = {}
+        self._largest: dict[tuple[str, str], float] = {}
+        self._waits: dict[str, dict[str, float]] = {}
+        self._waited: dict[str, int] = {}
+
+    @contextmanager
+    def desk(
+        self,
+        task: str,
+        who: str,
+        emit: Callable[[Event], None] = _unheard,
+        *,
+        stop: Callable[[], None],
+        ask: Ask,
+        depth: int = 1,
+    ) -> Iterator[Desk]:
+        """The desk of one agent, from its beginning to its end.
+
+        `stop` ends it when its time is up, `ask` calls another agent for it, and `depth` is 1 where none has called it.
+
+        Raises `BudgetError` when there is no time left for it.
+        """
+        for governor in self.chain():
+            if governor._meter is not None and governor._meter.spent:
+                raise governor._meter.account.refusal(0.0)
+        desk = Desk(self, task, who, emit, stop=stop, ask=ask, depth=depth)
+        self._root._desks[task] = desk
+        desk.work()
+        try:
+            yield desk
+        finally:
+            desk.halt()
+            del self._root._desks[task]
+            self._root.look()
+
+    def at(self, task: str) -> Desk | None:
+        """The desk of the agent that is this task, while it is at work."""
+        return self._root._desks.get(task)
+
+    def idle(self) -> bool:
+        """Whether every agent that is at work waits for a budget, or for agents that do."""
+        return all(desk.idle for desk in self._root._desks.values())
+
+    def look(self) -> None:
+        """Fewer agents work than before: whoever waits for them to give something back may wait in vain."""
+        self._root.budget.look()
+        self._root.memory.look()
+
+    def chain(self) -> Iterator[Governor]:
+        """This governor and those around it."""
+        governor: Governor | None = self
+        while governor is not None:
+            yield governor
+            governor = governor.within
+
+    def meters(self) -> list[Meter]:
+        """What counts the seconds of agents here."""
+        return [governor._meter for governor in self.chain() if governor._meter is not None]
+
+    def depth(self) -> int | None:
+        """How deep agents may call agents."""
+        return least(*(governor.limits.depth for governor in self.chain()))
+
+    def kind(self, name: str, same: Callable[[str], str]) -> int | None:
+        """How many agents of that name may be at work at once; names are compared as `same` makes them."""
+        limits = [
+            limit
+            for governor in self.chain()
+            for named, limit in governor.limits.agents.items()
+            if same(named) == same(name)
+        ]
+        return least(*limits)
+
+    def out_of_time(self, name: str) -> BudgetError:
+        """The error of an agent that was stopped because the run's seconds are spent."""
+        account = next(meter.account for meter in self.meters() if meter.spent)
+        return account.refusal(0.0)
+
+    def gate(self, model: str) -> Gate:
+        """The gate of a model, of which users name it, or its provider."""
+        gates = self._root.gates
+        if model not in gates:
+            named = [governor.limits.models for governor in self._root.chain()]
+            limits = [table.get(model, table.get(model.partition(":")[0])) for table in named]
+            gates[model] = Gate(model, least(*limits))
+        return gates[model]
+
+    def parts(self, model: str, asked: Mapping[str, float]) -> list[tuple[Account, float]]:
+        """What a call sets aside: what is asked for, or where that is 0, as much as the largest so far has taken."""
+        largest = self._root._largest
+        amounts = {name: asked[name] or largest.get((model, name), EXPECTED.get(name, 0.0)) for name in _SPENT}
+        return [(account, amounts[name]) for governor in self.chain() for name, account in governor._accounts.items()]
+
+    def rooms(self, megabytes: float) -> list[tuple[Account, float]]:
+        """What a process of that size takes of each memory budget that holds here."""
+        return [(governor._memory, megabytes) for governor in self.chain() if governor._memory is not None]
+
+    def learn(self, model: str, taken: Mapping[str, float]) -> None:
+        """A call has taken so much."""
+        largest = self._root._largest
+        for name in EXPECTED:
+            largest[model, name] = max(largest.get((model, name), 0.0), taken[name])
+
+    def waited(self, name: str, who: str, seconds: float) -> None:
+        """Somebody has waited for one of the budgets."""
+        root = self._root
+        waits = root._waits.setdefault(name, {})
+        waits[who] = waits.get(who, 0.0) + seconds
+        root._waited[name] = root._waited.get(name, 0) + 1
+
+    def left(self, name: str) -> float | None:
+        """How much of a budget could be reserved now; None when there is no such budget."""
+        accounts = [governor._accounts[name] for governor in self.chain() if name in governor._accounts]
+        return min((max(0.0, a.limit - a.spent - a.reserved) for a in accounts), default=None)
+
+    def reports(self, place: str = "") -> list[Report]:
+        """What this governor's limits were, and how close the run, or the graph of this `place`, came to them."""
+        accounts = [*self._accounts.values(), *([] if self._meter is None else [self._meter.account])]
+        accounts += [] if self._memory is None else [self._memory]
+        mine = [
+            reported(f"{a.name}{place}", a.limit, a.peak, self._waited.get(a.name, 0), self._waits.get(a.name, {}))
+            for a in accounts
+        ]
+        return [*(gate.report() for gate in self.gates.values()), *mine]
+
+    def close(self) -> None:
+        """The run is over."""
+        for gate in self.gates.values():
+            gate.close()
+
+
+class Desk:
+    """Where one agent at work asks for what it needs of its run."""
+
+    def __init__(
+        self,
+        governor: Governor,
+        task: str,
+        who: str,
+        emit: Callable[[Event], None],
+        *,
+        stop: Callable[[], None],
+        ask: Ask,
+        depth: int,
+    ) -> None:
+        self.depth = depth
+        self._ask = ask
+        self._governor = governor
+        self._task = task
+        self._who = who
+        self._emit = emit
+        self._stop = stop
+        self._waiting = 0
+        self._resting = 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether the agent waits for a budget, or for agents that it has called."""
+        return self._waiting > 0 or self._resting > 0
+
+    def work(self) -> None:
+        """The agent works from now on: its seconds count."""
+        for meter in self._governor.meters():
+            meter.start(self, self._stop)
+
+    def halt(self) -> None:
+        """The agent does not work from now on."""
+        for meter in self._governor.meters():
+            meter.end(self)
+
+    @contextmanager
+    def resting(self) -> Iterator[None]:
+        """The agent waits for one that it has called."""
+        self._resting += 1
+        if self._resting == 1:
+            self.halt()
+        self._governor.look()
+        try:
+            yield
+        finally:
+            self._resting -= 1
+            if not self._resting:
+                self.work()
+
+    async def task(self, name: str, prompt: str, description: str = "") -> str:
+        """What the agent of that name answers, framed as what a model wrote."""
+        return await self._ask(name, prompt, description)
+
+    def retried(self, model: str, error: Exception, seconds: float) -> None:
+        """Tell those who watch the run that a model is asked again in so many seconds, and why."""
+        text = str(error).partition("\n")[0]
+        self._emit(ModelRetried(time.monotonic(), self._task, model, text, seconds))
+
+    def notice(self, text: str) -> None:
+        """Tell those who watch the run what a person should know."""
+        self._emit(Noticed(time.monotonic(), text, self._task))
+
+    def calls_left(self) -> int | None:
+        """How many calls of models could be reserved now; None when they are not limited."""
+        left = self._governor.left("calls")
+        return None if left is None else int(left)
+
+    @asynccontextmanager
+    async def asking(
+        self, model: str, *, calls: int = 1, tokens: float = 0.0, usd: float = 0.0
+    ) -> AsyncIterator[Asking]:
+        """One request to a model, or a whole program that makes several; when it may begin.
+
+        What it will take is reserved: `tokens` and `usd` are estimates, and where they are 0 they are made from the
+        calls before. What is in flight when it ends by an error has been taken, unless the model's server refused it.
+        Raises `BudgetError` when there is too little left.
+        """
+        governor, asked = self._governor, {"calls": float(calls), "tokens": tokens, "usd": usd}
+        parts = governor.parts(model, asked)
+        if parts:
+            await self._reserved(governor._root.budget, parts, "the budget of")
+        asking = Asking(governor.gate(model), asked)
+        try:
+            async with self._through(asking):
+                self._emit(ModelAsked(time.monotonic(), self._task, model))
+                yield asking
+        finally:
+            if asking.taken is not None:
+                governor.learn(model, asking.taken)
+            governor._root.budget.settle(parts, self._actual(parts, asking))
+
+    @asynccontextmanager
+    async def process(self, megabytes: float) -> AsyncIterator[None]:
+        """Room for a process of that size in the run's memory. Raises `BudgetError` when there will be none."""
+        parts = self._governor.rooms(megabytes)
+        if not parts:
+            yield
+            return
+        memory = self._governor._root.memory
+        await self._reserved(memory, parts, "room in")
+        try:
+            yield
+        finally:
+            memory.settle(parts, None)
+
+    async def _reserved(self, budget: Budget, parts: Parts, why: str) -> None:
+        if budget.reserve_nowait(parts):
+            return
+        name = lacking(parts)[0].name
+        self._waiting += 1
+        try:
+            with self._waits(name, f"{why} {name}"):
+                self._governor.look()
+                await budget.reserve(parts)
+        finally:
+            self._waiting -= 1
+
+    @asynccontextmanager
+    async def _through(self, asking: Asking) -> AsyncIterator[None]:
+        """Through the model's gate, and out again."""
+        gate = asking.gate
+        ticket = gate.enter_nowait()
+        if ticket is None:
+            with self._waits("", gate.why, gate):
+                ticket = await gate.enter()
+        asking.ticket, asking.in_flight = ticket, True
+        try:
+            yield
+        except (ModelRateError, ModelOverloadedError) as error:
+            asking.refused(error.retry_after)
+            asking.in_flight = False
+            raise
+        except ModelCutError:
+            raise
+        except ModelError:
+            asking.in_flight = False
+            raise
+        finally:
+            gate.leave()
+
+    @contextmanager
+    def _waits(self, name: str, why: str, gate: Gate | None = None) -> Iterator[None]:
+        """While the agent waits for something; that is told when it begins, and when it ends."""
+        began = time.monotonic()
+        self._emit(TaskWaiting(began, self._task, why))
+        try:
+            yield
+        finally:
+            ended = time.monotonic()
+            if gate is None:
+                self._governor.waited(name, self._who, ended - began)
+            else:
+                gate.waits += 1
+                gate.waited[self._who] = gate.waited.get(self._who, 0.0) + ended - began
+            self._emit(TaskWaited(ended, self._task, why, ended - began))
+
+    def _actual(self, parts: Parts, asking: Asking) -> Sequence[float] | None:
+        if asking.taken is not None:
+            return [asking.taken[account.name] for account, _ in parts]
+        return [amount for _, amount in parts] if asking.in_flight else None
+
+
+class Asking:
+    """One request to a model, or what a program asks of one. `taken` is what it took, once it is known."""
+
+    def __init__(self, gate: Gate, asked: Mapping[str, float]) -> None:
+        self.gate = gate
+        self.ticket: Ticket | None = None
+        self.taken: dict[str, float] | None = None
+        self.in_flight = False
+        self._calls = asked["calls"]
+
+    def answered(
+        self, input_tokens: int, output_tokens: int, usd: float | None = None, calls: int | None = None
+    ) -> None:
+        """The model has answered, and that is what it took; `calls` where it was asked otherwise than expected."""
+        self.taken = {
+            "calls": self._calls if calls is None else float(calls),
+            "tokens": float(input_tokens + output_tokens),
+            "usd": usd or 0.0,
+        }
+
+    def refused(self, retry_after: float | None) -> None:
+        """The model's server said that it is asked too often: nobody asks it for so many seconds."""
+        assert self.ticket is not None, "it has gone through the gate"
+        self.gate.refused(self.ticket, PAUSE if retry_after is None else retry_after)
+        self.ticket = self.gate.ticket()
