@@ -31,6 +31,11 @@ from fanfold.frame import clock
 
 MEGABYTE: Final = 1024 * 1024
 
+MOST_CALLS: Final = 25
+"""Calls of its model that are set aside for a program whose agent's file has no `maxTurns`, in a run that counts them.
+
+What it does not use, it gives back."""
+
 MEASURED_MB: Final = 200
 """Megabytes that one program takes which is not bounded. That is its proportional share when it is alone, with a short
 conversation; of four at once each takes 130."""
@@ -68,14 +73,15 @@ class ClaudeBackend:
         definition = call.definition
         bounds = Bounds(memory=definition.memory_mb * MEGABYTE if definition.memory_mb else None)
         with tempfile.TemporaryDirectory(prefix="fanfold-claude-", ignore_cleanup_errors=True) as home:
-            begin = start(call, _program(definition), Path(home))
+            calls = _calls(call)
+            begin = start(call, _program(definition), Path(home), calls)
             for text in begin.notices:
                 yield Noticed(clock(), f"agent {definition.name!r}: {text}", call.task)
             with handed(begin.key) as key:
                 environment = {**begin.environment, KEY_DESCRIPTOR: str(key)}
                 async with (
                     call.desk.process(definition.memory_mb or MEASURED_MB),
-                    call.desk.asking(begin.asks, usd=_budget(definition)) as asking,
+                    call.desk.asking(begin.asks, calls=calls or 1, usd=_budget(definition)) as asking,
                     Program(begin.command, call.workspace.root, environment, bounds, [key]) as program,
                     session(call, program, begin, asking) as talk,
                 ):
@@ -83,6 +89,12 @@ class ClaudeBackend:
                         yield event
                     answer = talk.answer()
         yield answer
+
+
+def _calls(call: Call) -> int | None:
+    """How often the program may ask its model, where the run limits that: all of it is set aside beforehand."""
+    left = call.desk.calls_left()
+    return None if left is None else max(1, min(left, call.definition.max_turns or MOST_CALLS))
 
 
 def _budget(definition: AgentDefinition) -> float:

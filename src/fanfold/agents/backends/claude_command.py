@@ -27,8 +27,9 @@ from urllib.parse import urlsplit
 from fanfold.agents.backends.base import Call
 from fanfold.agents.backends.model import REHEARSAL_MODEL, check_key, check_name
 from fanfold.agents.definition import AgentDefinition
-from fanfold.agents.heeded import keys_of
+from fanfold.agents.heeded import VALUES, keys_of
 from fanfold.errors import AgentError, ModelError
+from fanfold.limits import least
 
 TEAM: Final = "fanfold-agents"
 """The name of our MCP server in the program, whose one tool asks the agents that this one may call."""
@@ -46,7 +47,6 @@ KEY_DESCRIPTOR: Final = "CLAUDE_CODE_API_KEY_FILE_DESCRIPTOR"
 NEVER: Final = ("Agent", "Task", "Workflow", "SendMessage", "AskUserQuestion", "ScheduleWakeup", "CronCreate")
 
 MODES: Final = frozenset({"default", "dontAsk", "acceptEdits", "plan", "bypassPermissions"})
-EFFORTS: Final = ("low", "medium", "high", "xhigh", "max")
 SANDBOX: Final = "sandbox"
 
 LEAST_MEMORY_MB: Final = 900
@@ -73,6 +73,9 @@ _QUIET: Final = {
 _MODELS: Final = ("SMALL_FAST", "DEFAULT_HAIKU", "DEFAULT_SONNET", "DEFAULT_OPUS", "DEFAULT_FABLE")
 """How the variables begin that name the models for side tasks: none of them may be one that nobody named."""
 
+_PLAIN: Final = {"attribution": {"commit": "", "pr": ""}}
+"""Settings without which the program would add to each prompt how its vendor is to be named."""
+
 _WAYS_OUT: Final = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE")
 
 
@@ -88,18 +91,22 @@ class Start:
     key: str = field(repr=False)
     asks: str
     real: bool
+    turns: int | None
     notices: tuple[str, ...]
 
 
-def start(call: Call, program: str, home: Path) -> Start:
+def start(call: Call, program: str, home: Path, calls: int | None = None) -> Start:
     """Decide how the program is started, and write into its home what it will read there.
+
+    `calls` is how often it may ask its model, besides what the agent's file says.
 
     Raises an `AgentError` for what the agent's file asks for and cannot have.
     """
     said = keys_of(call.definition)
     notices: list[str] = []
+    turns = least(call.definition.max_turns, calls)
     model, key, variables = _model(call)
-    flags = {
+    flags: dict[str, str | None] = {
         "output-format": "stream-json",
         "input-format": "stream-json",
         "verbose": None,
@@ -111,16 +118,16 @@ def start(call: Call, program: str, home: Path) -> Start:
         "model": model,
         "permission-mode": _mode(call.definition, said),
         **_tools(call),
-        **_bounds(call, said, notices),
+        **_bounds(call, said, turns, notices),
     }
     if servers := _servers(call):
         flags["mcp-config"] = _written(home / "mcp.json", json.dumps({"mcpServers": servers}))
-    if settings := _settings(call.definition, said, notices):
-        flags["settings"] = _written(home / "settings.json", json.dumps(settings))
+    settings = {**_PLAIN, **_sandbox(call.definition, said, notices)}
+    flags["settings"] = _written(home / "settings.json", json.dumps(settings))
     command = [program, *(f"--{name}" if value is None else f"--{name}={value}" for name, value in flags.items())]
     real = isinstance(call.model, str)
     asks = call.model if real else REHEARSAL_MODEL
-    return Start(command, {**_surroundings(call, home, real), **variables}, key, asks, real, tuple(notices))
+    return Start(command, {**_surroundings(call, home, real), **variables}, key, asks, real, turns, tuple(notices))
 
 
 @contextmanager
@@ -194,7 +201,7 @@ def _mode(definition: AgentDefinition, said: Mapping[str, Any]) -> str:
     return "dontAsk" if mode == "default" else str(mode)
 
 
-def _bounds(call: Call, said: Mapping[str, Any], notices: list[str]) -> dict[str, str]:
+def _bounds(call: Call, said: Mapping[str, Any], turns: int | None, notices: list[str]) -> dict[str, str]:
     """The flags for turns, money, effort and the answer's form."""
     if call.definition.memory_mb and call.definition.memory_mb < LEAST_MEMORY_MB:
         raise AgentError(
@@ -203,13 +210,14 @@ def _bounds(call: Call, said: Mapping[str, Any], notices: list[str]) -> dict[str
             hint="give it a larger `memory_mb`",
         )
     flags = {
-        "max-turns": call.definition.max_turns,
+        "max-turns": turns,
         "max-budget-usd": said.get("budget_usd"),
         "effort": said.get("effort"),
         "json-schema": None if call.schema is None else json.dumps(call.schema),
     }
-    if flags["effort"] is not None and flags["effort"] not in EFFORTS:
-        notices.append(f"`effort: {flags['effort']}` says nothing to claude; it may be one of {', '.join(EFFORTS)}")
+    efforts = VALUES["claude"]["effort"]
+    if flags["effort"] is not None and flags["effort"] not in efforts:
+        notices.append(f"`effort: {flags['effort']}` says nothing to claude; it may be: {', '.join(sorted(efforts))}")
         flags["effort"] = None
     return {name: str(value) for name, value in flags.items() if value is not None}
 
@@ -219,8 +227,8 @@ def _servers(call: Call) -> dict[str, Any]:
     return {**{name: dict(server) for name, server in call.servers.items()}, **ours}
 
 
-def _settings(definition: AgentDefinition, said: Mapping[str, Any], notices: list[str]) -> dict[str, Any]:
-    """The program's settings: a sandbox for its shell, where the agent's file asks for one.
+def _sandbox(definition: AgentDefinition, said: Mapping[str, Any], notices: list[str]) -> dict[str, Any]:
+    """The settings of a sandbox for the program's shell, where the agent's file asks for one.
 
     Without the programs that make it, claude would warn and go on. Raises `AgentError` instead.
     """

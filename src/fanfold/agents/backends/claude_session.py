@@ -21,7 +21,7 @@ from typing import Any, Final
 import claude_agent_sdk as sdk
 from mcp.types import ToolAnnotations
 
-from fanfold.agents.backends.base import Answer, Asking, Call, Progress, Said
+from fanfold.agents.backends.base import Answer, Call, Progress, Said
 from fanfold.agents.backends.claude_command import TASK_TOOL, TEAM, Start, tool_names
 from fanfold.agents.processes import Program
 from fanfold.errors import (
@@ -32,6 +32,7 @@ from fanfold.errors import (
     BudgetError,
     FanfoldError,
     ModelAnswerError,
+    ModelCutError,
     ModelError,
     ModelKeyError,
     ModelOverloadedError,
@@ -41,6 +42,7 @@ from fanfold.errors import (
 )
 from fanfold.events import ModelAnswered, Noticed, ToolCalled
 from fanfold.frame import clock
+from fanfold.limits.governor import Asking
 
 BUNDLED: Final = Path(sdk.__file__).parent / "_bundled" / "claude"
 
@@ -64,13 +66,17 @@ logging.getLogger("claude_agent_sdk").setLevel(logging.CRITICAL)
 
 
 class Line(sdk.Transport):
-    """What the SDK and a program write to each other. It ends when the program does, and when nothing is heard."""
+    """What the SDK and a program write to each other. It ends when the program does, and when nothing is heard.
+
+    `failure` is why it has ended: the SDK does not always pass on what is raised here.
+    """
 
     def __init__(self, program: Program, call: Call) -> None:
         self._program = program
         self._call = call
         self._heard = self._now()
         self._asked = 0
+        self.failure: AgentError | None = None
 
     async def connect(self) -> None:
         """It is connected from the beginning."""
@@ -87,10 +93,14 @@ class Line(sdk.Transport):
 
     async def read_messages(self) -> AsyncIterator[dict[str, Any]]:
         """What the program writes. Never just ends: raises what became of the program."""
-        while line := await self._next():
-            if line.startswith(b"{"):
-                yield json.loads(line)
-        raise await self._lost()
+        try:
+            while line := await self._next():
+                if line.startswith(b"{"):
+                    yield json.loads(line)
+            raise await self._lost()
+        except AgentError as error:
+            self.failure = error
+            raise
 
     async def close(self) -> None:
         """The program is ended by who started it."""
@@ -235,6 +245,7 @@ class Session:
                 self._stream["usage"] = {**self._stream.get("usage", {}), **_known(event.get("usage") or {})}
             case "message_stop":
                 yield from self._counts(self._stream.get("id"), self._stream.get("model"), self._stream.get("usage"))
+                self._stream = {}
 
     def _answered(self, message: sdk.AssistantMessage) -> Iterator[Progress]:
         """A whole block of an answer; several of them belong to one answer. One without a model is the program's."""
@@ -258,11 +269,11 @@ class Session:
         taken = sum(numbers.get(f"{kind}input_tokens") or 0 for kind in ("", "cache_creation_", "cache_read_"))
         given = numbers.get("output_tokens") or 0
         self._used.update(input_tokens=taken, output_tokens=given, requests=1)
-        yield ModelAnswered(clock(), self._call.task, str(model or ""), taken, given)
+        yield ModelAnswered(clock(), self._call.task, str(model or ""), taken, given, None if self._start.real else 0.0)
 
     def _of_system(self, message: sdk.SystemMessage) -> Iterator[Progress]:
         if message.subtype == "api_retry":
-            yield from self._retried(message.data)
+            self._retried(message.data)
         elif message.subtype == "init":
             absent = sorted(set(tool_names(self._call)).difference(message.data.get("tools", [])))
             if absent and self._call.definition.tools is not None:
@@ -272,7 +283,7 @@ class Session:
                 if server.get("status") not in ("connected", "pending"):
                     yield self._notice(f"MCP server {server.get('name')!r} is not there: {server.get('status')}")
 
-    def _retried(self, data: Mapping[str, Any]) -> Iterator[Progress]:
+    def _retried(self, data: Mapping[str, Any]) -> None:
         """The program was refused an answer and is about to ask again. Raises where that is no use."""
         status, seconds = data.get("error_status"), float(data.get("retry_delay_ms") or 0) / 1000
         if status in _NO_USE:
@@ -281,8 +292,7 @@ class Session:
         if status in _SLOW:
             self._delay = seconds
             self._asking.refused(seconds)
-        why = f"answered {status}" if status else "broke off"
-        yield self._notice(f"{self._start.asks!r} {why}; claude asks it again in {seconds:.1f} s")
+        self._call.desk.retried(self._start.asks, self._refusal(status, ""), seconds)
 
     def _notice(self, text: str) -> Noticed:
         return Noticed(clock(), text, self._call.task)
@@ -290,9 +300,7 @@ class Session:
     def _tell(self, role: str, content: Any) -> None:
         """Keep what was said. Blocks of one answer come one by one."""
         if isinstance(content, list):
-            content = [
-                {"type": _BLOCKS[type(block)], **asdict(block)} for block in content if type(block) in _BLOCKS
-            ]
+            content = [{"type": _BLOCKS[type(block)], **asdict(block)} for block in content if type(block) in _BLOCKS]
         if self._told[-1]["role"] == role and isinstance(self._told[-1]["content"], list) and isinstance(content, list):
             self._told[-1]["content"] += content
         else:
@@ -301,7 +309,7 @@ class Session:
     def _usage(self) -> dict[str, int]:
         """All tokens, also those of side tasks, which are in the result only."""
         counted = dict.fromkeys(("input_tokens", "output_tokens", "requests"), 0) | dict(self._used)
-        models = list(((self._result and self._result.model_usage) or {}).values())
+        models = self._models()
         kinds = ("inputTokens", "cacheReadInputTokens", "cacheCreationInputTokens")
         taken = sum(model.get(kind) or 0 for model in models for kind in kinds)
         given = sum(model.get("outputTokens") or 0 for model in models)
@@ -309,12 +317,17 @@ class Session:
         counted["output_tokens"] = max(counted["output_tokens"], given)
         return counted
 
+    def _models(self) -> list[Mapping[str, Any]]:
+        """What the result says of each model that was asked."""
+        used: Mapping[str, Any] = (None if self._result is None else self._result.model_usage) or {}
+        return list(used.values())
+
     def _cost(self) -> float | None:
         """Dollars by the program's own price list; nothing at a server that stands in, None where there is no price."""
         if not self._start.real:
             return 0.0
         result = self._result
-        if result is None or any(use.get("costBasis") == "unknown" for use in (result.model_usage or {}).values()):
+        if result is None or any(model.get("costBasis") == "unknown" for model in self._models()):
             return None
         return result.total_cost_usd
 
@@ -326,6 +339,8 @@ class Session:
         said = _shortened("; ".join(result.errors or []) or result.result or result.subtype, LONGEST_REASON)
         name = self._call.definition.name
         match result.subtype:
+            case "error_max_turns" if self._start.turns != self._call.definition.max_turns:
+                return BudgetError(f"agent {name!r} was stopped: {said}, as there were no calls left for more")
             case "error_max_turns":
                 return AgentError(f"agent {name!r} was stopped: {said}", hint="raise maxTurns in the agent's file")
             case "error_max_budget_usd":
@@ -345,8 +360,10 @@ class Session:
             return ModelRateError(f"{who} too often (429){said}", retry_after=self._delay)
         if status == 529:
             return ModelOverloadedError(f"{who}, which is overloaded (529){said}", retry_after=self._delay)
+        if status is None and (self._stream or "ECONNRESET" in said):
+            return ModelCutError(f"{who}, which broke off in the middle of its answer{said}", hint="try again later")
         if status is None or status >= 500:
-            how = f"failed on its own side ({status})" if status else "cannot be reached, or broke off"
+            how = f"failed on its own side ({status})" if status else "cannot be reached"
             return ModelUnavailableError(f"{who}, which {how}{said}", hint="try again later")
         return ModelRequestError(
             f"{who}, which refused the request ({status}){said}",
@@ -366,8 +383,11 @@ async def session(call: Call, program: Program, start: Start, asking: Asking) ->
         await client.connect()
         await client.query(call.prompt)
         yield talk
-    except sdk.ClaudeSDKError as error:
-        raise AgentError(f"agent {call.definition.name!r}: claude cannot be talked to: {error}") from error
+    except FanfoldError:
+        raise
+    except Exception as error:  # the SDK raises that class itself, too
+        said = f"agent {call.definition.name!r}: claude cannot be talked to: {error}"
+        raise line.failure or AgentError(said) from error
     finally:
         talk.settle()
         await _part(client, program)
@@ -401,7 +421,7 @@ def _team(call: Call, line: Line) -> sdk.McpSdkServerConfig:
         "task",
         f"Have another agent do something, and get its answer. Several in one message run at once.\n{whom}",
         schema,
-        annotations=ToolAnnotations(readOnlyHint=True),
+        annotations=ToolAnnotations.model_validate({"readOnlyHint": True}),  # its name differs between versions
     )
     async def task(given: dict[str, Any]) -> dict[str, Any]:
         async with line.asked():
@@ -413,8 +433,8 @@ def _team(call: Call, line: Line) -> sdk.McpSdkServerConfig:
 
 def _is_out_of_memory(code: int, complaints: str) -> bool:
     """Whether a program that may not have more memory ended as such programs do: it says so, or it breaks down."""
-    broke = code - 128 in (signal.SIGABRT, signal.SIGILL, signal.SIGTRAP, signal.SIGSEGV, signal.SIGBUS)
-    return broke or any(word in complaints.casefold() for word in ("memory", "limit may have been reached"))
+    said = any(word in complaints.casefold() for word in ("memory", "limit may have been reached"))
+    return said or code - 128 in (signal.SIGABRT, signal.SIGILL, signal.SIGTRAP, signal.SIGSEGV, signal.SIGBUS)
 
 
 def _known(usage: Mapping[str, Any]) -> dict[str, Any]:
