@@ -25,7 +25,7 @@ from fanfold.cli.common import (
     store_option,
     suggested,
 )
-from fanfold.cli.loading import absolute, load, load_graph
+from fanfold.cli.loading import absolute, agents_beside, load, load_graph
 from fanfold.cli.models import chosen, model_option, model_options, which_model
 from fanfold.cli.outcome import graph_of, kept, readable
 from fanfold.cli.sitting import Sitting, whole_receipt
@@ -68,6 +68,8 @@ def run(
 ) -> None:
     """Run GRAPH, which is module:attr or file.py:attr.
 
+    Agent files in `.claude/agents` beside the graph's file come with it, and count before all others.
+
     Its output is printed as JSON, then its receipt. With --json, each event is a line and the output is the last.
     """
     answering = chosen(model, rehearse=rehearse)
@@ -79,7 +81,7 @@ def run(
         settings = {"graph": absolute(graph), **options}
         sitting = Sitting(compiled, settings, plain=plain, quiet=quiet or as_json)
         sitting.on_event = _print_event if as_json else None
-        result = sitting.invoke(value, thread_id=thread, **options)
+        result = sitting.invoke(value, thread_id=thread, agents=agents_beside(graph), **options)
         _finish(store, sitting, result, as_json)
 
 
@@ -125,8 +127,7 @@ def resume(
         sitting = Sitting(graph, settings, plain, quiet or as_json, record.run_id)
         sitting.on_event = _print_event if as_json else None
         options = {key: settings.get(key) for key in ("model", "models", "max_concurrency", "workspace")}
-        if "agents" in settings:
-            options["agents"] = load(settings["agents"])
+        options["agents"] = load(settings["agents"]) if "agents" in settings else agents_beside(graph_of(record))
         given = None if respond is None else Command(resume=_answer(graph, record, respond))
         result = sitting.invoke(given, thread_id=record.thread_id, on_busy=on_busy, **options)
         _finish(store, sitting, result, as_json)
