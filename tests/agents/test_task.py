@@ -149,7 +149,7 @@ def test_functions_are_agents_whether_they_block_or_not() -> None:
         "",
     )
     assert quiet.output == {"said": "hello", "parts": (1, 2)}
-    assert (loud.cost_usd, loud.total_tokens, loud.tool_uses, loud.transcript) == (None, 0, 0, ())
+    assert (loud.cost_usd, loud.total_tokens, loud.tool_uses) == (None, 0, 0)
     assert shout.definition.description == "Says it louder."
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from fanfold import chat
+from fanfold.agents import transcripts
 from fanfold.agents.backends.base import PATIENCE, Answer, Call, Progress, Said
 from fanfold.agents.definition import AgentDefinition, folded
 from fanfold.agents.framing import framed
@@ -145,7 +146,11 @@ class Task:
         """Run the agent to its end; the result as plain data, which is how it is stored."""
         definition = scope.catalogue.get(self.subagent_type)
         began = time.monotonic()
-        answer = await self._answered(scope, definition, task_id, frame, depth)
+        try:
+            answer = await self._answered(scope, definition, task_id, frame, depth)
+        except BaseException as error:
+            transcripts.keep(current_frame(), definition, error)
+            raise
         if not isinstance(self.output, Mapping | None):
             _check_fits(answer.output, self.output, definition.name)
         return {
@@ -159,7 +164,7 @@ class Task:
             "usage": dict(answer.usage),
             "cost_usd": answer.cost_usd,
             "tool_uses": answer.tool_uses,
-            "transcript": [dict(message) for message in answer.transcript],
+            "transcript": transcripts.of(self.prompt, answer),
         }
 
     async def _answered(
@@ -206,16 +211,18 @@ class Task:
         )
 
     async def _heard(self, scope: Scope, call: Call, frame: Frame | None) -> Answer:
-        said = False
-        async with aclosing(scope.backend(call.definition).run(call)) as events:
-            async for event in events:
-                if isinstance(event, Answer):
-                    if call.heard and not said and isinstance(event.output, str):
-                        await _told(frame, call, Said(event.output, call.task))
-                    return event
-                said = said or isinstance(event, Said)
-                await _told(frame, call, event)
-        raise AgentError(f"agent {call.definition.name!r} ended without an answer")
+        said, witness = False, transcripts.Witness(call.prompt)
+        with transcripts.carry(witness.messages):
+            async with aclosing(scope.backend(call.definition).run(call)) as events:
+                async for event in events:
+                    witness.saw(event)
+                    if isinstance(event, Answer):
+                        if call.heard and not said and isinstance(event.output, str):
+                            await _told(frame, call, Said(event.output, call.task))
+                        return event
+                    said = said or isinstance(event, Said)
+                    await _told(frame, call, event)
+            raise AgentError(f"agent {call.definition.name!r} ended without an answer")
 
     def _fingerprint(self, name: str) -> str:
         """Identifies what is asked of whom, and where: an answer to anything else must not be taken for this one's."""

@@ -25,7 +25,7 @@ from fanfold.cli.common import (
     suggested,
 )
 from fanfold.cli.limits import limit_options, limited
-from fanfold.cli.loading import absolute, load, load_graph
+from fanfold.cli.loading import absolute, agents_beside, load, load_graph
 from fanfold.cli.models import chosen, model_option, model_options, which_model
 from fanfold.cli.outcome import graph_of, kept, readable
 from fanfold.cli.sitting import Sitting, whole_receipt
@@ -70,6 +70,8 @@ def run(
 ) -> None:
     """Run GRAPH, which is module:attr or file.py:attr.
 
+    Agent files in `.claude/agents` beside the graph's file come with it, and count before all others.
+
     Its output is printed as JSON, then its receipt. With --json, each event is a line and the output is the last.
     """
     answering, held = chosen(model, rehearse=rehearse), limited(limit, max_concurrency)
@@ -81,7 +83,8 @@ def run(
         settings = {"graph": absolute(graph), **options, "limits": held}
         sitting = Sitting(compiled, settings, plain=plain, quiet=quiet or as_json)
         sitting.on_event = _print_event if as_json else None
-        result = sitting.invoke(value, thread_id=thread, limits=Limits(**held) if held else None, **options)
+        options["limits"] = Limits(**held) if held else None
+        result = sitting.invoke(value, thread_id=thread, agents=agents_beside(graph), **options)
         _finish(store, sitting, result, as_json)
 
 
@@ -129,8 +132,7 @@ def resume(
         sitting.on_event = _print_event if as_json else None
         options = {key: settings.get(key) for key in ("model", "models", "workspace")}
         options["limits"] = Limits(**settings["limits"]) if settings["limits"] else None
-        if "agents" in settings:
-            options["agents"] = load(settings["agents"])
+        options["agents"] = load(settings["agents"]) if "agents" in settings else agents_beside(graph_of(record))
         given = None if respond is None else Command(resume=_answer(graph, record, respond))
         result = sitting.invoke(given, thread_id=record.thread_id, on_busy=on_busy, **options)
         _finish(store, sitting, result, as_json)

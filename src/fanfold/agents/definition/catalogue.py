@@ -40,6 +40,16 @@ class Catalogue:
             _shelve(found, entries, problems)
         return cls(entries, tuple(problems), tuple(places))
 
+    @classmethod
+    def below(cls, folder: Path) -> Catalogue:
+        """Every agent file below one folder, wherever it lies, and no other. Raises `UsageError` for no folder."""
+        if not folder.is_dir():
+            raise UsageError(f"there is no folder {str(folder)!r} with agent files in it")
+        entries: dict[str, Entry] = {}
+        found, problems = load_folder(folder.resolve(), "run")
+        _shelve(found, entries, problems)
+        return cls(entries, tuple(problems), (str(folder),))
+
     def get(self, name: str) -> AgentDefinition:
         """The definition that `name` means.
 
@@ -77,16 +87,11 @@ def agents_in(folder: str | Path) -> list[AgentDefinition]:
 
     Of two with one name the first path counts. Raises `AgentFileError` for a file that cannot be used.
     """
-    here = Path(folder).resolve()
-    if not here.is_dir():
-        raise UsageError(f"there is no folder {str(folder)!r} with agent files in it")
-    entries: dict[str, Entry] = {}
-    found, _ = load_folder(here, "run")
-    for entry in found:
+    catalogue = Catalogue.below(Path(folder))
+    for entry in catalogue.entries.values():
         if isinstance(entry, Broken):
             raise _again(entry.error)
-    _shelve(found, entries, [])
-    return list(Catalogue(entries, (), ()))
+    return list(catalogue)
 
 
 def _again(error: AgentFileError) -> AgentFileError:

@@ -34,7 +34,7 @@ def parse(text: str, source: Path | None = None, *, origin: str = "run") -> Agen
         max_turns=values.get("maxTurns"),
         backend=values.get("backend", "model"),
         output=values.get("output"),
-        command=_command(values.get("command", "")),
+        command=_command(values.get("command", [])),
         timeout=values.get("timeout"),
         budget_usd=values.get("budget_usd"),
         memory_mb=values.get("memory_mb"),
