@@ -9,7 +9,7 @@ import threading
 import warnings
 import weakref
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ class Scope:
     """The surroundings of every agent of one run."""
 
     catalogue: Catalogue
-    functions: Mapping[str, Callable[[str], Any]]
+    python: Mapping[str, PythonAgent]
     models: Models
     workspace: str | Path | None
     _said: list[str] = field(default_factory=list, compare=False, repr=False)
@@ -53,7 +53,7 @@ class Scope:
         _check_apart(registered)
         return cls(
             catalogue=Catalogue.load(Path.cwd(), _home(), registered),
-            functions={agent.definition.name: agent.function for agent in python},
+            python={agent.definition.name: agent for agent in python},
             models=Models.of(settings.get("model"), settings.get("models")),
             workspace=settings.get("workspace"),
         )
@@ -63,7 +63,7 @@ class Scope:
         if definition.backend == "model":
             return ModelBackend()
         if definition.backend == "python":
-            return PythonBackend(self.functions.get(definition.name))
+            return PythonBackend(self.python.get(definition.name))
         if definition.backend == "process":
             return ProcessBackend()
         raise AgentError(

@@ -41,12 +41,6 @@ def display_options(function: F) -> F:
     return click.option("--quiet", is_flag=True, help="Show nothing while it runs.")(function)
 
 
-def limit_option(function: F) -> F:
-    """`--max-concurrency N`."""
-    text = "Most tasks that run at once.  [default: no limit]"
-    return click.option("--max-concurrency", type=click.IntRange(1), metavar="N", help=text)(function)
-
-
 def open_named_store(url: str | None, *, make: bool = True) -> SqlStore:
     """The store of the option, of the environment, or of the working directory; unless `make`, one that is there."""
     from fanfold.store.opening import open_store

@@ -17,7 +17,6 @@ from fanfold.cli.common import (
     existing_folder,
     further,
     json_option,
-    limit_option,
     open_named_store,
     print_json,
     say,
@@ -25,6 +24,7 @@ from fanfold.cli.common import (
     store_option,
     suggested,
 )
+from fanfold.cli.limits import limit_options, limited
 from fanfold.cli.loading import absolute, agents_beside, load, load_graph
 from fanfold.cli.models import chosen, model_option, model_options, which_model
 from fanfold.cli.outcome import graph_of, kept, readable
@@ -32,6 +32,7 @@ from fanfold.cli.sitting import Sitting, whole_receipt
 from fanfold.errors import UsageError, did_you_mean
 from fanfold.events import Event, to_record
 from fanfold.graph import CompiledGraph
+from fanfold.limits import Limits
 from fanfold.live import clean
 from fanfold.receipt import Receipt
 from fanfold.store.base import DONE, RunRecord, Store
@@ -48,7 +49,7 @@ from fanfold.types import INTERRUPT, Command, Interrupt
 @click.option("--thread", metavar="ID", help="The thread to run in.  [default: a new one]")
 @click.option("--workspace", metavar="DIR", help="The folder that agents see.  [default: this one]")
 @model_options
-@limit_option
+@limit_options
 @store_option
 @display_options
 @json_option
@@ -61,6 +62,7 @@ def run(
     model: tuple[str, ...],
     rehearse: bool,
     max_concurrency: int | None,
+    limit: tuple[str, ...],
     store_url: str | None,
     plain: bool,
     quiet: bool,
@@ -72,15 +74,16 @@ def run(
 
     Its output is printed as JSON, then its receipt. With --json, each event is a line and the output is the last.
     """
-    answering = chosen(model, rehearse=rehearse)
+    answering, held = chosen(model, rehearse=rehearse), limited(limit, max_concurrency)
     folder = existing_folder(workspace, "--workspace") if workspace else None
     with open_named_store(store_url) as store:
         compiled = load_graph(graph, store)
         value = _input(compiled, pairs, input_file)
-        options = {**answering.settings, "max_concurrency": max_concurrency, "workspace": folder}
-        settings = {"graph": absolute(graph), **options}
+        options = {**answering.settings, "workspace": folder}
+        settings = {"graph": absolute(graph), **options, "limits": held}
         sitting = Sitting(compiled, settings, plain=plain, quiet=quiet or as_json)
         sitting.on_event = _print_event if as_json else None
+        options["limits"] = Limits(**held) if held else None
         result = sitting.invoke(value, thread_id=thread, agents=agents_beside(graph), **options)
         _finish(store, sitting, result, as_json)
 
@@ -96,7 +99,7 @@ def run(
     show_default=True,
     help="When another process runs this thread: wait for it, give up, or take over one that is not heard of any more.",
 )
-@limit_option
+@limit_options
 @store_option
 @display_options
 @json_option
@@ -106,6 +109,7 @@ def resume(
     respond: str | None,
     on_busy: str,
     max_concurrency: int | None,
+    limit: tuple[str, ...],
     store_url: str | None,
     plain: bool,
     quiet: bool,
@@ -123,10 +127,11 @@ def resume(
         graph = load_graph(graph_of(record), store, name=record.graph)
         settings = dict(record.settings)
         settings.update(chosen(model, before=settings).settings)
-        settings["max_concurrency"] = max_concurrency or settings.get("max_concurrency")
+        settings["limits"] = limited(limit, max_concurrency, settings.get("limits"))
         sitting = Sitting(graph, settings, plain, quiet or as_json, record.run_id)
         sitting.on_event = _print_event if as_json else None
-        options = {key: settings.get(key) for key in ("model", "models", "max_concurrency", "workspace")}
+        options = {key: settings.get(key) for key in ("model", "models", "workspace")}
+        options["limits"] = Limits(**settings["limits"]) if settings["limits"] else None
         options["agents"] = load(settings["agents"]) if "agents" in settings else agents_beside(graph_of(record))
         given = None if respond is None else Command(resume=_answer(graph, record, respond))
         result = sitting.invoke(given, thread_id=record.thread_id, on_busy=on_busy, **options)

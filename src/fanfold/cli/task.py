@@ -19,9 +19,11 @@ from fanfold.cli.common import (
     say,
     store_option,
 )
+from fanfold.cli.limits import limit_options, limited
 from fanfold.cli.models import chosen, model_options
 from fanfold.cli.sitting import Sitting
 from fanfold.errors import UsageError
+from fanfold.limits import Limits
 from fanfold.teams import single
 
 
@@ -30,6 +32,7 @@ from fanfold.teams import single
 @click.argument("prompt")
 @click.option("--path", metavar="DIR", default=".", help="The folder that the agent sees.  [default: this one]")
 @model_options
+@limit_options
 @store_option
 @display_options
 @json_option
@@ -39,13 +42,15 @@ def task(
     path: str,
     model: tuple[str, ...],
     rehearse: bool,
+    max_concurrency: int | None,
+    limit: tuple[str, ...],
     store_url: str | None,
     plain: bool,
     quiet: bool,
     as_json: bool,
 ) -> None:
     """Ask AGENT to do what PROMPT says; a PROMPT of - is read from standard input."""
-    answering = chosen(model, rehearse=rehearse)
+    answering, held = chosen(model, rehearse=rehearse), limited(limit, max_concurrency)
     folder = existing_folder(path)
     text = sys.stdin.read() if prompt == "-" else prompt
     if not text.strip():
@@ -53,9 +58,10 @@ def task(
     Catalogue.load(Path.cwd()).get(agent)  # an agent that does not exist is no reason to begin a run
     say(str(answering))
     with open_named_store(store_url) as store:
-        settings = {"graph": "fanfold.teams.single:graph", **answering.settings, "workspace": folder}
+        settings = {"graph": "fanfold.teams.single:graph", **answering.settings, "workspace": folder, "limits": held}
         sitting = Sitting(single.graph.compile(store, name="task"), settings, plain, quiet or as_json)
-        result = sitting.invoke({"agent": agent, "prompt": text}, workspace=folder, **answering.settings)
+        options = {"workspace": folder, "limits": Limits(**held), **answering.settings}
+        result = sitting.invoke({"agent": agent, "prompt": text}, **options)
     _show(sitting, result, as_json)
 
 
