@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fanfold import AgentDefinition, AgentError, StateGraph, Task, TaskResult, python_agent
@@ -37,15 +37,23 @@ def size(messages: Any) -> int:
     return len(json.dumps(messages, ensure_ascii=False).encode("utf-8", "surrogatepass"))
 
 
-DATA = st.recursive(
-    st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=400) | st.just("long " * 3_000),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
-    max_leaves=8,
-)
-MESSAGES = st.lists(st.dictionaries(st.text(max_size=5), DATA, max_size=4), max_size=30)
+PLAIN = st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=100)
 
 
-@given(MESSAGES, st.integers(1_000, 40_000))
+def messages_of(leaves: st.SearchStrategy[Any], most: int) -> st.SearchStrategy[list[dict[str, Any]]]:
+    inner = st.recursive(
+        leaves,
+        lambda more: st.lists(more, max_size=4) | st.dictionaries(st.text(max_size=5), more, max_size=4),
+        max_leaves=8,
+    )
+    return st.lists(st.dictionaries(st.text(max_size=5), inner, max_size=4), max_size=most)
+
+
+laws = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+
+
+@laws
+@given(messages_of(PLAIN | st.builds(lambda n: "long " * n, st.integers(100, 3_000)), 30), st.integers(1_000, 40_000))
 def test_no_transcript_is_kept_that_is_larger_than_its_bound(messages: list[dict[str, Any]], most: int) -> None:
     kept = bounded(messages, most)
     assert size(kept) <= most + 2
@@ -353,7 +361,8 @@ def test_every_form_of_a_transcript_can_be_read(form: str) -> None:
     assert [(turn.who, turn.text) for turn in turns(messages)] == expected
 
 
-@given(MESSAGES)
+@laws
+@given(messages_of(PLAIN, 3))
 def test_nothing_that_is_kept_keeps_the_reader_from_reading_on(messages: list[dict[str, Any]]) -> None:
     for key in ("role", "parts", "message", "sessionUpdate", "content", "type", "tool_calls"):
         for message in messages:
