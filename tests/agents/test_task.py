@@ -112,7 +112,7 @@ def test_two_agents_of_one_name_are_refused_since_one_would_be_ignored() -> None
 
 @pytest.mark.parametrize(
     ("backend", "error"),
-    [("claude", "asks for backend 'claude', which this version does not"), ("python", "no function")],
+    [("abacus", "asks for backend 'abacus', which this version does not"), ("python", "no function")],
 )
 def test_an_agent_that_nothing_here_can_run_is_an_error_that_says_so(backend: str, error: str) -> None:
     agent = dataclasses.replace(CRITIC, backend=backend)
@@ -149,7 +149,7 @@ def test_functions_are_agents_whether_they_block_or_not() -> None:
         "",
     )
     assert quiet.output == {"said": "hello", "parts": (1, 2)}
-    assert (loud.cost_usd, loud.total_tokens, loud.tool_uses, loud.transcript) == (None, 0, 0, ())
+    assert (loud.cost_usd, loud.total_tokens, loud.tool_uses) == (None, 0, 0)
     assert shout.definition.description == "Says it louder."
 
 

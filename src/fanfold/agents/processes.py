@@ -67,15 +67,22 @@ class Program:
 
     One that reads its prompt and writes its answer is told the prompt by `tell`. One that is talked with is written
     to by `write`, as often as there is something to say, and `finish` says that there is nothing more.
+    `descriptors` are open files of ours that it gets under the same numbers.
     """
 
     def __init__(
-        self, command: Sequence[str], folder: Path, extra: Mapping[str, str] | None = None, bounds: Bounds | None = None
+        self,
+        command: Sequence[str],
+        folder: Path,
+        extra: Mapping[str, str] | None = None,
+        bounds: Bounds | None = None,
+        descriptors: Sequence[int] = (),
     ) -> None:
         self._command = list(command)
         self._folder = folder
         self._extra = dict(extra or {})
         self._bounds = bounds or Bounds()
+        self._descriptors = descriptors
         self._process: asyncio.subprocess.Process | None = None
         self._control = -1
         self._report = -1
@@ -101,7 +108,7 @@ class Program:
                 stderr=asyncio.subprocess.PIPE,
                 env=environment(self._extra),
                 cwd=self._folder,
-                pass_fds=[theirs, reporting],
+                pass_fds=[theirs, reporting, *self._descriptors],
                 start_new_session=True,
             )
         except BaseException:

@@ -129,9 +129,7 @@ async def _shell(call: Call, tell: Tell, *, named: bool) -> list[Tool[None]]:
     if program is None and not named:
         return []
     if program is None:
-        await _notice(
-            call, tell, "may run any command as you: `bwrap`, which would confine it to the folder, is missing"
-        )
+        await _notice(call, tell, "may run any command as you: nothing here confines it to the folder")
     extra = {"FANFOLD_TASK": call.task, "FANFOLD_AGENT": definition.name}
     bounds = Bounds(memory=definition.memory_mb * MEGABYTE if definition.memory_mb else None)
 

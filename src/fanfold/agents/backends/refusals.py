@@ -102,7 +102,7 @@ def _refusal(call: Call, error: vendor.ModelHTTPError) -> ModelError:
             ModelRateError(
                 f"{who(call)} too often ({status}){said}",
                 hint="ask fewer at once: --max-concurrency",
-                retry_after=error.retry_after,
+                retry_after=_asked_to_wait(error),
             ),
         )
     if status == 529 or isinstance(error, vendor.ModelOverloadedError):
@@ -111,7 +111,7 @@ def _refusal(call: Call, error: vendor.ModelHTTPError) -> ModelError:
             ModelOverloadedError(
                 f"{who(call)}, which is overloaded ({status}){said}",
                 hint="try again later, or ask fewer at once",
-                retry_after=error.retry_after,
+                retry_after=_asked_to_wait(error),
             ),
         )
     if status >= 500:
@@ -125,6 +125,17 @@ def _refusal(call: Call, error: vendor.ModelHTTPError) -> ModelError:
         f"{who(call)}, which refused the request ({status}){said}",
         hint="does the provider have a model of that name, and may this key use it?",
     )
+
+
+def _asked_to_wait(error: vendor.ModelHTTPError) -> float | None:
+    """Seconds after which to try again, as the server says; pydantic-ai reads whole ones only."""
+    if error.retry_after is not None:
+        return error.retry_after
+    try:
+        seconds = float((error.headers or {}).get("retry-after", ""))
+    except ValueError:  # nothing is said, or a date
+        return None
+    return seconds if 0 <= seconds < float("inf") else None
 
 
 def _final(said: vendor.ModelHTTPError, error: ModelError) -> ModelError:

@@ -90,7 +90,7 @@ class Requesting(WrapperModel):
         async def send(asking: Asking) -> ModelResponse:
             with refusals.requesting(call):
                 response = await self._streamed(messages, settings, model_request_parameters)
-            if response.finish_reason is None or response.state != "complete":
+            if _is_cut(response):
                 raise refusals.cut(call)
             usd = self._price(response)
             asking.answered(response.usage.input_tokens or 0, response.usage.output_tokens or 0, usd)
@@ -160,6 +160,17 @@ class Requesting(WrapperModel):
             if part.tool_name not in answers:
                 detail = refusals.shortened(part.args_as_json_str(), LONGEST_DETAIL)
                 yield ToolCalled(clock(), task, part.tool_name, detail)
+
+
+def _is_cut(response: ModelResponse) -> bool:
+    """Whether the stream of an answer ended before the answer did.
+
+    pydantic-ai makes up a reason to end for servers that give none; those still say at the end what it took.
+    """
+    if (response.provider_details or {}).get("finish_reason"):
+        return False
+    made_up = response.finish_reason is not None and not response.usage.unmeasured_requests
+    return not made_up
 
 
 def _text(event: Any) -> str:
