@@ -62,21 +62,32 @@ SHELLS = ("Bash", "exec_command", "bash")
 
 
 def preset(name: str, **extra: Any) -> AgentDefinition:
-    definition = agent(f"preset:{name}", **{"prompt": "You are terse.", **extra})
-    return definition
+    return agent(f"preset:{name}", **{"prompt": "You are terse.", **extra})
+
+
+def told_to(server: ModelServer, answer: Callable[[Any], Any]) -> list[str]:
+    """What the agent's model is told, of which each time the answer is made."""
+    bodies: list[str] = []
+
+    def says(request: Any) -> Any:
+        bodies.append(str(request.body))
+        return answer(request)
+
+    server.script("worker", says)
+    return bodies
 
 
 @pytest.mark.parametrize("name", REAL)
 def test_a_vendors_program_answers_with_what_its_model_says(name: str) -> None:
     heard: list[Any] = []
     with ModelServer() as server:
-        server.script("worker", ["Ducks swim."])
+        told = told_to(server, lambda _: "Ducks swim.")
         result = asked(preset(name), "What do ducks do?", model=server, on_event=heard.append)
         (call,) = server.journal
     assert (result.output, result.cost_usd, result.usage["requests"]) == ("Ducks swim.", 0.0, 1)
     assert call.task == result.task_id
-    assert "You are terse." in str(call.request.body)
-    assert "What do ducks do?" in str(call.request.body)
+    assert "You are terse." in told[0]
+    assert "What do ducks do?" in told[0]
     (answered,) = [event for event in heard if isinstance(event, ModelAnswered)]
     assert answered.input_tokens == result.usage["input_tokens"] > 0
 
@@ -114,9 +125,9 @@ def test_a_vendors_program_answers_in_the_form_that_is_wanted(name: str) -> None
         return ToolUse(forms[0], {"bird": "duck"}) if forms and not done else '{"bird": "duck"}'
 
     with ModelServer() as server:
-        server.script("worker", says)
+        told = told_to(server, says)
         assert asked(preset(name), model=server, output=BIRD).output == {"bird": "duck"}
-        assert "bird" in str(server.journal[0].request.body)
+    assert "bird" in told[0]
 
 
 @pytest.mark.parametrize("name", REAL)
@@ -143,10 +154,10 @@ def test_a_prompt_pulls_no_file_into_what_claude_is_asked(tmp_path: Path) -> Non
     secret = tmp_path.parent / "secret.txt"
     secret.write_text("the word is bufflehead")
     with ModelServer() as server:
-        server.script("worker", ["no"])
+        told = told_to(server, lambda _: "no")
         asked(preset("claude"), f"Look at @{secret} please", model=server)
-        assert f"@{secret}" in str(server.journal[0].request.body)
-        assert "bufflehead" not in str(server.journal[0].request.body)
+    assert f"@{secret}" in told[0]
+    assert "bufflehead" not in told[0]
 
 
 # How they are run
