@@ -13,18 +13,20 @@ import contextlib
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import anyio
 from fastmcp.client.transports import ClientTransport, SSETransport, StreamableHttpTransport
 from fastmcp.client.transports.base import TransportOptions
+from httpx2 import TransportError
 from mcp import ClientSession
 from mcp.shared.message import SessionMessage
 from mcp.types import jsonrpc_message_adapter
 from pydantic_ai import RunContext, ToolDefinition
 from pydantic_ai.mcp import MCPToolset
-from pydantic_ai.toolsets import AbstractToolset
+from pydantic_ai.toolsets import AbstractToolset, WrapperToolset
 
 from fanfold.agents.backends.base import Call
 from fanfold.agents.processes import Program
@@ -108,8 +110,31 @@ async def connected(call: Call) -> AsyncIterator[list[AbstractToolset[None]]]:
             )
             with _named(call, name, entry, transport):
                 await stack.enter_async_context(toolset)
-            toolsets.append(_permitted(call, toolset.prefixed(f"mcp__{re.sub(r'[^A-Za-z0-9_-]', '_', name)}_")))
+            watched = _Watched(toolset, call, name, transport)
+            toolsets.append(_permitted(call, watched.prefixed(f"mcp__{re.sub(r'[^A-Za-z0-9_-]', '_', name)}_")))
         yield toolsets
+
+
+@dataclass
+class _Watched(WrapperToolset[None]):
+    """The tools of a server. That the server is gone is an error of the agent's, and not of one tool."""
+
+    call: Call
+    name: str
+    transport: ClientTransport
+
+    async def call_tool(self, name: str, tool_args: dict[str, Any], ctx: RunContext[None], tool: Any) -> Any:
+        """What the tool returns."""
+        try:
+            return await super().call_tool(name, tool_args, ctx, tool)
+        except Exception as error:
+            ended = isinstance(self.transport, Standard) and self.transport.code is not None
+            if ended or isinstance(error, TransportError):
+                raise AgentError(
+                    f"agent {self.call.definition.name!r}: MCP server {self.name!r} {_ending(self.transport, error)}",
+                    hint=f"that was in the middle of its tool {name!r}",
+                ) from error
+            raise
 
 
 def _transport(call: Call, entry: Mapping[str, Any]) -> ClientTransport:
