@@ -64,6 +64,10 @@ class TaskResult:
         """Tokens in and out."""
         return self.usage.get("input_tokens", 0) + self.usage.get("output_tokens", 0)
 
+    def framed(self) -> str:
+        """The output as it may stand in another agent's prompt: in a frame that says whose it is and where it ends."""
+        return framed(self.output, source=self.agent_type, task=self.task_id)
+
     def __str__(self) -> str:
         return str(self.output)
 
@@ -277,7 +281,7 @@ def asker(scope: Scope, caller: AgentDefinition) -> Ask:
                 f"agent {caller.name!r} may not call {name!r}{did_you_mean(name, peers)}",
                 hint=f"it may call: {', '.join(peers) or 'no agent'}",
             )
-        return framed(await Task(subagent_type=name, prompt=prompt, description=description))
+        return (await Task(subagent_type=name, prompt=prompt, description=description)).framed()
 
     return ask
 
