@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from pydantic_ai import Agent, ModelRetry, Tool, ToolFailed, ToolOutput
+from pydantic_ai.settings import ModelSettings
 from pydantic_ai.usage import UsageLimits
 
 from fanfold.agents import editing, shell
@@ -31,6 +32,7 @@ from fanfold.frame import clock
 
 DEFAULT_MAX_TURNS = 25
 MEGABYTE = 1024 * 1024
+EFFORTS = ("minimal", "low", "medium", "high", "xhigh", "max")
 RETRIES = 2
 """How often a model may correct the form of an answer, or of a tool's input, before that is an error."""
 
@@ -54,6 +56,7 @@ async def converse(call: Call, tell: Tell) -> Answer:
             tools=tools,
             toolsets=toolsets,
             output_type=str if form.wanted is None else ToolOutput(form.wanted, name="final_result"),
+            model_settings=await _settings(call, tell),
             retries=RETRIES,
         )
         if form.wanted is not None:
@@ -65,6 +68,16 @@ async def converse(call: Call, tell: Tell) -> Answer:
 
 def _limits(call: Call) -> UsageLimits:
     return UsageLimits(request_limit=call.definition.max_turns or DEFAULT_MAX_TURNS)
+
+
+async def _settings(call: Call, tell: Tell) -> ModelSettings:
+    """How much the model is to think, as the definition's `effort` says."""
+    effort = call.definition.extra.get("effort")
+    if effort in EFFORTS:
+        return ModelSettings(thinking=effort)
+    if effort is not None:
+        await _notice(call, tell, f"asks for effort {effort!r}, which is none of {', '.join(EFFORTS)}")
+    return ModelSettings()
 
 
 def _answer(call: Call, line: Line, output: Any, messages: list[dict[str, Any]]) -> Answer:
