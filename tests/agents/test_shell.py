@@ -171,6 +171,15 @@ def test_an_agent_gets_what_its_command_wrote_and_the_command_knows_its_task(roo
     assert told == [f"worker {server.journal[0].task}"]
 
 
+def test_commands_of_one_message_run_at_the_same_time(root: Path, server: ModelServer) -> None:
+    wait = "touch {0}; until [ -e {1} ]; do sleep 0.01; done; echo {0} saw {1}"
+    meeting = [ToolUse("bash", {"command": wait.format(*names), "timeout": 20}) for names in ("ab", "ba")]
+    server.script("worker", [meeting, "done"])
+    asyncio.run(asks(server, WORKER))
+    told = [result.text for turn in server.journal[1].messages for result in turn.tool_results]
+    assert sorted(told) == ["a saw b", "b saw a"]
+
+
 # Where it is let at all
 
 

@@ -5,7 +5,6 @@ This module imports what takes a second to import, and is itself imported when t
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import inspect
 import json
@@ -13,7 +12,9 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
-from pydantic_ai import Agent, ModelRetry, Tool, ToolFailed, ToolOutput
+import anyio
+import anyio.to_thread
+from pydantic_ai import Agent, ModelRetry, RunContext, Tool, ToolFailed, ToolOutput
 from pydantic_ai.settings import ModelSettings
 from pydantic_ai.usage import UsageLimits
 
@@ -26,6 +27,7 @@ from fanfold.agents.backends.requesting import Line, Requesting, Tell
 from fanfold.agents.definition import folded
 from fanfold.agents.processes import Bounds
 from fanfold.agents.tools import TOOLS, permitted, server_of
+from fanfold.agents.workspace import Workspace
 from fanfold.errors import AgentError, BudgetError, WorkspaceError
 from fanfold.events import Noticed
 from fanfold.frame import clock
@@ -49,10 +51,11 @@ async def converse(call: Call, tell: Tell) -> Answer:
 
             toolsets = await stack.enter_async_context(connected(call))
         form = Form(call.schema)
-        agent: Agent[None, Any] = Agent(
+        agent: Agent[Call, Any] = Agent(
             model,
             name=call.definition.name,
             instructions=call.definition.prompt or None,
+            deps_type=Call,
             tools=tools,
             toolsets=toolsets,
             output_type=str if form.wanted is None else ToolOutput(form.wanted, name="final_result"),
@@ -62,7 +65,7 @@ async def converse(call: Call, tell: Tell) -> Answer:
         if form.wanted is not None:
             agent.output_validator(form.checked)
         with refusals.conversing(call, form):
-            result = await agent.run(call.prompt, usage_limits=_limits(call))
+            result = await agent.run(call.prompt, deps=call, usage_limits=_limits(call))
     return _answer(call, line, form.taken(result.output), json.loads(result.all_messages_json()))
 
 
@@ -95,14 +98,14 @@ def _answer(call: Call, line: Line, output: Any, messages: list[dict[str, Any]])
 # Tools.
 
 
-async def _tools(call: Call, tell: Tell) -> list[Tool[None]]:
+async def _tools(call: Call, tell: Tell) -> list[Tool[Call]]:
     """The tools of the definition, apart from those of MCP servers; what it cannot have is told."""
     definition = call.definition
     choice = permitted(definition.tools, definition.disallowed_tools, call.servers)
     if choice.unavailable:
         listed = ", ".join(choice.unavailable)
         await _notice(call, tell, f"asks for tools that it cannot have here: {listed}{_missing(choice.unavailable)}")
-    tools = [_tool(call, name) for name in choice.allowed if name != "bash"]
+    tools = [_tool(name) for name in choice.allowed if name != "bash"]
     if "bash" in choice.allowed:
         tools += await _shell(call, tell, named="bash" in choice.named)
     return [*tools, _task(call)] if call.peers else tools
@@ -117,25 +120,29 @@ async def _notice(call: Call, tell: Tell, text: str) -> None:
     await tell(Noticed(clock(), f"agent {call.definition.name!r} {text}", call.task))
 
 
-def _tool(call: Call, name: str) -> Tool[None]:
-    """One of the tools that need no process: it runs in a thread."""
-    method: Callable[..., str] = getattr(call.workspace if name in ("read", "glob", "grep") else editing, name)
-    given = () if name in ("read", "glob", "grep") else (call.workspace,)
+@functools.cache
+def _tool(name: str) -> Tool[Call]:
+    """One of the tools that need no process: it runs in a thread. Its schema takes a while, and is the same for all."""
+    reads = name in ("read", "glob", "grep")
+    method: Callable[..., str] = getattr(Workspace if reads else editing, name)
 
-    @functools.wraps(method)
-    async def use(**arguments: Any) -> str:
+    async def use(ctx: RunContext[Call], **arguments: Any) -> str:
+        do = functools.partial(method, ctx.deps.workspace, **arguments)
         try:
-            return await asyncio.to_thread(method, *given, **arguments)
+            # A search that nobody waits for any more may go on; a change is waited for, so that none comes later.
+            return await anyio.to_thread.run_sync(do, abandon_on_cancel=reads)
         except WorkspaceError as error:  # the model is told, so that it can ask for something else
             raise ToolFailed(str(error)) from error
 
-    if given:
-        signature = inspect.signature(method, eval_str=True)
-        use.__signature__ = signature.replace(parameters=list(signature.parameters.values())[1:])  # type: ignore[attr-defined]
-    return Tool(use, takes_ctx=False, name=name, description=TOOLS[name], max_retries=5)
+    signature = inspect.signature(method, eval_str=True)
+    context = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=RunContext[Call])
+    inputs = list(signature.parameters.values())[1:]
+    use.__signature__ = signature.replace(parameters=[context, *inputs])  # type: ignore[attr-defined]
+    use.__annotations__ = {each.name: each.annotation for each in (context, *inputs)} | {"return": str}
+    return Tool(use, takes_ctx=True, name=name, description=TOOLS[name], max_retries=5)
 
 
-async def _shell(call: Call, tell: Tell, *, named: bool) -> list[Tool[None]]:
+async def _shell(call: Call, tell: Tell, *, named: bool) -> list[Tool[Call]]:
     """`bash`: confined to the folder where that can be, else only for an agent whose file names it."""
     space, definition = call.workspace, call.definition
     program = await shell.find_confiner() if shell.can_hold(space) else None
@@ -156,7 +163,7 @@ async def _shell(call: Call, tell: Tell, *, named: bool) -> list[Tool[None]]:
     return [Tool(bash, takes_ctx=False, name="bash", description=f"{TOOLS['bash']} {sees}", max_retries=5)]
 
 
-def _task(call: Call) -> Tool[None]:
+def _task(call: Call) -> Tool[Call]:
     """The tool that calls other agents. Several calls in one message run side by side."""
     names = {folded(peer.name): peer.name for peer in call.peers}
 

@@ -99,13 +99,13 @@ def _message(line: bytes) -> SessionMessage | Exception:
 
 
 @asynccontextmanager
-async def connected(call: Call) -> AsyncIterator[list[AbstractToolset[None]]]:
+async def connected(call: Call) -> AsyncIterator[list[AbstractToolset[Call]]]:
     """The tools of the servers that a call may use, as far as its definition permits them."""
-    toolsets: list[AbstractToolset[None]] = []
+    toolsets: list[AbstractToolset[Call]] = []
     async with AsyncExitStack() as stack:
         for name, entry in call.servers.items():
             transport = _transport(call, entry)
-            toolset: MCPToolset[None] = MCPToolset(
+            toolset: MCPToolset[Call] = MCPToolset(
                 transport, init_timeout=SECONDS_TO_START, tool_error_behavior="failed"
             )
             with _named(call, name, entry, transport):
@@ -116,14 +116,14 @@ async def connected(call: Call) -> AsyncIterator[list[AbstractToolset[None]]]:
 
 
 @dataclass
-class _Watched(WrapperToolset[None]):
+class _Watched(WrapperToolset[Call]):
     """The tools of a server. That the server is gone is an error of the agent's, and not of one tool."""
 
     call: Call
     name: str
     transport: ClientTransport
 
-    async def call_tool(self, name: str, tool_args: dict[str, Any], ctx: RunContext[None], tool: Any) -> Any:
+    async def call_tool(self, name: str, tool_args: dict[str, Any], ctx: RunContext[Call], tool: Any) -> Any:
         """What the tool returns."""
         try:
             return await super().call_tool(name, tool_args, ctx, tool)
@@ -144,10 +144,10 @@ def _transport(call: Call, entry: Mapping[str, Any]) -> ClientTransport:
     return make(entry["url"], headers=dict(entry["headers"]))
 
 
-def _permitted(call: Call, toolset: AbstractToolset[None]) -> AbstractToolset[None]:
+def _permitted(call: Call, toolset: AbstractToolset[Call]) -> AbstractToolset[Call]:
     tools, disallowed = call.definition.tools, call.definition.disallowed_tools
 
-    def may(_: RunContext[None], tool: ToolDefinition) -> bool:
+    def may(_: RunContext[Call], tool: ToolDefinition) -> bool:
         return permits(tools, disallowed, tool.name)
 
     return toolset.filtered(may)
