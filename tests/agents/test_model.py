@@ -395,6 +395,15 @@ def test_a_schema_that_is_none_is_refused_before_anybody_is_asked(vendor: ModelS
     assert vendor.journal == []
 
 
+@pytest.mark.parametrize("ref", ["http://127.0.0.1:9/duck", "#/defs/duck"])
+def test_a_schema_that_refers_to_what_it_does_not_hold_is_refused_and_nothing_is_fetched(
+    vendor: ModelServer, ref: str
+) -> None:
+    with pytest.raises(AgentError, match=f"the schema of the answer refers to '{ref}', which is not in it"):
+        ask(vendor, output={"type": "object", "properties": {"duck": {"$ref": ref}}})
+    assert vendor.journal == []
+
+
 def test_the_rehearsal_fills_in_the_form(vendor: ModelServer, folder: Path) -> None:
     (folder / "README.md").write_text("Ducks swim here.\n")
     form = {"type": "object", "properties": {"found": {"type": "string"}}, "required": ["found"]}

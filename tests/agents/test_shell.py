@@ -17,6 +17,7 @@ import pytest
 
 from fanfold import START, AgentDefinition, StateGraph, Task
 from fanfold.agents import shell
+from fanfold.agents.processes import Bounds
 from fanfold.agents.workspace import Workspace
 from fanfold.errors import WorkspaceError
 from fanfold.events import Event, Noticed
@@ -74,6 +75,13 @@ def test_a_command_sees_little_of_our_environment(root: Path, monkeypatch: pytes
     seen = ran(root, "env", extra={"FANFOLD_TASK": "t1"})
     assert "secret" not in seen
     assert "FANFOLD_TASK=t1" in seen
+
+
+@LINUX
+def test_a_command_has_as_much_memory_as_its_bounds_say(root: Path) -> None:
+    command = f"{sys.executable} -I -S -c 'print(len(bytearray(300_000_000)))'"
+    assert ran(root, command) == "300000000"
+    assert "MemoryError" in ran(root, command, bounds=Bounds(memory=200_000_000))
 
 
 def test_a_command_reads_nothing_of_what_we_read(root: Path) -> None:

@@ -9,13 +9,14 @@ import functools
 import inspect
 import json
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any
 
 import anyio
 import anyio.to_thread
 from pydantic_ai import Agent, ModelRetry, RunContext, Tool, ToolFailed, ToolOutput
 from pydantic_ai.settings import ModelSettings
+from pydantic_ai.toolsets import AbstractToolset
 from pydantic_ai.usage import UsageLimits
 
 from fanfold.agents import editing, shell
@@ -26,9 +27,10 @@ from fanfold.agents.backends.providers import Pulse, connection, name_of
 from fanfold.agents.backends.requesting import Line, Requesting, Tell
 from fanfold.agents.definition import folded
 from fanfold.agents.processes import Bounds
+from fanfold.agents.servers import plain
 from fanfold.agents.tools import TOOLS, permitted, server_of
 from fanfold.agents.workspace import Workspace
-from fanfold.errors import AgentError, BudgetError, WorkspaceError
+from fanfold.errors import AgentError, BudgetError, MissingExtraError, WorkspaceError
 from fanfold.events import Noticed
 from fanfold.frame import clock
 
@@ -47,9 +49,7 @@ async def converse(call: Call, tell: Tell) -> Answer:
         tools = await _tools(call, tell)
         toolsets = []
         if call.servers:
-            from fanfold.agents.backends.mcp import connected
-
-            toolsets = await stack.enter_async_context(connected(call))
+            toolsets = await stack.enter_async_context(_servers(call))
         form = Form(call.schema)
         agent: Agent[Call, Any] = Agent(
             model,
@@ -67,6 +67,17 @@ async def converse(call: Call, tell: Tell) -> Answer:
         with refusals.conversing(call, form):
             result = await agent.run(call.prompt, deps=call, usage_limits=_limits(call))
     return _answer(call, line, form.taken(result.output), json.loads(result.all_messages_json()))
+
+
+def _servers(call: Call) -> AbstractAsyncContextManager[list[AbstractToolset[Call]]]:
+    try:
+        from fanfold.agents.backends.mcp import connected
+    except ImportError as error:
+        raise MissingExtraError(
+            f"agent {call.definition.name!r} uses MCP servers, which needs a package that is missing: {error}",
+            hint="install it with: pip install 'fanfold[mcp]'",
+        ) from error
+    return connected(call)
 
 
 def _limits(call: Call) -> UsageLimits:
@@ -101,7 +112,7 @@ def _answer(call: Call, line: Line, output: Any, messages: list[dict[str, Any]])
 async def _tools(call: Call, tell: Tell) -> list[Tool[Call]]:
     """The tools of the definition, apart from those of MCP servers; what it cannot have is told."""
     definition = call.definition
-    choice = permitted(definition.tools, definition.disallowed_tools, call.servers)
+    choice = permitted(definition.tools, definition.disallowed_tools, map(plain, call.servers))
     if choice.unavailable:
         listed = ", ".join(choice.unavailable)
         await _notice(call, tell, f"asks for tools that it cannot have here: {listed}{_missing(choice.unavailable)}")

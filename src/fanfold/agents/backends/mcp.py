@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from pydantic_ai.toolsets import AbstractToolset, WrapperToolset
 
 from fanfold.agents.backends.base import Call
 from fanfold.agents.processes import Program
+from fanfold.agents.servers import plain
 from fanfold.agents.tools import permits
 from fanfold.errors import AgentError
 
@@ -66,7 +66,7 @@ class Standard(ClientTransport):
             finally:
                 reading.cancel()
                 writing.cancel()
-                await asyncio.wait([reading, writing])
+                await asyncio.gather(reading, writing, return_exceptions=True)
                 for stream in (heard, hearing, saying, said):
                     stream.close()
 
@@ -101,18 +101,23 @@ def _message(line: bytes) -> SessionMessage | Exception:
 @asynccontextmanager
 async def connected(call: Call) -> AsyncIterator[list[AbstractToolset[Call]]]:
     """The tools of the servers that a call may use, as far as its definition permits them."""
-    toolsets: list[AbstractToolset[Call]] = []
     async with AsyncExitStack() as stack:
-        for name, entry in call.servers.items():
-            transport = _transport(call, entry)
-            toolset: MCPToolset[Call] = MCPToolset(
-                transport, init_timeout=SECONDS_TO_START, tool_error_behavior="failed"
-            )
-            with _named(call, name, entry, transport):
-                await stack.enter_async_context(toolset)
-            watched = _Watched(toolset, call, name, transport)
-            toolsets.append(_permitted(call, watched.prefixed(f"mcp__{re.sub(r'[^A-Za-z0-9_-]', '_', name)}_")))
-        yield toolsets
+        try:
+            async with asyncio.TaskGroup() as group:
+                opening = [group.create_task(_opened(call, name, entry, stack)) for name, entry in call.servers.items()]
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from errors.exceptions[0].__cause__
+        yield [task.result() for task in opening]
+
+
+async def _opened(call: Call, name: str, entry: Mapping[str, Any], stack: AsyncExitStack) -> AbstractToolset[Call]:
+    """The tools of one server, to which the stack closes the connection."""
+    transport = _transport(call, entry)
+    toolset: MCPToolset[Call] = MCPToolset(transport, init_timeout=SECONDS_TO_START, tool_error_behavior="failed")
+    with _named(call, name, entry, transport):
+        await toolset.__aenter__()
+    stack.push_async_exit(toolset)
+    return _permitted(call, _Watched(toolset, call, name, transport).prefixed(f"mcp__{plain(name)}_"))
 
 
 @dataclass
