@@ -99,6 +99,12 @@ class Worker:
     async def do_fail(self, code: str) -> None:
         raise RequestError(int(code), "it does not work", {"retry_after": 0})
 
+    async def do_meet(self, url: str, name: str) -> None:
+        """Ask a model server, as models do."""
+        from meets import meet
+
+        await self.text(await asyncio.to_thread(meet, url, name))
+
     async def do_die(self) -> None:
         print("oh no", file=sys.stderr, flush=True)
         os._exit(3)
