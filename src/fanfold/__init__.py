@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fanfold.agents.backends.python import python_agent as python_agent
     from fanfold.agents.definition import AgentDefinition as AgentDefinition
+    from fanfold.agents.definition import agents_in as agents_in
+    from fanfold.agents.framing import framed as framed
+    from fanfold.agents.spending import asking as asking
     from fanfold.agents.task import Task as Task
     from fanfold.agents.task import TaskResult as TaskResult
     from fanfold.agents.workspace import Workspace as Workspace
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from fanfold.context import interrupt as interrupt
     from fanfold.errors import AgentError as AgentError
     from fanfold.errors import AgentNotFoundError as AgentNotFoundError
+    from fanfold.errors import BudgetError as BudgetError
     from fanfold.errors import EmptyChannelError as EmptyChannelError
     from fanfold.errors import EmptyInputError as EmptyInputError
     from fanfold.errors import FanfoldError as FanfoldError
@@ -118,6 +122,7 @@ _HOMES = {
     "Interrupt": "fanfold.types",
     "InvalidUpdateError": "fanfold.errors",
     "IsLastStep": "fanfold.kernel.schema",
+    "BudgetError": "fanfold.errors",
     "ItemConflictError": "fanfold.errors",
     "Items": "fanfold.store.items",
     "Keys": "fanfold.store.serde",
@@ -157,8 +162,11 @@ _HOMES = {
     "UntrackedValue": "fanfold.kernel.channels",
     "Workspace": "fanfold.agents.workspace",
     "add_messages": "fanfold.messages",
+    "asking": "fanfold.agents.spending",
+    "agents_in": "fanfold.agents.definition",
     "audit": "fanfold.receipt",
     "entrypoint": "fanfold.functional",
+    "framed": "fanfold.agents.framing",
     "get_config": "fanfold.context",
     "get_runtime": "fanfold.context",
     "get_store": "fanfold.context",

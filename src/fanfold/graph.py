@@ -255,9 +255,9 @@ class CompiledGraph(States, Described):
         result may still be on its way to the disk when the next starts, an agent's never is; "sync": none is; "exit":
         everything is stored at the end), `on_busy` and `on_change` (what to do when somebody else runs the thread, and
         when a graph of another shape did: see `fanfold.store.base.OnBusy` and `fanfold.sitting.OnChange`), `context`,
-        `control`, `interrupt_before`, `interrupt_after`, `on_event`, and
-        for agents `model`, `workspace`, `agents`. With another `stream_mode` than "values", the list of its chunks.
-        With `version="v2"` a `GraphOutput`.
+        `control`, `interrupt_before`, `interrupt_after`, `on_event`, and for agents `model`, `models` (what a word
+        such as `sonnet` in their files means), `workspace`, `agents`. With another `stream_mode` than "values", the
+        list of its chunks. With `version="v2"` a `GraphOutput`.
 
         Raises what a node raised, with a note that names it. What had finished by then is kept.
         """

@@ -3,7 +3,7 @@
 Everything here is computed from events, so that a run that is long over can be judged like one that has just ended.
 
 The words, with *busy* meaning that a task held a slot (a node that awaits an agent is not busy, the agent is) and was
-not kept standing by others that held the event loop:
+not kept standing by others that held the event loop, nor waiting for a model's rate or a budget:
 
 - **wall**: from the start of the run to its end.
 - **work**: the busy time of all tasks added up; how long they would have taken one by one.
@@ -28,6 +28,7 @@ from typing import Any, Final, TypeAlias
 from fanfold.errors import UsageError
 from fanfold.events import (
     Event,
+    LimitReported,
     LoopHeld,
     ModelAnswered,
     RunFinished,
@@ -42,6 +43,8 @@ from fanfold.events import (
     TaskQueued,
     TaskRemembered,
     TaskStarted,
+    TaskWaited,
+    TaskWaiting,
     ToolCalled,
     from_record,
 )
@@ -56,6 +59,9 @@ NOTHING_TO_OVERLAP: Final = "NOTHING TO OVERLAP"
 PARALLEL_FROM: Final = 0.75
 SEQUENTIAL_UP_TO: Final = 0.10
 WORTH_OVERLAPPING: Final = 0.05
+TASKS_AT_ONCE: Final = "tasks at once"
+"""The name under which the run's own limit of concurrency is reported, which has a place of its own."""
+
 HOLDS_FROM: Final = 0.5
 """The part of its time from which on an agent counts as one that blocks the event loop."""
 
@@ -68,8 +74,9 @@ class TaskLife:
     """One task as the receipt sees it. Times are seconds since the run began; `busy` are the stretches with a slot.
 
     `queued`: when it could have run; `waited`: from there until its code began, and later for others that held the
-    event loop; `waited_for`: the limit, if it was one; `held`: for how long its own code held the loop. `barrier`: for
-    how long it was not ready although all that it follows had ended, and `held_back_by` which task that was for.
+    event loop; `waited_for`: the limit, if it was one; `waits`: for what it waited at work, and how long, which is in
+    `waited`, too; `held`: for how long its own code held the loop. `barrier`: for how long it was not ready although
+    all that it follows had ended, and `held_back_by` which task that was for.
     """
 
     task: str
@@ -94,6 +101,8 @@ class TaskLife:
     error: str
     barrier: float = 0.0
     held_back_by: str = ""
+    cost_usd: float | None = None
+    waits: tuple[tuple[str, float], ...] = ()
 
     @property
     def work(self) -> float:
@@ -104,14 +113,51 @@ class TaskLife:
         return seconds
 
     @property
+    def late(self) -> float:
+        """Seconds that it waited before it had a slot, and for others that held the event loop."""
+        return self.waited - sum(seconds for _, seconds in self.waits)
+
+    @property
     def most(self) -> float:
         """The most it can have worked: it may not have been ready yet while others held the event loop."""
         return self.work + self.held_up
 
 
 @dataclass(frozen=True, slots=True)
+class LimitUse:
+    """How close a run came to one of its limits: the most that was in use, and who waited for it, longest first.
+
+    `limit` is None where none was set. Times are seconds.
+    """
+
+    name: str
+    limit: float | None
+    peak: float
+    waits: int
+    waited: float
+    by: tuple[tuple[str, float], ...] = ()
+
+    def __str__(self) -> str:
+        of = "no limit" if self.limit is None else f"limit {_number(self.limit)}"
+        how = "" if self.limit is None else " (reached)" if self.peak >= self.limit else " (never reached)"
+        text = f"{self.name}: peak {_number(self.peak)}, {of}{how}"
+        if not self.waits:
+            return text
+        often = "once" if self.waits == 1 else f"{self.waits} times"
+        most = f", longest {self.by[0][0]} {self.by[0][1]:.2f} s" if self.by else ""
+        return f"{text}, waited for {often}, {self.waited:.2f} s in all{most}"
+
+
+def _number(number: float) -> str:
+    return f"{number:,.0f}" if number == int(number) else f"{number:,.4g}"
+
+
+@dataclass(frozen=True, slots=True)
 class Receipt:
-    """What a run did with its time. Times are seconds; `culprits` are in words, the most expensive first."""
+    """What a run did with its time. Times are seconds; `culprits` are in words, the most expensive first.
+
+    `limits` are what the run was held to; what was limited nowhere is not among them, save the requests to models.
+    """
 
     run_id: str
     thread_id: str
@@ -129,6 +175,7 @@ class Receipt:
     waited: float
     culprits: tuple[str, ...]
     tasks: tuple[TaskLife, ...] = field(repr=False)
+    limits: tuple[LimitUse, ...] = ()
 
     @property
     def saved(self) -> float:
@@ -155,10 +202,13 @@ class Receipt:
         limit = "no limit" if self.limit is None else f"limit {self.limit}" + self._limit_note()
         tokens = sum(task.input_tokens + task.output_tokens for task in self.tasks)
         spent = f" · {tokens:,} tokens" if tokens else ""
+        cost = sum(task.cost_usd or 0.0 for task in self.tasks)
+        spent += f" · ${cost:,.4f}" if cost else ""
         barrier = f" · {self.barrier:.3f} s at barriers" if self.barrier else ""
         return [
             f"wall {self.wall:.3f} s · agent time {self.work:.3f} s · longest chain {self.span:.3f} s{spent}",
             f"peak {self.peak} · mean {self.mean:.2f} · {limit} · waited {self.waited:.3f} s{barrier}",
+            *(str(use) for use in self.limits if use.name != TASKS_AT_ONCE),
             *(f"held back: {culprit}" for culprit in self.culprits),
             f"{self._count()} in {self.wall:.2f} s · {faster} · {self.verdict}",
         ]
@@ -226,6 +276,9 @@ class _Life:
     output_tokens: int = 0
     tools: int = 0
     error: str = ""
+    cost_usd: float | None = None
+    waits: dict[str, float] = field(default_factory=dict)
+    waiting: int = 0
 
     def hold(self, at: float) -> None:
         self.open_since = at
@@ -237,12 +290,33 @@ class _Life:
             self.open_since = None
         self.status = status
 
+    def delay(self, event: LoopHeld | TaskHeldUp | TaskWaiting | TaskWaited, at: float) -> None:
+        """It keeps others from going on, or is kept."""
+        if isinstance(event, LoopHeld):
+            self.held += event.seconds
+        elif isinstance(event, TaskHeldUp):
+            self.held_up(at, event.seconds)
+        else:
+            self.wait(event, at)
+
     def held_up(self, at: float, seconds: float) -> None:
         """Until now it stood still although nothing kept it but others: that was waiting and no work."""
         self.stood += seconds
         if self.open_since is not None and at - seconds > self.open_since:
             self.busy.append((self.open_since, at - seconds))
         self.open_since = at
+
+    def wait(self, event: TaskWaiting | TaskWaited, at: float) -> None:
+        """It waits at work, and does not work then, or no longer waits."""
+        if isinstance(event, TaskWaiting):
+            self.waiting += 1
+            if self.status == "running":
+                self.let_go(at, "waiting")
+            return
+        self.waiting -= 1
+        self.waits[event.waits_for] = self.waits.get(event.waits_for, 0.0) + event.seconds
+        if self.status == "waiting" and not self.waiting:
+            self.hold(at)
 
     def again(self, event: TaskQueued, at: float) -> _Life:
         """The same task in a later sitting: what it has worked and waited so far counts on."""
@@ -258,6 +332,8 @@ class _Life:
             input_tokens=self.input_tokens,
             output_tokens=self.output_tokens,
             tools=self.tools,
+            cost_usd=self.cost_usd,
+            waits=self.waits,
         )
 
     def closed(self, now: float) -> TaskLife:
@@ -274,7 +350,7 @@ class _Life:
             started=self.started,
             ended=self.ended,
             busy=tuple(busy),
-            waited=self.waited + begun - self.at + self.stood,
+            waited=self.waited + begun - self.at + self.stood + sum(self.waits.values()),
             waited_for=self.waited_for,
             held=self.held,
             held_up=self.stood,
@@ -285,6 +361,8 @@ class _Life:
             output_tokens=self.output_tokens,
             tools=self.tools,
             error=self.error,
+            cost_usd=self.cost_usd,
+            waits=tuple(self.waits.items()),
         )
 
 
@@ -297,6 +375,7 @@ class _Book:
         self.status = "running"
         self.now = 0.0
         self.lives: dict[str, _Life] = {}
+        self.limits: dict[str, LimitUse] = {}
         self._shift = 0.0
 
     def read(self, event: Event) -> None:
@@ -315,12 +394,12 @@ class _Book:
             self._hold(self.lives[event.task], event, at)
         elif isinstance(event, TaskFinished | TaskFailed | TaskInterrupted | TaskCancelled | TaskRemembered):
             self._end(self.lives[event.task], event, at)
-        elif isinstance(event, LoopHeld):
-            self.lives[event.task].held += event.seconds
-        elif isinstance(event, TaskHeldUp):
-            self.lives[event.task].held_up(at, event.seconds)
+        elif isinstance(event, LoopHeld | TaskHeldUp | TaskWaiting | TaskWaited):
+            self.lives[event.task].delay(event, at)
         elif isinstance(event, ModelAnswered | ToolCalled):
             self._count(self.lives[event.task], event)
+        elif isinstance(event, LimitReported):
+            self._limit(event)
         elif isinstance(event, RunFinished):
             self.status = event.status
 
@@ -332,12 +411,32 @@ class _Book:
         for life in self.lives.values():  # what a killed sitting left open ended with it
             life.let_go(self.now, "lost" if life.open_since is not None else life.status)
 
+    def _limit(self, event: LimitReported) -> None:
+        """What an earlier sitting, or another call of the same graph, has told of the limit counts on."""
+        told = zip(event.by, event.each, strict=True)
+        before = self.limits.get(event.name)
+        if before is None:
+            self.limits[event.name] = LimitUse(
+                *(event.name, event.limit, event.peak, event.waits, event.waited), tuple(told)
+            )
+            return
+        each = dict(before.by)
+        for who, seconds in told:
+            each[who] = each.get(who, 0.0) + seconds
+        self.limits[event.name] = LimitUse(
+            *(event.name, event.limit, max(before.peak, event.peak)),
+            *(before.waits + event.waits, before.waited + event.waited),
+            tuple(sorted(each.items(), key=lambda item: -item[1])),
+        )
+
     def _count(self, life: _Life, event: ModelAnswered | ToolCalled) -> None:
         if isinstance(event, ToolCalled):
             life.tools += 1
         else:
             life.input_tokens += event.input_tokens
             life.output_tokens += event.output_tokens
+            if event.cost_usd is not None:
+                life.cost_usd = (life.cost_usd or 0.0) + event.cost_usd
 
     def _hold(self, life: _Life, event: TaskStarted | TaskPaused | TaskContinued, at: float) -> None:
         if isinstance(event, TaskPaused):
@@ -397,6 +496,7 @@ def _judged(book: _Book, first: RunStarted, tasks: tuple[TaskLife, ...]) -> Rece
         waited=sum(task.waited for task in tasks),
         culprits=tuple(_culprits(tasks, wall)) if verdict in (PARTLY_SERIAL, SEQUENTIAL) else (),
         tasks=tasks,
+        limits=tuple(book.limits.values()),
     )
 
 
@@ -449,7 +549,9 @@ def _limits(tasks: Iterable[TaskLife]) -> Iterator[tuple[float, str]]:
     waits: dict[str, list[float]] = {}
     for task in tasks:
         if task.waited_for:
-            waits.setdefault(task.waited_for, []).append(task.waited)
+            waits.setdefault(task.waited_for, []).append(task.late)
+        for what, seconds in task.waits:
+            waits.setdefault(what, []).append(seconds)
     for name, times in waits.items():
         who = "1 task waited" if len(times) == 1 else f"{len(times)} tasks waited"
         yield sum(times), f"{who} {sum(times):.2f} s in all for {name}"
@@ -506,7 +608,7 @@ def _holders(tasks: Sequence[TaskLife]) -> Iterator[tuple[float, str]]:
     for task in tasks:
         if task.held:
             seconds[task.name] = seconds.get(task.name, 0.0) + task.held
-    late = sum(task.waited for task in tasks if task.started is not None and not task.waited_for)
+    late = sum(task.late for task in tasks if task.started is not None and not task.waited_for)
     if late and not seconds:  # what no task of the run has held, such as code between them
         yield late, f"tasks that were ready began {late:.2f} s late in all: something held the event loop"
     for name, held in seconds.items():

@@ -95,6 +95,7 @@ class RunOptions:
     on_busy: OnBusy = "wait"
     on_change: OnChange = "continue"
     model: Any = None
+    models: Mapping[str, Any] | None = None
     workspace: str | Path | None = None
     agents: Sequence[Any] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -260,7 +261,12 @@ class Sitting:
             cache=self.graph.cache,
             control=options.control or RunControl(),
             streams=self.streams,
-            settings={"model": options.model, "workspace": options.workspace, "agents": tuple(options.agents)},
+            settings={
+                "model": options.model,
+                "models": options.models,
+                "workspace": options.workspace,
+                "agents": tuple(options.agents),
+            },
             starts=self._starts,
             resumed=resumed,
             wait_for_disk=options.durability == "sync",

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fanfold.agents.definition import KEYS, PACKAGED, AgentDefinition, Catalogue, Problem, folded, parse
+from fanfold.agents.definition import KEYS, PACKAGED, AgentDefinition, Catalogue, Problem, agents_in, folded, parse
 from fanfold.errors import AgentFileError, AgentNotFoundError, UsageError
 
 ROLES = ["sydney-coder", "sydney-monitor", "sydney-research", "sydney-validator"]
@@ -161,7 +161,7 @@ max_concurrent: 3"""
         "items": None,
     }
     assert definition.extra["hooks"] == {"Stop": []}
-    assert definition.extra["budget_usd"] == 0.5
+    assert definition.budget_usd == 0.5
     assert {line.split(":")[0] for line in head.splitlines()} == set(KEYS)
 
 
@@ -186,7 +186,16 @@ max_concurrent: 3"""
         ("name: a\ndescription: d\nbackend: pyhton", "did you mean 'python'?"),
         ("name: a\ndescription: d\noutput: text", "`output` must be a mapping"),
         ("name: a\ndescription: d\ntimeout: -1", "`timeout` must be a number above 0"),
-        ("name: a\ndescription: d\nbackground: maybe", "`background` must be true or false"),
+        ("name: a\ndescription: d\nbudget_usd: 1e999", "`budget_usd` must be a number above 0"),
+        ("name: a\ndescription: d\npermissionMode: acceptEdit", "did you mean 'acceptEdits'?"),
+        ("name: a\ndescription: d\npermissionMode: yolo", "`permissionMode` must be one of default, manual"),
+        ("name: a\ndescription: d\nisolation: remote", '`isolation` must be worktree; found "remote"'),
+        ("name: a\ndescription: d\nmcpServers: docs", "`mcpServers` must be servers by name"),
+        ("name: a\ndescription: d\nmcpServers: [docs, [x]]", "`mcpServers` must be servers by name"),
+        ("name: a\ndescription: d\nmcpServers: {docs: x}", "`mcpServers` must be servers by name"),
+        ("name: a\ndescription: d\nhooks: {Stop: x}", "`hooks` must be lists of hooks by event"),
+        ("name: a\ndescription: d\ncommand: []", "`command` must be a command"),
+        ("name: a\ndescription: d\ncommand: ''", "`command` must be a command"),
         ("name: a\ndescription: Use when: x\nmaxTurns: ten", "x.md:4: `maxTurns`"),
         ("name: a\ndescription: d\nhooks: {a: [b", "no valid YAML"),
         ("name: a\n\tdescription: d", "x.md:3: the front matter is no valid YAML"),
@@ -218,6 +227,57 @@ def test_a_file_without_a_whole_front_matter_is_refused(text: str, says: str) ->
         parse(text, Path("x.md"))
 
 
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("background: maybe", '`background` must be true or false; found "maybe", and is left out'),
+        ("color: teal", "`color` must be one of red, blue, green"),
+        ("effort: hihg", "and is left out; did you mean 'high'?"),
+        ("effort: 0", "`effort` must be one of low, medium, high, xhigh, max, or a whole number; found 0"),
+        ("memory: projct", "`memory` must be one of user, project, local"),
+        ("model: the best one", "`model` must be the name of a model, which is one word"),
+        ("model: 4", "`model` must be the name of a model"),
+        ("skills: {a: b}", "`skills` must be names with commas"),
+        ("omitClaudeMd: 'yes'", "`omitClaudeMd` must be true or false"),
+        ("autoCompactWindow: -1", "`autoCompactWindow` must be a whole number of 1 or more"),
+        ("initialPrompt: [x]", "`initialPrompt` must be text"),
+        ("observer: 3", "`observer` must be text"),
+        ("observerMessage: 3", "`observerMessage` must be text"),
+    ],
+)
+def test_a_wrong_value_that_gives_the_agent_nothing_is_left_out_and_said(line: str, says: str) -> None:
+    definition = parse(page(f"name: a\ndescription: d\n{line}"))
+    (notice,) = definition.notices
+    assert notice.startswith("line 4: ")
+    assert says in notice
+    assert definition.extra == {}
+    assert definition.model is None
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(f"effort: {value}" for value in ("low", "medium", "high", "xhigh", "max", "40000")),
+        *(f"memory: {value}" for value in ("user", "project", "local")),
+        *(f"permissionMode: {value}" for value in ("default", "manual", "acceptEdits", "plan", "auto")),
+        *(f"permissionMode: {value}" for value in ("dontAsk", "bypassPermissions")),
+        *(f"color: {value}" for value in ("red", "blue", "green", "yellow", "purple", "orange", "pink", "cyan")),
+        "mcpServers: [docs, {tickets: {command: serve, args: [--fast]}}]",
+        "mcpServers: {docs: {type: http, url: 'http://localhost:1'}}",
+        "hooks: {PreToolUse: [{matcher: Bash, hooks: [{type: command, command: ./check}]}]}",
+    ],
+)
+def test_a_value_that_the_format_has_is_kept_as_it_is(line: str) -> None:
+    definition = parse(page(f"name: a\ndescription: d\n{line}"))
+    assert definition.notices == ()
+    assert list(definition.extra) == [line.split(":")[0]]
+
+
+@pytest.mark.parametrize("word", ["inherit", "Inherit", "''"])
+def test_a_model_that_is_inherited_is_none_of_its_own(word: str) -> None:
+    assert parse(page(f"name: a\ndescription: d\nmodel: {word}")).model is None
+
+
 def test_an_unknown_key_is_a_notice_with_a_suggestion() -> None:
     assert parse(page("name: a\ndescription: d\nmax_turns: 3")).notices == (
         "unknown key 'max_turns'; did you mean 'maxTurns'?",
@@ -227,10 +287,6 @@ def test_an_unknown_key_is_a_notice_with_a_suggestion() -> None:
 def test_plain_text_in_place_of_yaml_is_said_with_its_line() -> None:
     (notice,) = parse(page("name: a\ndescription: Use when: x")).notices
     assert notice.startswith("line 3: `description` is no valid YAML (mapping values are not allowed")
-
-
-def test_inherit_is_the_model_of_the_run() -> None:
-    assert parse(page("name: a\ndescription: d\nmodel: inherit")).model is None
 
 
 @pytest.mark.parametrize(
@@ -306,6 +362,7 @@ PIECES = st.sampled_from(
 SOUP = st.lists(PIECES | st.text(max_size=5), max_size=30).map("".join)
 
 
+@settings(deadline=None)
 @given(SOUP | st.text(alphabet=st.characters(), max_size=200), st.booleans())
 def test_no_text_makes_the_reader_raise_anything_but_its_own_error(text: str, framed: bool) -> None:
     with suppress(AgentFileError):
@@ -318,6 +375,7 @@ def test_no_text_makes_the_reader_raise_anything_but_its_own_error(text: str, fr
 LINE = st.text(st.characters(exclude_categories=("Cc", "Cs", "Zl", "Zp")), min_size=1, max_size=60)
 
 
+@settings(deadline=None)
 @given(LINE.map(lambda text: f"Use this agent when: {text} it is time"))
 def test_a_description_of_one_line_is_kept_with_all_its_colons(text: str) -> None:
     definition = parse(page(f"name: a\ndescription: {text}\ntools: Read"))
@@ -410,7 +468,7 @@ def test_a_duplicate_in_one_place_is_a_problem_and_the_first_path_counts(home: P
     second = write(cwd, "b.md", "name: Same\ndescription: d")
     catalogue = Catalogue.load(cwd, home)
     assert catalogue.get("same").source == first
-    assert Problem(second, f"agent 'Same' is a duplicate of {first}") in catalogue.problems
+    assert Problem(second, f"agent 'Same' is a duplicate of {first}", "duplicate") in catalogue.problems
 
 
 def test_the_home_directory_above_the_working_directory_is_the_users_place(tmp_path: Path) -> None:
@@ -449,14 +507,26 @@ def test_what_is_no_readable_file_is_a_problem_and_is_not_waited_for(home: Path,
     assert len(messages) == 5
 
 
+def test_the_files_of_a_folder_can_be_handed_to_a_run(tmp_path: Path) -> None:
+    for path, name in [("b.md", "beta"), ("deep/a.md", "alpha"), ("deep/er/z.md", "Alpha")]:
+        write(tmp_path, path, f"name: {name}\ndescription: d")
+    found = agents_in(tmp_path / ".claude" / "agents")
+    assert [(definition.name, definition.origin) for definition in found] == [("alpha", "run"), ("beta", "run")]
+    write(tmp_path, "c.md", "name: c")
+    with pytest.raises(AgentFileError, match="no `description`"):
+        agents_in(tmp_path / ".claude" / "agents")
+    with pytest.raises(UsageError, match="there is no folder"):
+        agents_in(tmp_path / "nowhere")
+
+
 def test_two_hundred_files_load_within_150_ms(home: Path, cwd: Path) -> None:
     for number in range(200):
         head = f"name: agent-{number}\ndescription: Use it when: {number}\nmodel: sonnet"
         write(cwd, f"group-{number % 7}/agent-{number}.md", head, "You are an expert.\n" * 100)
     best = 1.0
-    for _ in range(5):  # the best of a few: other processes share this machine
-        start = time.perf_counter()
+    for _ in range(5):  # the best of a few, in time of the processor: others share this machine
+        start = time.process_time()
         catalogue = Catalogue.load(cwd, home)
-        best = min(best, time.perf_counter() - start)
+        best = min(best, time.process_time() - start)
     assert len(list(catalogue)) == 204
     assert best < 0.15

@@ -101,7 +101,7 @@ def test_agents_that_claude_calls_in_one_message_work_at_the_same_time(server: M
     assert found[0].output == "done"
     assert gates[0].met
     texts = "\n".join(told(server))
-    assert texts.count("<agent_output") == 2
+    assert texts.count("<agent-output") == 2
     assert "It was one." in texts
     assert "It was two." in texts
 

@@ -15,7 +15,7 @@ import pytest
 from fanfold.cli import COMMANDS, cli, exit_code
 from fanfold.cli.common import DEFAULT_STORE
 from fanfold.cli.graph import FORMATS
-from fanfold.errors import FanfoldError, ModelKeyError, UsageError
+from fanfold.errors import BudgetError, FanfoldError, ModelKeyError, UsageError
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
@@ -101,8 +101,8 @@ def test_the_formats_of_the_command_page_are_those_of_graph_show() -> None:
 
 def test_the_exit_codes_of_the_command_page_are_those_of_the_command() -> None:
     page = (ROOT / "docs" / "command.md").read_text()
-    assert {exit_code(error("x")) for error in (FanfoldError, UsageError, ModelKeyError)} == {1, 2, 6}
-    for code in (0, 1, 2, 3, 4, 6):
+    assert {exit_code(error("x")) for error in (FanfoldError, UsageError, BudgetError, ModelKeyError)} == {1, 2, 5, 6}
+    for code in (0, 1, 2, 3, 4, 5, 6):
         assert f"\n| {code} | " in page
 
 

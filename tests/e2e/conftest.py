@@ -75,7 +75,9 @@ class Command:
             return set()
         connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
         try:
-            rows = connection.execute("select name from task_result where (parent is not null) = ?", (agents,))
+            rows = connection.execute(
+                "select name from task_result where kind in ('result', 'child') and (parent is not null) = ?", (agents,)
+            )
             return {name for (name,) in rows}
         except sqlite3.OperationalError:  # the tables are not there yet
             return set()

@@ -406,6 +406,7 @@ def test_an_agent_is_shown_with_what_its_file_says_and_what_nobody_heeds(fanfold
         "description: Counts.",
         f"source: {folder / 'counter.md'}",
         "backend: process",
+        "answered by: its program",
         "command: wc -w",
         "timeout: 3",
         "color: red",
@@ -435,8 +436,29 @@ def test_agent_files_are_checked_and_what_is_odd_about_them_is_said(fanfold: Com
     assert again.returncode == 2
     told = [json.loads(line) for line in again.stdout.splitlines()]
     assert any(each["path"].endswith("broken.md") and "maxTurns" in each["message"] for each in told)
-    assert {"path": str(folder / "odd.md"), "message": "key 'effort' is not heeded by backend 'model'"} in told
+    unheeded = {"kind": "unheeded", "message": "key 'effort' is not heeded by backend 'model'"}
+    assert {"path": str(folder / "odd.md"), **unheeded} in told
     assert "files that cannot be used: 1" in again.stderr
+
+
+def test_a_folder_of_agent_files_is_checked_before_it_is_used(fanfold: Command) -> None:
+    corpus = Path(__file__).parents[1] / "agents" / "corpus"
+    checked = fanfold("agents", "check", str(corpus), "--json")
+    assert checked.returncode == 2
+    kinds = [json.loads(line)["kind"] for line in checked.stdout.splitlines()]
+    assert kinds.count("unusable") == len(list((corpus / "broken").iterdir()))
+    assert {"odd", "duplicate", "unheeded"} <= set(kinds)
+    assert "sydney" not in checked.stdout
+    fine = fanfold("agents", "check", str(corpus / "core"))
+    assert (fine.returncode, fine.stdout.count("\n")) == (0, 1), fine.stdout  # a colour
+    assert fanfold("agents", "check", "nowhere").returncode == 2
+
+
+def test_who_answers_an_agent_is_shown_as_the_environment_has_it(fanfold: Command) -> None:
+    agent_files(fanfold, one="---\nname: one\ndescription: d\nmodel: Haiku\n---\nBody.\n")
+    assert "answered by: the run's model" in fanfold("agents", "show", "one").stdout
+    told = fanfold.json("agents", "show", "one", "--json", FANFOLD_MODELS="haiku=openai:small")
+    assert told["answered_by"] == "openai:small, by FANFOLD_MODELS"
 
 
 def test_plain_display_says_one_line_a_transition(fanfold: Command, app: Path) -> None:

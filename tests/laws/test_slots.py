@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fanfold import START, StateGraph, Task, audit, python_agent
+from fanfold import START, Limits, StateGraph, Task, audit, python_agent
 
 PATIENCE = 20.0
 
@@ -23,9 +23,14 @@ class State(TypedDict, total=False):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(trees, min_size=1, max_size=3), st.integers(1, 3), st.sampled_from([None, 1, 2]))
+@given(
+    st.lists(trees, min_size=1, max_size=3),
+    st.integers(1, 3),
+    st.sampled_from([None, 1, 2]),
+    st.sampled_from([None, 1, 2]),
+)
 def test_agents_that_call_agents_end_at_any_limit_and_no_limit_is_passed(
-    calls: list[Any], limit: int, kind: int | None
+    calls: list[Any], limit: int, kind: int | None, by_name: int | None
 ) -> None:
     busy = most = 0
 
@@ -41,6 +46,7 @@ def test_agents_that_call_agents_end_at_any_limit_and_no_limit_is_passed(
     made = python_agent("worker")(works)
     worker = dataclasses.replace(made, definition=dataclasses.replace(made.definition, max_concurrent=kind))
     counted: list[int] = []
+    limits = Limits(limit, agents={"Worker": by_name} if by_name else {}, depth=None)
 
     async def main() -> Any:
         graph = StateGraph(State)
@@ -51,11 +57,11 @@ def test_agents_that_call_agents_end_at_any_limit_and_no_limit_is_passed(
 
             graph.add_node(f"n{number}", node).add_edge(START, f"n{number}")
         async with asyncio.timeout(PATIENCE):
-            return await graph.compile().ainvoke({"number": 1}, agents=[worker], max_concurrency=limit)
+            return await graph.compile().ainvoke({"number": 1}, agents=[worker], limits=limits)
 
     receipt = audit(asyncio.run(main()))
     assert sum(counted) == sum(map(size, calls)) == len(receipt.agents)
-    assert most <= min(limit, kind or limit)
+    assert most <= min(limit, kind or limit, by_name or limit)
     assert receipt.peak <= limit
 
 

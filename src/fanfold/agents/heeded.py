@@ -30,6 +30,7 @@ def keys_of(definition: AgentDefinition) -> dict[str, Any]:
         "output": d.output,
         "command": (d.command if isinstance(d.command, str) else list(d.command)) or None,
         "timeout": d.timeout,
+        "budget_usd": d.budget_usd,
         "memory_mb": d.memory_mb,
         "max_concurrent": d.max_concurrent,
         **d.extra,

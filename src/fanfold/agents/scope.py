@@ -1,36 +1,29 @@
 """What surrounds an agent's call: which definitions it may name, which model answers, which folder it sees.
 
-Decided here and nowhere else, because it is about money: **a model is asked only when a user named one**. A key that
-lies in the environment names nothing, and neither does an agent file, since files come in collections that other
-people wrote. Without a named model, agents are answered by the rehearsal model, and that is said once.
+Without a model that a user has named (`models`), agents are answered by the rehearsal model, and that is said once.
 """
 
 from __future__ import annotations
 
-import os
 import threading
 import warnings
 import weakref
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from fanfold.agents.backends.base import Backend
 from fanfold.agents.backends.claude import ClaudeBackend
-from fanfold.agents.backends.model import ModelBackend, check_name
+from fanfold.agents.backends.model import ModelBackend
 from fanfold.agents.backends.process import ProcessBackend
 from fanfold.agents.backends.python import PythonAgent, PythonBackend
 from fanfold.agents.definition import AgentDefinition, Catalogue, folded
+from fanfold.agents.models import REHEARSAL, Models
 from fanfold.agents.workspace import Workspace
 from fanfold.errors import AgentError, MissingExtraError, UsageError
 from fanfold.run import Runner
-
-REHEARSAL: Final = "rehearsal"
-
-ALIASES: Final = frozenset({"inherit", "sonnet", "opus", "haiku"})
-"""Names of sizes in agent files; they mean the run's own model until a user says otherwise."""
 
 
 class RehearsalWarning(UserWarning):
@@ -42,8 +35,8 @@ class Scope:
     """The surroundings of every agent of one run."""
 
     catalogue: Catalogue
-    functions: Mapping[str, Callable[[str], Any]]
-    model: Any
+    python: Mapping[str, PythonAgent]
+    models: Models
     workspace: str | Path | None
     _said: list[str] = field(default_factory=list, compare=False, repr=False)
 
@@ -61,8 +54,8 @@ class Scope:
         _check_apart(registered)
         return cls(
             catalogue=Catalogue.load(Path.cwd(), _home(), registered),
-            functions={agent.definition.name: agent.function for agent in python},
-            model=settings.get("model"),
+            python={agent.definition.name: agent for agent in python},
+            models=Models.of(settings.get("model"), settings.get("models")),
             workspace=settings.get("workspace"),
         )
 
@@ -71,7 +64,7 @@ class Scope:
         if definition.backend == "model":
             return ModelBackend()
         if definition.backend == "python":
-            return PythonBackend(self.functions.get(definition.name))
+            return PythonBackend(self.python.get(definition.name))
         if definition.backend == "process":
             return ProcessBackend()
         if definition.backend == "claude":
@@ -86,24 +79,15 @@ class Scope:
         return definition.backend in ("model", "claude")
 
     def model_for(self, definition: AgentDefinition, named: Any) -> Any:
-        """The model that answers: of the call, else of the run, else of the environment, else the rehearsal.
-
-        What an agent's file asks for is not among them: `ignored` says which model that was.
-        """
-        model = named or self.model or os.environ.get("FANFOLD_MODEL") or None
+        """The model that answers, as a name or a server; `named` is the call's own. Without any, the rehearsal."""
+        model = self.models.named(definition, named)
         if model is None:
             self._say_rehearsal()
-        if model is None or model == REHEARSAL:
-            return rehearsal()
-        if not isinstance(model, str):
-            return _server_of(model)
-        check_name(model)
-        return model
+        return rehearsal() if model in (None, REHEARSAL) else model
 
     def ignored(self, definition: AgentDefinition, model: Any) -> str | None:
         """The model that an agent's file asks for in vain, when a real one was named and it is another."""
-        own = definition.model
-        return own if isinstance(model, str) and own and own not in ALIASES and own != model else None
+        return self.models.ignored(definition, model)
 
     def peers(self, definition: AgentDefinition) -> tuple[AgentDefinition, ...]:
         """The agents that this one may call: those that its tools name, as `Agent(a, b)`, or all with a bare `Agent`.
@@ -142,15 +126,6 @@ def _check_apart(definitions: Sequence[AgentDefinition]) -> None:
     for definition in definitions:
         if (count := often[folded(definition.name)]) > 1:
             raise UsageError(f"agents= holds {count} agents named {definition.name!r}", hint="give each its own name")
-
-
-def _server_of(model: Any) -> Any:
-    if not isinstance(getattr(model, "url", None), str):
-        raise UsageError(
-            f"model= is {model!r:.80}, which is neither a name nor a server",
-            hint="name it as provider:model, or give a server that has a url, such as fanfold.testing.ModelServer",
-        )
-    return model
 
 
 _rehearsing = threading.Lock()

@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from fanfold import chat
+from fanfold.agents import transcripts
 from fanfold.agents.backends.base import PATIENCE, Answer, Call, Progress, Said
 from fanfold.agents.definition import AgentDefinition, folded
 from fanfold.agents.framing import framed
 from fanfold.agents.scope import Scope, scope_of
+from fanfold.agents.servers import servers_of
 from fanfold.errors import (
     AgentError,
     AgentNotFoundError,
@@ -62,6 +64,10 @@ class TaskResult:
     def total_tokens(self) -> int:
         """Tokens in and out."""
         return self.usage.get("input_tokens", 0) + self.usage.get("output_tokens", 0)
+
+    def framed(self) -> str:
+        """The output as it may stand in another agent's prompt: in a frame that says whose it is and where it ends."""
+        return framed(self.output, source=self.agent_type, task=self.task_id)
 
     def __str__(self) -> str:
         return str(self.output)
@@ -140,7 +146,11 @@ class Task:
         """Run the agent to its end; the result as plain data, which is how it is stored."""
         definition = scope.catalogue.get(self.subagent_type)
         began = time.monotonic()
-        answer = await self._answered(scope, definition, task_id, frame, depth)
+        try:
+            answer = await self._answered(scope, definition, task_id, frame, depth)
+        except BaseException as error:
+            transcripts.keep(current_frame(), definition, error)
+            raise
         if not isinstance(self.output, Mapping | None):
             _check_fits(answer.output, self.output, definition.name)
         return {
@@ -154,7 +164,7 @@ class Task:
             "usage": dict(answer.usage),
             "cost_usd": answer.cost_usd,
             "tool_uses": answer.tool_uses,
-            "transcript": [dict(message) for message in answer.transcript],
+            "transcript": transcripts.of(self.prompt, answer),
         }
 
     async def _answered(
@@ -196,20 +206,23 @@ class Task:
             heard=frame is not None and frame.runner.hears() and chat.QUIET not in _tags(frame),
             schema=definition.output if self.output is None else described(self.output),
             peers=scope.peers(definition),
+            servers=servers_of(definition, Path.cwd()) if scope.asks(definition) else {},
             patience=PATIENCE if frame is None else frame.runner.family.governor.limits.patience,
         )
 
     async def _heard(self, scope: Scope, call: Call, frame: Frame | None) -> Answer:
-        said = False
-        async with aclosing(scope.backend(call.definition).run(call)) as events:
-            async for event in events:
-                if isinstance(event, Answer):
-                    if call.heard and not said and isinstance(event.output, str):
-                        await _told(frame, call, Said(event.output, call.task))
-                    return event
-                said = said or isinstance(event, Said)
-                await _told(frame, call, event)
-        raise AgentError(f"agent {call.definition.name!r} ended without an answer")
+        said, witness = False, transcripts.Witness(call.prompt)
+        with transcripts.carry(witness.messages):
+            async with aclosing(scope.backend(call.definition).run(call)) as events:
+                async for event in events:
+                    witness.saw(event)
+                    if isinstance(event, Answer):
+                        if call.heard and not said and isinstance(event.output, str):
+                            await _told(frame, call, Said(event.output, call.task))
+                        return event
+                    said = said or isinstance(event, Said)
+                    await _told(frame, call, event)
+            raise AgentError(f"agent {call.definition.name!r} ended without an answer")
 
     def _fingerprint(self, name: str) -> str:
         """Identifies what is asked of whom, and where: an answer to anything else must not be taken for this one's."""
@@ -275,7 +288,7 @@ def asker(scope: Scope, caller: AgentDefinition) -> Ask:
                 f"agent {caller.name!r} may not call {name!r}{did_you_mean(name, peers)}",
                 hint=f"it may call: {', '.join(peers) or 'no agent'}",
             )
-        return framed(await Task(subagent_type=name, prompt=prompt, description=description))
+        return (await Task(subagent_type=name, prompt=prompt, description=description)).framed()
 
     return ask
 

@@ -148,6 +148,19 @@ def floor_bars(sizes: Sizes) -> tuple[Bar, ...]:
             2.0,
             "KB",
         ),
+        Bar(
+            f"{sizes.files} agent files loaded: wall",
+            plain("agent_files", sizes.files, scale=sizes.files / 1000),
+            150.0,
+            75.0,
+            "ms",
+        ),
+        Bar(
+            f"{sizes.files} agent files, a file: over the fastest loader of PyYAML",
+            times("agent_files", sizes.files),
+            4.0,
+            2.5,
+        ),
         Bar("import fanfold: over a bare interpreter", plain("imports", 1, "ms"), 60.0, 50.0, "ms"),
         Bar("packages that fanfold brings, itself among them", plain("imports", 1, "packages"), 8, 8, ""),
     )
@@ -163,6 +176,7 @@ class Sizes:
     kept: int = 300
     messages: int = 1000
     results: int = 20
+    files: int = 200
 
 
 QUICK: Final = Sizes(growing=(100, 1000, 5000), steps=300, kept=100, messages=250)
@@ -183,5 +197,6 @@ def floor_jobs(sizes: Sizes) -> tuple[Job, ...]:
         Job("slices", 1, ours),
         *(Job(name, sizes.fan, ours) for name in ("audited", "untold")),
         Job("sqlite_bytes", sizes.messages, ours),
+        Job("agent_files", sizes.files),
         Job("imports", 1),
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import fanfold
-from fanfold.bench import places, shapes
+from fanfold.bench import agentfiles, places, shapes
 from fanfold.bench.floor import over_seed
 from fanfold.bench.graphs import Engine
 from fanfold.bench.imports import imported
@@ -138,5 +138,6 @@ WORKLOADS: Final[Workloads] = {
     "slices": slices,
     "blocked": blocked,
     "seed": seeded,
+    "agent_files": agentfiles.loaded,
     "imports": lambda n: imported("import fanfold", "fanfold"),
 }

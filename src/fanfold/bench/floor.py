@@ -16,7 +16,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
-from fanfold.bench import shapes
+from fanfold.bench import agentfiles, shapes
 from fanfold.bench.imports import imported
 from fanfold.bench.places import file, postgres
 from fanfold.bench.timing import Blocking, Figures, Work, Workloads, slept
@@ -154,6 +154,7 @@ WORKLOADS: Workloads = {
     "asleep": asleep,
     "unequal": unequal,
     "seed": seeded,
+    "agent_files": agentfiles.scanned,
     "imports": lambda n: imported("import asyncio"),
     "sqlite_sync": sqlite_sync,
     "postgres_sync": postgres_sync,

@@ -19,6 +19,7 @@ from fanfold.cli.program import as_called, program
 from fanfold.errors import (
     AgentFileError,
     AgentNotFoundError,
+    BudgetError,
     EmptyInputError,
     GraphError,
     MissingExtraError,
@@ -35,6 +36,7 @@ FAILED: Final = 1
 USAGE: Final = 2
 PAUSED: Final = 3
 GATE: Final = 4
+SPENT: Final = 5
 ENVIRONMENT: Final = 6
 INTERRUPTED: Final = 130
 TERMINATED: Final = 143
@@ -129,6 +131,8 @@ def exit_code(error: BaseException) -> int:
     environment = (MissingExtraError, ModelKeyError, ModelUnavailableError, StoreError)
     if isinstance(error, usage):
         return USAGE
+    if isinstance(error, BudgetError):
+        return SPENT
     return ENVIRONMENT if isinstance(error, environment) else FAILED
 
 

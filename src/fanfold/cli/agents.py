@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
-from fanfold.agents.definition import AgentDefinition, Catalogue
+from fanfold.agents.definition import AgentDefinition, Catalogue, Problem
 from fanfold.agents.heeded import keys_of, unheeded
+from fanfold.agents.models import from_environment
 from fanfold.cli.common import json_option, print_json, say
 from fanfold.live import clean
 
@@ -40,12 +41,14 @@ def show(name: str, as_json: bool) -> None:
     """Show what a name means here: the definition, and what of it nobody heeds."""
     definition = Catalogue.load(Path.cwd()).get(name)
     if as_json:
-        print_json({**_plain(definition), **keys_of(definition), "prompt": definition.prompt})
+        said = {**_plain(definition), **keys_of(definition), "prompt": definition.prompt}
+        print_json({**said, "answered_by": _answered_by(definition), "unheeded": unheeded(definition)})
     else:
         print(f"name: {definition.name}")
         print(f"description: {' '.join(clean(definition.description).split())}")
         print(f"source: {definition.source or definition.origin}")
         print(f"backend: {definition.backend}")
+        print(f"answered by: {_answered_by(definition)}")
         for key, value in keys_of(definition).items():
             print(f"{key}: {clean(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))}")
         if definition.prompt:
@@ -55,26 +58,41 @@ def show(name: str, as_json: bool) -> None:
 
 
 @agents.command()
+@click.argument("folder", required=False)
 @json_option
-def check(as_json: bool) -> None:
-    """Say what is odd about the agent files that count here; exits with 2 when one cannot be used."""
-    catalogue = Catalogue.load(Path.cwd())
-    odd = [(problem.path, problem.message) for problem in catalogue.problems]
+def check(folder: str | None, as_json: bool) -> None:
+    """Say what is odd about the agent files that count here, or those of FOLDER; exits with 2 when one cannot be used.
+
+    That is: files that cannot be used, unknown keys, wrong values, duplicates, files whose name means another, and
+    keys that what runs the agent does not heed.
+    """
+    catalogue = Catalogue.load(Path.cwd()) if folder is None else Catalogue.below(Path(folder))
+    odd = list(catalogue.problems)
     for definition in catalogue:
-        odd += [(definition.source, _unheeded(definition, key)) for key in unheeded(definition)]
-    for path, message in odd:
+        odd += [Problem(definition.source, _unheeded(definition, key), "unheeded") for key in unheeded(definition)]
+    for problem in odd:
         if as_json:
-            print_json({"path": None if path is None else str(path), "message": message})
+            path = None if problem.path is None else str(problem.path)
+            print_json({"path": path, "kind": problem.kind, "message": problem.message})
         else:
-            print(f"{path or 'this run'}: {message}")
-    broken, names = catalogue.broken(), len(list(catalogue))
-    say(f"agents that can be asked: {names}; files that cannot be used: {len(broken)}; odd things: {len(odd)}")
-    if broken:
+            print(clean(str(problem)))
+    unusable = sum(problem.kind == "unusable" for problem in odd)
+    names = len(list(catalogue))
+    say(f"agents that can be asked: {names}; files that cannot be used: {unusable}; odd things: {len(odd)}")
+    if unusable:
         raise click.exceptions.Exit(2)
 
 
 def _unheeded(definition: AgentDefinition, key: str) -> str:
     return f"key {key!r} is not heeded by backend {definition.backend!r}"
+
+
+def _answered_by(definition: AgentDefinition) -> str:
+    """What answers an agent of this definition: the model that is configured for it here, or what it is instead."""
+    if definition.backend not in ("model", "claude"):
+        return "its program" if definition.backend == "process" else "its function"
+    meant = definition.model and from_environment().get(definition.model.casefold())
+    return f"{meant}, by FANFOLD_MODELS" if meant else "the run's model"
 
 
 def _plain(definition: AgentDefinition) -> dict[str, object]:

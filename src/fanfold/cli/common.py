@@ -41,51 +41,11 @@ def display_options(function: F) -> F:
     return click.option("--quiet", is_flag=True, help="Show nothing while it runs.")(function)
 
 
-def model_options(function: F) -> F:
-    """`--model` and `--rehearse`."""
-    text = "Model of the agents, as anthropic:NAME or openai:NAME.  [env: FANFOLD_MODEL; default: rehearsal]"
-    function = click.option("--model", metavar="MODEL", help=text)(function)
-    return click.option("--rehearse", is_flag=True, help="Ask no language model; quote what the tools find.")(function)
-
-
-def limit_option(function: F) -> F:
-    """`--max-concurrency N`."""
-    text = "Most tasks that run at once.  [default: no limit]"
-    return click.option("--max-concurrency", type=click.IntRange(1), metavar="N", help=text)(function)
-
-
 def open_named_store(url: str | None, *, make: bool = True) -> SqlStore:
     """The store of the option, of the environment, or of the working directory; unless `make`, one that is there."""
     from fanfold.store.opening import open_store
 
     return open_store(url or os.environ.get("FANFOLD_STORE") or DEFAULT_STORE, make=make)
-
-
-def chosen_model(model: str | None, rehearse: bool) -> str:
-    """The model's name: what was asked for, else FANFOLD_MODEL, else the rehearsal. Checked before anything runs."""
-    from fanfold.agents.backends.model import check_key, check_name
-    from fanfold.agents.scope import REHEARSAL
-
-    if model and rehearse:
-        raise UsageError("--model and --rehearse exclude each other", hint="leave one of them out")
-    name = model or os.environ.get("FANFOLD_MODEL") or REHEARSAL
-    if rehearse or name == REHEARSAL:
-        return REHEARSAL
-    check_name(name)
-    check_key(name)
-    return name
-
-
-def which_model(name: str) -> str:
-    """Who answers, for people; that the rehearsal is no language model is never left out."""
-    from fanfold.agents.scope import REHEARSAL
-
-    if name != REHEARSAL:
-        return f"model: {name}"
-    return (
-        "model: rehearsal, which quotes what the agents' tools find and asks no language model; "
-        "name a real one with --model anthropic:... or --model openai:..."
-    )
 
 
 def existing_folder(path: str, option: str = "--path") -> str:

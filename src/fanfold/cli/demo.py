@@ -12,26 +12,25 @@ from typing import Any, Final
 
 import click
 
-from fanfold.agents.scope import REHEARSAL
+from fanfold.agents.models import REHEARSAL
 from fanfold.cli.common import (
     check_writable,
-    chosen_model,
     counted,
     display_options,
     existing_folder,
     further,
     json_option,
-    limit_option,
-    model_options,
     open_named_store,
     print_json,
     say,
     store_option,
-    which_model,
 )
+from fanfold.cli.limits import limit_options, limited
+from fanfold.cli.models import chosen, model_options
 from fanfold.cli.outcome import STUDY
 from fanfold.cli.sitting import Sitting
 from fanfold.errors import UsageError
+from fanfold.limits import Limits
 from fanfold.receipt import Receipt
 from fanfold.store.base import Store
 from fanfold.store.sql import SqlStore
@@ -51,7 +50,7 @@ PRIVATE: Final = "postgres:"
 @click.option("-o", "--output", type=click.Path(dir_okay=False), metavar="FILE", help="Write the report to a file.")
 @click.option("--no-seed", is_flag=True, help="Leave out the measurement after the study.")
 @model_options
-@limit_option
+@limit_options
 @store_option
 @display_options
 @json_option
@@ -60,9 +59,10 @@ def demo(
     question: str,
     output: str | None,
     no_seed: bool,
-    model: str | None,
+    model: tuple[str, ...],
     rehearse: bool,
     max_concurrency: int | None,
+    limit: tuple[str, ...],
     store_url: str | None,
     plain: bool,
     quiet: bool,
@@ -79,18 +79,19 @@ def demo(
         raise UsageError("the question is empty", hint="leave --question out, and the agents look around")
     if output:
         check_writable(output)
-    name = chosen_model(model, rehearse)
-    say(which_model(name))
+    named, held = chosen(model, rehearse=rehearse), limited(limit, max_concurrency)
+    name = named.model
+    say(str(named))
     url = store_url or os.environ.get("FANFOLD_STORE")
     with _store(url) as store, _model(name) as (answering, gate):
         sitting = Sitting(
             study.graph.compile(store, name="study"),
-            settings={"graph": STUDY, "model": name, "max_concurrency": max_concurrency},
+            settings={"graph": STUDY, **named.settings, "limits": held},
             plain=plain,
             quiet=quiet or as_json,
             lasting=url != PRIVATE,
         )
-        options = {"model": answering, "max_concurrency": max_concurrency}
+        options = {"model": answering, "models": named.models, "limits": Limits(**held)}
         result = sitting.invoke({"question": question, "folder": folder}, **options)
         _tell(sitting, result["report"], output, as_json)
         measured = None
@@ -121,7 +122,7 @@ def _tell(sitting: Sitting, report: str, output: str | None, as_json: bool) -> N
 
 def measure(store: Store, max_concurrency: int | None = None) -> tuple[float, Receipt]:
     """Run the seed's measurement: its receipt, and the seconds that the call took with all that surrounds the run."""
-    settings = {**SEED, "max_concurrency": max_concurrency}
+    settings = {**SEED, "limits": {} if max_concurrency is None else {"max_concurrency": max_concurrency}}
     sitting = Sitting(seed.graph.compile(store, name="seed"), settings, quiet=True)
     began = time.perf_counter()
     sitting.invoke({"answers": []}, agents=seed.agents, max_concurrency=max_concurrency)

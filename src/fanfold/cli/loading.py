@@ -11,10 +11,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from fanfold.agents.definition import AgentDefinition, Catalogue
 from fanfold.cli import brief
+from fanfold.cli.common import say
 from fanfold.errors import FanfoldError, GraphError, UsageError, did_you_mean
 from fanfold.graph import CompiledGraph, StateGraph
 from fanfold.limits import Limits
+from fanfold.live import clean
 from fanfold.store.base import Store
 
 
@@ -43,6 +46,22 @@ def load(reference: str) -> Any:
         raise UsageError(f"{reference!r} names no graph", hint="name it as module:attr or file.py:attr")
     module = _from_file(Path(place)) if place.endswith(".py") else _imported(place)
     return _attribute(module, place, attribute)
+
+
+def agents_beside(reference: str) -> list[AgentDefinition]:
+    """The agents of the files in `.claude/agents` beside a graph's own file, which come with the graph.
+
+    In the working directory they are found anyway. A file that cannot be used is said, and the rest are there.
+    """
+    place, _, _ = reference.rpartition(":")
+    folder = Path(place).resolve().parent / ".claude" / "agents"
+    if not place.endswith(".py") or not folder.is_dir() or folder.parents[1] == Path.cwd():
+        return []
+    catalogue = Catalogue.below(folder)
+    for problem in catalogue.problems:
+        if problem.kind == "unusable":
+            say(f"note: {clean(str(problem))}")
+    return list(catalogue)
 
 
 def absolute(reference: str) -> str:

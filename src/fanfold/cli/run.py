@@ -10,30 +10,29 @@ from typing import Any, NoReturn
 
 import click
 
-from fanfold.agents.scope import REHEARSAL
+from fanfold.agents.models import REHEARSAL
 from fanfold.cli import PAUSED
 from fanfold.cli.common import (
-    chosen_model,
     display_options,
     existing_folder,
     further,
     json_option,
-    limit_option,
-    model_options,
     open_named_store,
     print_json,
     say,
     short,
     store_option,
     suggested,
-    which_model,
 )
-from fanfold.cli.loading import absolute, load, load_graph
+from fanfold.cli.limits import limit_options, limited
+from fanfold.cli.loading import absolute, agents_beside, load, load_graph
+from fanfold.cli.models import chosen, model_option, model_options, which_model
 from fanfold.cli.outcome import graph_of, kept, readable
 from fanfold.cli.sitting import Sitting, whole_receipt
 from fanfold.errors import UsageError, did_you_mean
 from fanfold.events import Event, to_record
 from fanfold.graph import CompiledGraph
+from fanfold.limits import Limits
 from fanfold.live import clean
 from fanfold.receipt import Receipt
 from fanfold.store.base import DONE, RunRecord, Store
@@ -50,7 +49,7 @@ from fanfold.types import INTERRUPT, Command, Interrupt
 @click.option("--thread", metavar="ID", help="The thread to run in.  [default: a new one]")
 @click.option("--workspace", metavar="DIR", help="The folder that agents see.  [default: this one]")
 @model_options
-@limit_option
+@limit_options
 @store_option
 @display_options
 @json_option
@@ -60,9 +59,10 @@ def run(
     input_file: str | None,
     thread: str | None,
     workspace: str | None,
-    model: str | None,
+    model: tuple[str, ...],
     rehearse: bool,
     max_concurrency: int | None,
+    limit: tuple[str, ...],
     store_url: str | None,
     plain: bool,
     quiet: bool,
@@ -70,29 +70,27 @@ def run(
 ) -> None:
     """Run GRAPH, which is module:attr or file.py:attr.
 
+    Agent files in `.claude/agents` beside the graph's file come with it, and count before all others.
+
     Its output is printed as JSON, then its receipt. With --json, each event is a line and the output is the last.
     """
-    name = chosen_model(model, rehearse)
+    answering, held = chosen(model, rehearse=rehearse), limited(limit, max_concurrency)
     folder = existing_folder(workspace, "--workspace") if workspace else None
     with open_named_store(store_url) as store:
         compiled = load_graph(graph, store)
         value = _input(compiled, pairs, input_file)
-        settings = {
-            "graph": absolute(graph),
-            "model": name,
-            "max_concurrency": max_concurrency,
-            "workspace": folder,
-        }
+        options = {**answering.settings, "workspace": folder}
+        settings = {"graph": absolute(graph), **options, "limits": held}
         sitting = Sitting(compiled, settings, plain=plain, quiet=quiet or as_json)
         sitting.on_event = _print_event if as_json else None
-        options = {"model": name, "max_concurrency": max_concurrency, "workspace": folder}
-        result = sitting.invoke(value, thread_id=thread, **options)
+        options["limits"] = Limits(**held) if held else None
+        result = sitting.invoke(value, thread_id=thread, agents=agents_beside(graph), **options)
         _finish(store, sitting, result, as_json)
 
 
 @click.command()
 @click.argument("run_id", metavar="RUN")
-@click.option("--model", metavar="MODEL", help="Another model than the run began with.")
+@model_option
 @click.option("--respond", metavar="ANSWER", help="The answer to what the run waits for; text or JSON.")
 @click.option(
     "--on-busy",
@@ -101,16 +99,17 @@ def run(
     show_default=True,
     help="When another process runs this thread: wait for it, give up, or take over one that is not heard of any more.",
 )
-@limit_option
+@limit_options
 @store_option
 @display_options
 @json_option
 def resume(
     run_id: str,
-    model: str | None,
+    model: tuple[str, ...],
     respond: str | None,
     on_busy: str,
     max_concurrency: int | None,
+    limit: tuple[str, ...],
     store_url: str | None,
     plain: bool,
     quiet: bool,
@@ -127,13 +126,13 @@ def resume(
             return
         graph = load_graph(graph_of(record), store, name=record.graph)
         settings = dict(record.settings)
-        settings["model"] = chosen_model(model or settings.get("model"), rehearse=False)
-        settings["max_concurrency"] = max_concurrency or settings.get("max_concurrency")
+        settings.update(chosen(model, before=settings).settings)
+        settings["limits"] = limited(limit, max_concurrency, settings.get("limits"))
         sitting = Sitting(graph, settings, plain, quiet or as_json, record.run_id)
         sitting.on_event = _print_event if as_json else None
-        options = {key: settings.get(key) for key in ("model", "max_concurrency", "workspace")}
-        if "agents" in settings:
-            options["agents"] = load(settings["agents"])
+        options = {key: settings.get(key) for key in ("model", "models", "workspace")}
+        options["limits"] = Limits(**settings["limits"]) if settings["limits"] else None
+        options["agents"] = load(settings["agents"]) if "agents" in settings else agents_beside(graph_of(record))
         given = None if respond is None else Command(resume=_answer(graph, record, respond))
         result = sitting.invoke(given, thread_id=record.thread_id, on_busy=on_busy, **options)
         _finish(store, sitting, result, as_json)

@@ -21,6 +21,7 @@ from fanfold.cli.common import (
 )
 from fanfold.cli.outcome import kept, readable
 from fanfold.cli.sitting import whole_receipt
+from fanfold.cli.transcript import show_transcripts
 from fanfold.errors import UsageError
 from fanfold.live import clean
 from fanfold.receipt import Receipt, TaskLife
@@ -56,12 +57,16 @@ def ls(limit: int, store_url: str | None, as_json: bool) -> None:
 @runs.command()
 @click.argument("run_id", metavar="RUN")
 @click.option("--result", is_flag=True, help="Print only what it came to: a study's report, else the output as JSON.")
+@click.option("--agent", metavar="NAME", help="Print only what that agent, or the one with that task's id, said.")
 @store_option
 @json_option
-def show(run_id: str, result: bool, store_url: str | None, as_json: bool) -> None:
+def show(run_id: str, result: bool, agent: str | None, store_url: str | None, as_json: bool) -> None:
     """Show one run: each task, when it ran and what became of it, and the receipt."""
     with open_named_store(store_url) as store:
         record = store.run(run_id)
+        if agent:
+            show_transcripts(store, record, agent, as_json)
+            return
         if result:
             _print_result(record, kept(store, record), as_json)
             return

@@ -10,20 +10,20 @@ import click
 
 from fanfold.agents.definition import Catalogue
 from fanfold.cli.common import (
-    chosen_model,
     display_options,
     existing_folder,
     further,
     json_option,
-    model_options,
     open_named_store,
     print_json,
     say,
     store_option,
-    which_model,
 )
+from fanfold.cli.limits import limit_options, limited
+from fanfold.cli.models import chosen, model_options
 from fanfold.cli.sitting import Sitting
 from fanfold.errors import UsageError
+from fanfold.limits import Limits
 from fanfold.teams import single
 
 
@@ -32,6 +32,7 @@ from fanfold.teams import single
 @click.argument("prompt")
 @click.option("--path", metavar="DIR", default=".", help="The folder that the agent sees.  [default: this one]")
 @model_options
+@limit_options
 @store_option
 @display_options
 @json_option
@@ -39,25 +40,28 @@ def task(
     agent: str,
     prompt: str,
     path: str,
-    model: str | None,
+    model: tuple[str, ...],
     rehearse: bool,
+    max_concurrency: int | None,
+    limit: tuple[str, ...],
     store_url: str | None,
     plain: bool,
     quiet: bool,
     as_json: bool,
 ) -> None:
     """Ask AGENT to do what PROMPT says; a PROMPT of - is read from standard input."""
-    name = chosen_model(model, rehearse)
+    answering, held = chosen(model, rehearse=rehearse), limited(limit, max_concurrency)
     folder = existing_folder(path)
     text = sys.stdin.read() if prompt == "-" else prompt
     if not text.strip():
         raise UsageError("the prompt is empty")
     Catalogue.load(Path.cwd()).get(agent)  # an agent that does not exist is no reason to begin a run
-    say(which_model(name))
+    say(str(answering))
     with open_named_store(store_url) as store:
-        settings = {"graph": "fanfold.teams.single:graph", "model": name, "workspace": folder}
+        settings = {"graph": "fanfold.teams.single:graph", **answering.settings, "workspace": folder, "limits": held}
         sitting = Sitting(single.graph.compile(store, name="task"), settings, plain, quiet or as_json)
-        result = sitting.invoke({"agent": agent, "prompt": text}, model=name, workspace=folder)
+        options = {"workspace": folder, "limits": Limits(**held), **answering.settings}
+        result = sitting.invoke({"agent": agent, "prompt": text}, **options)
     _show(sitting, result, as_json)
 
 

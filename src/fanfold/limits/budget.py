@@ -6,9 +6,9 @@
                            └─▶ settle(None)     as if it had not been
     waits, while others hold what it lacks and may give some of it back; when nobody can, it is refused
 
-An estimate may be wrong, so a call that starts beside others leaves room for each of those to take more than was
-reserved for it: as much more as any has taken so far, and until one has ended, as much as it asks for itself. Then all
-that is spent exceeds the budget by no more than the last call takes more than its own estimate.
+An estimate may be wrong, so a call that starts beside others leaves room for each of those to take twice what was
+reserved for it. As long as none takes more than that, all that is spent exceeds the budget by no more than one call
+takes more than its own estimate: the one that started last.
 
 Memory is the same, but for its end: it is never spent, and all of it comes back.
 """
@@ -32,7 +32,7 @@ class Account:
     `exact` is for what nobody takes more of than was reserved. `name` is that in `Limits`.
     """
 
-    __slots__ = ("_worst", "exact", "holders", "lent", "limit", "name", "peak", "reserved", "spent")
+    __slots__ = ("exact", "holders", "lent", "limit", "name", "peak", "reserved", "spent")
 
     def __init__(self, name: str, limit: float, *, exact: bool = False, lent: bool = False, spent: float = 0.0) -> None:
         self.name = name
@@ -43,12 +43,11 @@ class Account:
         self.peak = spent
         self.reserved = 0.0
         self.holders = 0
-        self._worst: float | None = None  # the most that a call has taken more than it had reserved
 
     def fits(self, amount: float) -> bool:
         """Whether so much can be reserved now."""
-        margin = 0.0 if self.exact else self.holders * (amount if self._worst is None else self._worst)
-        return self.spent + self.reserved + amount + margin <= self.limit * (1 + ROUNDING)
+        margin = 0.0 if self.exact else self.reserved
+        return self.spent + self.reserved + margin + amount <= self.limit * (1 + ROUNDING)
 
     def reserve(self, amount: float) -> None:
         """Set so much aside."""
@@ -62,7 +61,6 @@ class Account:
         self.reserved = self.reserved - reserved if self.holders else 0.0
         if actual is not None:
             self.spent += actual
-            self._worst = max(self._worst or 0.0, actual - reserved)
             self.peak = max(self.peak, self.spent + self.reserved)
 
     def __str__(self) -> str:

@@ -102,6 +102,11 @@ class Gate:
         self._quiet_since = self._closed_until
         self._look()
 
+    def has_waited(self, who: str, seconds: float) -> None:
+        """Somebody has waited to get through, for so long."""
+        self.waits += 1
+        self.waited[who] = self.waited.get(who, 0.0) + seconds
+
     @property
     def why(self) -> str:
         """What those wait for that wait now, in words."""

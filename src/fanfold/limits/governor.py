@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import Final, TypeAlias
 
 from fanfold.errors import BudgetError, ModelCutError, ModelError, ModelOverloadedError, ModelRateError
@@ -18,6 +19,7 @@ from fanfold.events import Event, ModelAsked, ModelRetried, Noticed, TaskWaited,
 from fanfold.limits.budget import Account, Budget, Parts, lacking
 from fanfold.limits.gate import Gate, Ticket
 from fanfold.limits.meter import Meter
+from fanfold.limits.slots import Slots
 from fanfold.limits.values import Limits, Report, least, reported
 
 PAUSE: Final = 1.0
@@ -304,13 +306,24 @@ class Desk:
         finally:
             memory.settle(parts, None)
 
+    @asynccontextmanager
+    async def taking(self, slots: Slots, why: str) -> AsyncIterator[None]:
+        """One of the slots, and the wait for it, which is told as one for `why`."""
+        if not slots.take_nowait():
+            with self._waits(why):
+                await slots.take(self._who)
+        try:
+            yield
+        finally:
+            slots.give()
+
     async def _reserved(self, budget: Budget, parts: Parts, why: str) -> None:
         if budget.reserve_nowait(parts):
             return
         name = lacking(parts)[0].name
         self._waiting += 1
         try:
-            with self._waits(name, f"{why} {name}"):
+            with self._waits(f"{why} {name}", partial(self._governor.waited, name, self._who)):
                 self._governor.look()
                 await budget.reserve(parts)
         finally:
@@ -322,7 +335,7 @@ class Desk:
         gate = asking.gate
         ticket = gate.enter_nowait()
         if ticket is None:
-            with self._waits("", gate.why, gate):
+            with self._waits(gate.why, partial(gate.has_waited, self._who)):
                 ticket = await gate.enter()
         asking.ticket, asking.in_flight = ticket, True
         try:
@@ -340,19 +353,16 @@ class Desk:
             gate.leave()
 
     @contextmanager
-    def _waits(self, name: str, why: str, gate: Gate | None = None) -> Iterator[None]:
-        """While the agent waits for something; that is told when it begins, and when it ends."""
+    def _waits(self, why: str, tell: Callable[[float], None] | None = None) -> Iterator[None]:
+        """While the agent waits for something; that is told when it begins, and when it ends, to the limiter, too."""
         began = time.monotonic()
         self._emit(TaskWaiting(began, self._task, why))
         try:
             yield
         finally:
             ended = time.monotonic()
-            if gate is None:
-                self._governor.waited(name, self._who, ended - began)
-            else:
-                gate.waits += 1
-                gate.waited[self._who] = gate.waited.get(self._who, 0.0) + ended - began
+            if tell is not None:
+                tell(ended - began)
             self._emit(TaskWaited(ended, self._task, why, ended - began))
 
     def _actual(self, parts: Parts, asking: Asking) -> Sequence[float] | None:
@@ -368,6 +378,8 @@ class Asking:
         self.gate = gate
         self.ticket: Ticket | None = None
         self.taken: dict[str, float] | None = None
+        self.input_tokens = self.output_tokens = 0
+        self.usd: float | None = None
         self.in_flight = False
         self._calls = asked["calls"]
 
@@ -375,6 +387,7 @@ class Asking:
         self, input_tokens: int, output_tokens: int, usd: float | None = None, calls: int | None = None
     ) -> None:
         """The model has answered, and that is what it took; `calls` where it was asked otherwise than expected."""
+        self.input_tokens, self.output_tokens, self.usd = input_tokens, output_tokens, usd
         self.taken = {
             "calls": self._calls if calls is None else float(calls),
             "tokens": float(input_tokens + output_tokens),

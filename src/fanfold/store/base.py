@@ -81,10 +81,10 @@ class ResultKept:
     """Something that a task has come to, on the checkpoint that it started from.
 
     `kind` is "result" (what a node decided, whole), "child" (what an agent or task that it called answered; `parent`
-    is set), "answers" (what people answered its questions), "interrupt", "error", "command", "update" (what an update
-    from outside said in its place), or "given" (answers that no question has come up for yet). The first two are of one
-    `attempt` for good: the same attempt may be submitted again and again, and another one is refused. Of the others, a
-    later one of a task takes the place of an earlier one.
+    is set), "transcript" (what an agent that has no answer had said), "answers" (what people answered its questions),
+    "interrupt", "error", "command", "update" (what an update from outside said in its place), or "given" (answers that
+    no question has come up for yet). The first two are of one `attempt` for good: the same attempt may be submitted
+    again and again, and another one is refused. Of the others, a later one of a task takes the place of an earlier one.
 
     A thread that has gone on from a checkpoint may be run from there once more. What tasks come to then is of a
     `branch` of its own; who stands at the checkpoint is shown what is of none.

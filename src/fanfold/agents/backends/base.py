@@ -11,6 +11,7 @@ from fanfold.agents.definition import AgentDefinition
 from fanfold.agents.workspace import Workspace
 from fanfold.events import ModelAnswered, ModelRetried, Noticed, ToolCalled
 from fanfold.limits.governor import Asking
+from fanfold.limits.slots import Slots
 
 PATIENCE: Final = 300.0
 """Seconds without any sign of an agent after which it counts as stalled, when nobody says otherwise."""
@@ -48,6 +49,9 @@ class Desk(Protocol):
 
     def process(self, megabytes: float) -> AbstractAsyncContextManager[None]:
         """Room for a process of that size; it waits until the run's memory budget has it."""
+
+    def taking(self, slots: Slots, why: str) -> AbstractAsyncContextManager[None]:
+        """One of the slots, and the wait for it, which is told as one for `why`."""
 
     async def task(self, name: str, prompt: str, description: str = "") -> str:
         """What the agent of that name answers, framed as what a model wrote."""

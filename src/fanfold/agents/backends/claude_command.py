@@ -25,7 +25,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from fanfold.agents.backends.base import Call
-from fanfold.agents.backends.model import REHEARSAL_MODEL, check_key, check_name
+from fanfold.agents.backends.providers import REHEARSAL_MODEL, check_key, check_name
 from fanfold.agents.definition import AgentDefinition
 from fanfold.agents.heeded import VALUES, keys_of
 from fanfold.errors import AgentError, ModelError
