@@ -13,7 +13,7 @@ import pytest
 
 from fanfold.agents.definition import AgentDefinition, Catalogue, parse
 from fanfold.agents.heeded import unheeded
-from fanfold.agents.workspace import permitted
+from fanfold.agents.tools import permitted
 from fanfold.errors import AgentFileError
 
 CORPUS = Path(__file__).parent / "corpus"

@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypedDict
 import pytest
 
 from fanfold import START, AgentDefinition, CompiledGraph, MessageChunk, StateGraph, Task, python_agent
+from fanfold.agents import asking
 from fanfold.errors import ModelUnavailableError
 from fanfold.testing import Answer, CutStream, ModelServer, ToolUse
 
@@ -86,15 +87,18 @@ def test_each_answer_of_an_agent_that_uses_tools_has_an_id_of_its_own(server: Mo
     assert list(texts.values()) == ["Let me look.", VERSE]
 
 
-def test_a_model_is_asked_for_pieces_only_when_somebody_listens(server: ModelServer) -> None:
+def test_a_model_is_asked_for_pieces_whoever_listens_so_that_its_silence_is_noticed(server: ModelServer) -> None:
     server.script("poet", [Answer(text=VERSE), Answer(text=VERSE)])
     heard(team("Write."), agents=[POET], model=server)
     team("Write.").invoke({"verses": []}, agents=[POET], model=server)
-    assert [call.stream for call in server.journal] == [True, False]
+    assert [call.stream for call in server.journal] == [True, True]
 
 
-def test_an_answer_that_breaks_off_while_it_is_heard_is_an_error_that_names_the_agent(server: ModelServer) -> None:
-    server.script("poet", CutStream(VERSE))
+def test_an_answer_that_breaks_off_while_it_is_heard_is_an_error_that_names_the_agent(
+    server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.script("poet", lambda request: CutStream(VERSE))
+    monkeypatch.setattr(asking, "FIRST_WAIT", 0.0)
     with pytest.raises(ModelUnavailableError, match="agent 'poet'"):
         heard(team("Write."), agents=[POET], model=server)
 

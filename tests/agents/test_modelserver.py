@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -603,3 +604,27 @@ def _wait_until(holds: Callable[[], bool]) -> None:
     while not holds():
         assert time.monotonic() < end
         os.sched_yield()
+
+
+@pytest.mark.parametrize("ask", [stream_claude, stream_chat])
+def test_an_error_in_the_middle_of_a_stream_is_raised_in_the_client(server: ModelServer, ask: Ask) -> None:
+    server.script("reader", [Fail(529, "too much", after="half of the te")])
+    with pytest.raises((anthropic.APIStatusError, openai.APIError), match="too much"):
+        ask(server)
+    assert [(call.status, call.code) for call in server.journal] == [("failed", 529)]
+
+
+@STREAMED
+def test_a_stream_that_ends_politely_has_all_of_its_text_and_no_end(server: ModelServer, ask: Ask) -> None:
+    server.script("reader", [CutStream("half of the te", politely=True)])
+    with contextlib.suppress(RuntimeError):  # the responses' client asks for the end
+        assert ask(server) == "half of the te"
+    assert [call.status for call in server.journal] == ["cut"]
+
+
+def test_a_script_sees_the_headers_of_a_call_without_its_key(server: ModelServer) -> None:
+    seen: list[Any] = []
+    server.script("reader", lambda request: seen.append(request.headers) or "fine")
+    ask_claude(server)
+    assert seen[0]["anthropic-version"]
+    assert not {"x-api-key", "authorization"} & set(seen[0])

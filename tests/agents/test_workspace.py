@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fanfold.agents import workspace as room
-from fanfold.agents.workspace import TOOLS, ToolChoice, Workspace, permitted
+from fanfold.agents.workspace import Workspace
 from fanfold.errors import WorkspaceError
 
 SECRET = "the secret outside"
@@ -402,8 +402,8 @@ def test_the_second_look_without_proc_sees_a_swapped_file(root: Path, outside: P
         place = Workspace(root).root / "README.md"
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(os.path, "islink", lambda path: False)
-            assert room._place_of(fd, place) == Path("/")
-            assert room._place_of(fd, outside / "secret.txt") == (outside / "secret.txt").resolve()
+            assert room.place_of(fd, place) == Path("/")
+            assert room.place_of(fd, outside / "secret.txt") == (outside / "secret.txt").resolve()
     finally:
         os.close(fd)
 
@@ -475,33 +475,3 @@ def test_a_quote_is_found_at_the_line_nearest_to_the_claim(root: Path) -> None:
 @pytest.mark.parametrize("path", ["missing", "../q.txt", "/etc/passwd", "", "src", "\0"])
 def test_a_quote_from_a_path_that_cannot_be_read_is_found_nowhere(path: str, space: Workspace) -> None:
     assert space.find_quote(path, 1, "root") is None
-
-
-# Tools.
-
-
-def test_every_tool_is_a_method_with_a_sentence(space: Workspace) -> None:
-    assert set(TOOLS) == {"read", "glob", "grep"}
-    for name, tool in TOOLS.items():
-        assert tool.method is getattr(Workspace, name)
-        assert tool.description.endswith(".")
-
-
-@pytest.mark.parametrize(
-    ("tools", "disallowed", "choice"),
-    [
-        (None, (), ToolChoice(("read", "glob", "grep"))),
-        ((), (), ToolChoice(())),
-        (("Grep", "READ"), (), ToolChoice(("read", "grep"))),
-        (("Read", "Bash", "WebSearch"), (), ToolChoice(("read",), ("Bash", "WebSearch"))),
-        (("*",), ("grep",), ToolChoice(("read", "glob"))),
-        (None, ("*",), ToolChoice(())),
-        (None, ("Read(secret/**)", "Bash"), ToolChoice(("glob", "grep"))),
-        (("Read(docs/**)", "mcp__x__read"), (), ToolChoice((), ("Read(docs/**)", "mcp__x__read"))),
-        (("Read",), ("Read",), ToolChoice(())),
-    ],
-)
-def test_an_agent_gets_what_it_names_and_is_not_forbidden(
-    tools: tuple[str, ...] | None, disallowed: tuple[str, ...], choice: ToolChoice
-) -> None:
-    assert permitted(tools, disallowed) == choice

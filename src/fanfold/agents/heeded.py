@@ -11,7 +11,8 @@ HEEDED: Final[Mapping[str, frozenset[str]]] = {
     "model": frozenset({"tools", "disallowedTools", "maxTurns", "output", "model"}),
     "process": frozenset({"command", "memory_mb"}),
     "python": frozenset(),
-    "claude": frozenset(),
+    "claude": frozenset({"tools", "disallowedTools", "maxTurns", "output", "model", "command", "memory_mb"})
+    | {"effort", "permissionMode", "mcpServers", "budget_usd", "isolation"},
 }
 """The keys that each backend heeds, besides those that count for all."""
 
@@ -37,6 +38,17 @@ def keys_of(definition: AgentDefinition) -> dict[str, Any]:
     return {key: value for key, value in said.items() if value is not None}
 
 
+VALUES: Final[Mapping[str, Mapping[str, frozenset[str]]]] = {
+    "claude": {
+        "effort": frozenset({"low", "medium", "high", "xhigh", "max"}),
+        "isolation": frozenset({"sandbox"}),
+    },
+}
+"""Keys of which a backend heeds some values only."""
+
+
 def unheeded(definition: AgentDefinition) -> list[str]:
     """The keys of a definition that whatever runs the agent does not heed."""
-    return [key for key in keys_of(definition) if key not in HEEDED[definition.backend] | FOR_ALL]
+    heeded, values = HEEDED[definition.backend] | FOR_ALL, VALUES.get(definition.backend, {})
+    said = keys_of(definition).items()
+    return [key for key, value in said if key not in heeded or (key in values and value not in values[key])]

@@ -44,15 +44,24 @@ def environment(extra: Mapping[str, str], base: Mapping[str, str] | None = None)
 
 
 class Program:
-    """A program that runs under the launcher. Leaving the `async with` block ends it and whatever came of it."""
+    """A program that runs under the launcher. Leaving the `async with` block ends it and whatever came of it.
+
+    `descriptors` are open files of ours that it gets under the same numbers.
+    """
 
     def __init__(
-        self, command: Sequence[str], folder: Path, extra: Mapping[str, str] | None = None, bounds: Bounds | None = None
+        self,
+        command: Sequence[str],
+        folder: Path,
+        extra: Mapping[str, str] | None = None,
+        bounds: Bounds | None = None,
+        descriptors: Sequence[int] = (),
     ) -> None:
         self._command = list(command)
         self._folder = folder
         self._extra = dict(extra or {})
         self._bounds = bounds or Bounds()
+        self._descriptors = descriptors
         self._process: asyncio.subprocess.Process | None = None
         self._control = -1
         self._read = 0
@@ -71,7 +80,7 @@ class Program:
                 stderr=asyncio.subprocess.PIPE,
                 env=environment(self._extra),
                 cwd=self._folder,
-                pass_fds=[theirs],
+                pass_fds=[theirs, *self._descriptors],
                 start_new_session=True,
                 limit=LARGEST_ANSWER,  # of a stream that is full, asyncio does not see the end
             )

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fanfold.agents.backends.base import Backend
+from fanfold.agents.backends.claude import ClaudeBackend
 from fanfold.agents.backends.model import ModelBackend
 from fanfold.agents.backends.process import ProcessBackend
 from fanfold.agents.backends.python import PythonAgent, PythonBackend
@@ -66,9 +67,11 @@ class Scope:
             return PythonBackend(self.python.get(definition.name))
         if definition.backend == "process":
             return ProcessBackend()
+        if definition.backend == "claude":
+            return ClaudeBackend()
         raise AgentError(
             f"agent {definition.name!r} asks for backend {definition.backend!r}, which this version does not have",
-            hint="the backends are: model, process, python",
+            hint="the backends are: model, claude, process, python",
         )
 
     def asks(self, definition: AgentDefinition) -> bool:

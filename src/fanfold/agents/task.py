@@ -24,6 +24,7 @@ from fanfold.agents.backends.base import PATIENCE, Answer, Call, Progress, Said
 from fanfold.agents.definition import AgentDefinition, folded
 from fanfold.agents.framing import framed
 from fanfold.agents.scope import Scope, scope_of
+from fanfold.agents.servers import servers_of
 from fanfold.errors import (
     AgentError,
     AgentNotFoundError,
@@ -202,6 +203,7 @@ class Task:
             heard=frame is not None and frame.runner.hears() and chat.QUIET not in _tags(frame),
             schema=definition.output if self.output is None else described(self.output),
             peers=scope.peers(definition),
+            servers=servers_of(definition, Path.cwd()) if scope.asks(definition) else {},
             patience=PATIENCE if frame is None else frame.runner.family.governor.limits.patience,
         )
 

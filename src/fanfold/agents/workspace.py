@@ -1,7 +1,8 @@
 """What an agent may see of a folder.
 
 A `Workspace` is one folder and three tools that read below it: `glob`, `grep` and `read`. They return text that is
-made for models and reads well for people. Nothing here writes.
+made for models and reads well for people. Nothing here writes: that is `agents/editing`, and what a command may do in
+the folder is `agents/shell`. Which of these tools an agent has, `agents/tools` says.
 
 **The boundary.** A path is relative, has no `..`, and must lead to a plain file whose real place, after every link in
 it, lies below the root. `.git` and `.fanfold` are closed as well: the first often holds a token in its `config`, the
@@ -25,7 +26,7 @@ import re
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import translate
 from itertools import islice, product
@@ -138,7 +139,7 @@ class Workspace:
 
     def _open(self, path: str) -> int:
         """A descriptor of the plain file that `path` leads to. Raises WorkspaceError for anything else."""
-        place = self._place(path)
+        place = self.place(path)
         try:
             if not stat.S_ISREG(os.lstat(place).st_mode):
                 raise WorkspaceError(f"{path!r} is no plain file", hint="`glob` lists the files")
@@ -150,14 +151,14 @@ class Workspace:
         except OSError as error:
             raise WorkspaceError(f"{path!r} cannot be read: {error.strerror}") from error
         try:
-            if not stat.S_ISREG(os.fstat(fd).st_mode) or not self._holds(_place_of(fd, place)):
+            if not stat.S_ISREG(os.fstat(fd).st_mode) or not self.holds(place_of(fd, place)):
                 raise WorkspaceError(f"{path!r} changed while it was opened, and is refused")
         except BaseException:
             os.close(fd)
             raise
         return fd
 
-    def _place(self, path: str) -> Path:
+    def place(self, path: str) -> Path:
         """Where `path` really leads, when that is below the root. The file need not exist."""
         parts = path.split("/")
         if not path or "\0" in path or path.startswith("/") or ".." in parts:
@@ -166,11 +167,12 @@ class Workspace:
             place = Path(os.path.realpath(self.root / path))
         except (OSError, ValueError) as error:  # ValueError: characters that no file name can have
             raise WorkspaceError(f"{path!r} cannot be read: {error}") from error
-        if not self._holds(place):
+        if not self.holds(place):
             raise WorkspaceError(f"{path!r} may not be read: it leads to a place that is closed to agents")
         return place
 
-    def _holds(self, place: Path) -> bool:
+    def holds(self, place: Path) -> bool:
+        """Whether a place, links followed, lies in the folder and is not closed."""
         return place.is_relative_to(self.root) and CLOSED.isdisjoint(place.relative_to(self.root).parts)
 
     def _lines(self, path: str, largest: int) -> Lines:
@@ -202,7 +204,7 @@ class Workspace:
     def _is_file(self, path: str) -> bool:
         try:
             mode = os.lstat(self.root / path).st_mode
-            return stat.S_ISREG(os.lstat(self._place(path)).st_mode) if stat.S_ISLNK(mode) else stat.S_ISREG(mode)
+            return stat.S_ISREG(os.lstat(self.place(path)).st_mode) if stat.S_ISLNK(mode) else stat.S_ISREG(mode)
         except (OSError, WorkspaceError):  # it is gone again, or a link leads out of the folder
             return False
 
@@ -225,7 +227,7 @@ class Workspace:
             notes.append(f"({large} files of more than {_LARGEST_SEARCHED // 1_000_000} MB were not searched)")
 
 
-def _place_of(fd: int, place: Path) -> Path:
+def place_of(fd: int, place: Path) -> Path:
     """Where an open file lies now.
 
     Linux says so itself. Elsewhere the path is looked at a second time and must lead to the very file that is open.
@@ -406,44 +408,3 @@ def _search_apart(pattern: str, deadline: float) -> Search:
         return found
 
     return search
-
-
-# The tools, by the names that agent files use.
-
-
-@dataclass(frozen=True, slots=True)
-class Tool:
-    """One tool: the method of `Workspace` that does it, and what a model is told about it."""
-
-    method: Callable[..., str]
-    description: str
-
-
-TOOLS: Final[Mapping[str, Tool]] = {
-    "read": Tool(Workspace.read, "Read lines of one file, numbered; `offset` is the first line, `limit` how many."),
-    "glob": Tool(Workspace.glob, "List the files whose path matches a pattern such as `**/*.py`."),
-    "grep": Tool(
-        Workspace.grep,
-        "Find the lines that match a case-insensitive regular expression, in the files that match `glob`.",
-    ),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class ToolChoice:
-    """The tools that an agent gets, and the entries of its definition that stand for none that there is."""
-
-    allowed: tuple[str, ...]
-    unavailable: tuple[str, ...] = ()
-
-
-def permitted(tools: tuple[str, ...] | None, disallowed: tuple[str, ...] = ()) -> ToolChoice:
-    """Which of `TOOLS` an agent gets that names `tools` (None is all) and forbids `disallowed`.
-
-    What cannot be honoured to the letter is decided against the agent: `Read(docs/**)` gives nothing when it is
-    asked for, and takes `Read` away when it is forbidden.
-    """
-    asked = list(TOOLS) if tools is None or "*" in tools else [tool.strip().casefold() for tool in tools]
-    denied = {tool.partition("(")[0].strip().casefold() for tool in disallowed}
-    allowed = tuple(name for name in TOOLS if name in asked and not denied & {name, "*"})
-    return ToolChoice(allowed, tuple(tool for tool in tools or () if tool.strip().casefold() not in {*TOOLS, "*"}))

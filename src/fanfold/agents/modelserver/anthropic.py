@@ -74,10 +74,14 @@ def error(fail: Fail, no: int) -> JSON:
     return {"type": "error", "error": {"type": kind, "message": fail.message}, "request_id": f"req_{no}"}
 
 
+def broken(fail: Fail, no: int) -> bytes:
+    return event(error(fail, no), "error")
+
+
 def _message(talk: Conversation, place: str, message: JSON) -> None:
     role = need(message, "role", str, place)
-    if role == "system":
-        talk.system.append(text_of(message, "content", place))
+    if role == "system":  # what a program tells of its surroundings: no part of the agent's own prompt, nor a turn
+        text_of(message, "content", place)
     elif role not in ("user", "assistant"):
         raise UsageError(f"{place}role: must be 'user' or 'assistant', not {role!r}")
     elif isinstance(need(message, "content", object, place), str):

@@ -83,6 +83,10 @@ def error(fail: Fail, no: int) -> JSON:
     return {"error": {"message": fail.message, "type": kind, "param": None, "code": code}}
 
 
+def broken(fail: Fail, no: int) -> bytes:
+    return event(error(fail, no))
+
+
 def choice(body: Mapping[str, Any], inside: str = "") -> tuple[bool, str | None]:
     """Whether a tool must be called, and which; `inside` is the object that holds the name."""
     chosen = body.get("tool_choice")

@@ -8,7 +8,7 @@ from itertools import count
 from typing import Any
 
 from fanfold.agents.modelserver.chat import choice, error
-from fanfold.agents.modelserver.values import Message, Request, Tool, ToolResult, ToolUse
+from fanfold.agents.modelserver.values import Fail, Message, Request, Tool, ToolResult, ToolUse
 from fanfold.agents.modelserver.wire import (
     JSON,
     Conversation,
@@ -23,7 +23,7 @@ from fanfold.agents.modelserver.wire import (
 )
 from fanfold.errors import UsageError
 
-__all__ = ["NAME", "error", "events", "read", "whole"]
+__all__ = ["NAME", "broken", "error", "events", "read", "whole"]
 
 NAME = "openai-responses"
 
@@ -64,6 +64,12 @@ def events(request: Request, said: Message) -> Iterator[bytes]:
     numbers = count()
     for kind, facts in _events(request, said):
         yield event({"type": kind, "sequence_number": next(numbers), **facts}, kind)
+
+
+def broken(fail: Fail, no: int) -> bytes:
+    said = error(fail, no)["error"]
+    facts = {"code": said["code"] or said["type"], "message": fail.message, "param": None, "sequence_number": 0}
+    return event({"type": "error", **facts}, "error")
 
 
 def _events(request: Request, said: Message) -> Iterator[tuple[str, JSON]]:

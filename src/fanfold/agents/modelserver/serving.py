@@ -35,6 +35,7 @@ from fanfold.agents.modelserver.rendezvous import Rendezvous
 from fanfold.agents.modelserver.script import Scripts, perform
 from fanfold.agents.modelserver.values import (
     Answer,
+    CutStream,
     Fail,
     Message,
     Reply,
@@ -49,6 +50,7 @@ from fanfold.errors import UsageError
 Part: TypeAlias = dict[str, Any]
 """An ASGI message: the head of a response, or a part of its body."""
 
+_KEYS = ("authorization", "x-api-key")
 _MODEL = "rehearsal"  # the one that /v1/models lists; a call may name any
 
 # An answer that ends in the middle is wanted here; uvicorn would log each one as an error, on the terminal. An
@@ -82,7 +84,8 @@ class Desk:
         agent = headers.get("x-fanfold-agent") or self.scripts.named(request.system, request.model)
         if not agent:
             agent = self.unknown.setdefault(request.system, f"unknown-{len(self.unknown) + 1}")
-        return replace(request, agent=agent, task=headers.get("x-fanfold-task", ""))
+        said = {name.lower(): value for name, value in headers.items() if name.lower() not in _KEYS}
+        return replace(request, agent=agent, task=headers.get("x-fanfold-task", ""), headers=said)
 
     async def reply(self, request: Request) -> Reply:
         """What is answered, once all waiting is over."""
@@ -148,7 +151,10 @@ class Endpoint:
 
     async def _answer(self, request: Request, call: Call, reply: Reply, send: Send) -> None:
         if isinstance(reply, Fail):
-            await self._fail(call, reply, send)
+            if reply.after is None or not request.stream:
+                await self._fail(call, reply, send)
+            else:
+                await self._break(request, call, reply, send)
             return
         if isinstance(reply, Answer):
             said = message(request, reply, call.no)
@@ -162,19 +168,29 @@ class Endpoint:
             return
         if isinstance(reply, Stall):
             await _stall(request, start, chunks, send)
-        await self._say(call, said, [start, *map(_body, chunks)], send)
+        broken = isinstance(reply, CutStream) and not (reply.politely and request.stream)
+        await self._say(call, said, [start, *map(_body, chunks)], send, broken=broken)
 
-    async def _say(self, call: Call, said: Message, parts: list[Part], send: Send) -> None:
+    async def _break(self, request: Request, call: Call, fail: Fail, send: Send) -> None:
+        """Begin an answer, and have an error in the place of its end."""
+        fail = _worded(fail)
+        start, chunks = self._chunks(request, message(request, Answer(fail.after or ""), call.no, complete=False))
+        for part in (start, *map(_body, chunks)):
+            await send(part)
+        self._desk.journal.failed(call, fail.status, fail.message)
+        await send({**_body(self._wire.broken(fail, call.no)), "more_body": False})
+
+    async def _say(self, call: Call, said: Message, parts: list[Part], send: Send, *, broken: bool) -> None:
         *before, last = parts
         for part in before:
             await send(part)
             await asyncio.sleep(0)  # nothing in `send` waits, and a client that has gone is to be noticed
         # Before the last byte: whoever has the answer finds it in the journal, and is in flight no more.
         self._desk.journal.answered(call, said)
-        await send({**last, "more_body": not said.complete})
+        await send({**last, "more_body": broken})
 
     async def _fail(self, call: Call, fail: Fail, send: Send) -> None:
-        fail = replace(fail, message=fail.message or f"the script answers with status {fail.status}")
+        fail = _worded(fail)
         body = json.dumps(self._wire.error(fail, call.no)).encode()
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
         if fail.retry_after is not None:
@@ -276,6 +292,10 @@ async def _cancel_when_gone(working: asyncio.Task[None], receive: Receive) -> No
     while (await receive())["type"] != "http.disconnect":
         continue
     working.cancel()
+
+
+def _worded(fail: Fail) -> Fail:
+    return replace(fail, message=fail.message or f"the script answers with status {fail.status}")
 
 
 def _body(chunk: bytes) -> Part:

@@ -52,7 +52,10 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One call of the model. `body` is the vendor's own JSON, for what the neutral form leaves out."""
+    """One call of the model. `body` is the vendor's own JSON, for what the neutral form leaves out.
+
+    `headers` are those of the call, in lower case, without the ones that hold a key.
+    """
 
     protocol: str  # "anthropic", "openai-chat" or "openai-responses"
     model: str = ""
@@ -66,6 +69,7 @@ class Request:
     forced: str | None = None  # the one tool that must be called now
     output_schema: Mapping[str, Any] | None = None  # the text must be JSON of this schema
     body: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def prompt(self) -> str:
@@ -89,12 +93,16 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Fail:
-    """An error in the vendor's shape. `retry=False` tells the vendor's SDK that trying again is no use."""
+    """An error in the vendor's shape. `retry=False` tells the vendor's SDK that trying again is no use.
+
+    With `after`, and when the call is streamed, it comes inside of an answer that has begun well, after that text.
+    """
 
     status: int = 500
     message: str = ""
     retry_after: float | None = None
     retry: bool | None = None
+    after: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +114,13 @@ class Stall:
 
 @dataclass(frozen=True, slots=True)
 class CutStream:
-    """Breaks the connection in the middle of an answer: after `after` when the call is streamed."""
+    """Breaks the connection in the middle of an answer: after `after` when the call is streamed.
+
+    With `politely` a stream ends there as if that were all of it.
+    """
 
     after: str = ""
+    politely: bool = False
 
 
 Reply: TypeAlias = Answer | Fail | Stall | CutStream

@@ -40,6 +40,10 @@ class Wire(Protocol):
         """The body of an error."""
         ...
 
+    def broken(self, fail: Fail, no: int) -> bytes:
+        """The event of an error in a stream that has begun."""
+        ...
+
 
 class Conversation:
     """Puts turns together: the vendors differ in how they cut one turn into messages."""

@@ -1,0 +1,153 @@
+"""MCP servers as tools of an agent: programs that speak over their standard streams, and servers at a URL.
+
+A program runs under the launcher (`agents/processes`), like an agent that is one: it sees little of our environment
+besides what its entry gives it, and nothing of it is left when the agent has ended. A tool `t` of server `s` is called
+`mcp__s__t`. An agent's servers are connected to before its model is asked: one that is not there is an error that names
+it, and costs nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import anyio
+from fastmcp.client.transports import ClientTransport, SSETransport, StreamableHttpTransport
+from fastmcp.client.transports.base import TransportOptions
+from mcp import ClientSession
+from mcp.shared.message import SessionMessage
+from mcp.types import jsonrpc_message_adapter
+from pydantic_ai import RunContext, ToolDefinition
+from pydantic_ai.mcp import MCPToolset
+from pydantic_ai.toolsets import AbstractToolset
+
+from fanfold.agents.backends.base import Call
+from fanfold.agents.processes import Program
+from fanfold.agents.tools import permits
+from fanfold.errors import AgentError
+
+SECONDS_TO_START: Final = 30.0
+_SHORTEST_SECRET: Final = 6
+
+
+class Standard(ClientTransport):
+    """The standard streams of a program, which is started for the connection and ended with it."""
+
+    legacy_only = False
+
+    def __init__(self, call: Call, entry: Mapping[str, Any]) -> None:
+        self._call = call
+        self._command = [entry["command"], *entry["args"]]
+        self._environment = {"FANFOLD_TASK": call.task, "FANFOLD_AGENT": call.definition.name, **entry["env"]}
+        self.complaints = ""
+        self.code: int | None = None
+
+    @asynccontextmanager
+    async def connect_session(
+        self, *, transport_options: TransportOptions | None = None, **session_kwargs: Any
+    ) -> AsyncGenerator[ClientSession, None]:
+        """A session with the program."""
+        options = transport_options or TransportOptions()
+        heard, hearing = anyio.create_memory_object_stream[SessionMessage | Exception](0)
+        saying, said = anyio.create_memory_object_stream[SessionMessage](0)
+        async with Program(self._command, self._call.workspace.root, self._environment) as program:
+            reading = asyncio.ensure_future(self._read(program, heard))
+            writing = asyncio.ensure_future(_write(program, said))
+            try:
+                async with options.session_class(hearing, saying, **session_kwargs) as session:
+                    yield session
+            finally:
+                reading.cancel()
+                writing.cancel()
+                await asyncio.wait([reading, writing])
+                for stream in (heard, hearing, saying, said):
+                    stream.close()
+
+    async def _read(self, program: Program, heard: Any) -> None:
+        stream = program.process.stdout
+        assert stream is not None, "it is a pipe"
+        async with heard:
+            while line := await stream.readline():
+                if line.strip():
+                    await heard.send(_message(line))
+            self.code = await program.ended()
+            self.complaints = await program.complaints()
+
+
+async def _write(program: Program, said: Any) -> None:
+    stream = program.process.stdin
+    assert stream is not None, "it is a pipe"
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # that it is gone, its other stream says
+        async for message in said:
+            text = message.message.model_dump_json(by_alias=True, exclude_unset=True)
+            stream.write(f"{text}\n".encode())
+            await stream.drain()
+
+
+def _message(line: bytes) -> SessionMessage | Exception:
+    try:
+        return SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False))
+    except ValueError as error:
+        return error
+
+
+@asynccontextmanager
+async def connected(call: Call) -> AsyncIterator[list[AbstractToolset[None]]]:
+    """The tools of the servers that a call may use, as far as its definition permits them."""
+    toolsets: list[AbstractToolset[None]] = []
+    async with AsyncExitStack() as stack:
+        for name, entry in call.servers.items():
+            transport = _transport(call, entry)
+            toolset: MCPToolset[None] = MCPToolset(
+                transport, init_timeout=SECONDS_TO_START, tool_error_behavior="failed"
+            )
+            with _named(call, name, entry, transport):
+                await stack.enter_async_context(toolset)
+            toolsets.append(_permitted(call, toolset.prefixed(f"mcp__{re.sub(r'[^A-Za-z0-9_-]', '_', name)}_")))
+        yield toolsets
+
+
+def _transport(call: Call, entry: Mapping[str, Any]) -> ClientTransport:
+    if entry["type"] == "stdio":
+        return Standard(call, entry)
+    make = SSETransport if entry["type"] == "sse" else StreamableHttpTransport
+    return make(entry["url"], headers=dict(entry["headers"]))
+
+
+def _permitted(call: Call, toolset: AbstractToolset[None]) -> AbstractToolset[None]:
+    tools, disallowed = call.definition.tools, call.definition.disallowed_tools
+
+    def may(_: RunContext[None], tool: ToolDefinition) -> bool:
+        return permits(tools, disallowed, tool.name)
+
+    return toolset.filtered(may)
+
+
+@contextlib.contextmanager
+def _named(call: Call, name: str, entry: Mapping[str, Any], transport: ClientTransport) -> Iterator[None]:
+    """Around the connecting: an error names the server, and says what it said, without what it was given."""
+    try:
+        yield
+    except Exception as error:
+        what = entry["command"] if entry["type"] == "stdio" else urlsplit(entry["url"]).hostname
+        text = f"MCP server {name!r} ({what}) {_ending(transport, error)}"
+        for given in (*entry.get("env", {}).values(), *entry.get("headers", {}).values()):
+            text = text.replace(given, "***") if len(given) >= _SHORTEST_SECRET else text
+        raise AgentError(
+            f"agent {call.definition.name!r}: {text}",
+            hint="does it run by itself? `.mcp.json` or the agent's file says how it is started",
+        ) from error
+
+
+def _ending(transport: ClientTransport, error: Exception) -> str:
+    code = transport.code if isinstance(transport, Standard) else None
+    if not isinstance(transport, Standard) or code is None:
+        return f"cannot be reached: {error}"
+    lines = [line for line in transport.complaints.splitlines() if line.strip()]
+    ended = "could not be run" if code == 127 else f"ended with code {code}"
+    return ended + (f"; it said: {lines[-1].strip():.500}" if lines else "")

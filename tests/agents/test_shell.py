@@ -1,0 +1,273 @@
+"""Commands that agents run: what they see, how they end, and where they are let at all."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypedDict
+
+import pytest
+
+from fanfold import START, AgentDefinition, StateGraph, Task
+from fanfold.agents import shell
+from fanfold.agents.workspace import Workspace
+from fanfold.errors import WorkspaceError
+from fanfold.events import Event, Noticed
+from fanfold.testing import ModelServer, ToolUse
+
+LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux has sub-reapers")
+PATIENCE = 20.0
+WORKER = AgentDefinition(name="worker", description="Works.", prompt="You are the worker.", tools=("Bash",))
+
+
+class State(TypedDict, total=False):
+    out: list[Any]
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "root"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def server() -> Iterator[ModelServer]:
+    with ModelServer() as server:
+        yield server
+
+
+def ran(root: Path, command: str, seconds: float = 30.0, **options: Any) -> str:
+    return asyncio.run(shell.run(Workspace(root), command, seconds, options.pop("extra", {}), **options))
+
+
+# What a command sees, and how it ends
+
+
+def test_a_command_runs_in_the_folder_and_its_complaints_stand_where_they_were_made(root: Path) -> None:
+    assert ran(root, "pwd; echo one; echo two >&2; echo three") == f"{root}\none\ntwo\nthree"
+
+
+def test_a_command_that_ends_badly_says_so_and_one_that_says_nothing_too(root: Path) -> None:
+    assert ran(root, "echo half; exit 3") == "half\n(it ended with code 3)"
+    assert ran(root, "kill -9 $$") == "(it ended with code 137)"
+    assert ran(root, "true") == "(it ended well and wrote nothing)"
+
+
+@pytest.mark.parametrize("command", ["", "  \n", "echo \0"])
+def test_a_command_that_is_none_is_refused(root: Path, command: str) -> None:
+    with pytest.raises(WorkspaceError, match="the command"):
+        ran(root, command)
+
+
+def test_a_command_sees_little_of_our_environment(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://secret")
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    seen = ran(root, "env", extra={"FANFOLD_TASK": "t1"})
+    assert "secret" not in seen
+    assert "FANFOLD_TASK=t1" in seen
+
+
+def test_a_command_reads_nothing_of_what_we_read(root: Path) -> None:
+    assert ran(root, "cat; echo over") == "over"
+
+
+def test_a_long_output_is_cut_in_its_middle(root: Path) -> None:
+    text = ran(root, "echo first; head -c 5000000 /dev/zero | tr '\\0' x; echo; echo last")
+    assert text.startswith("first\nxxx")
+    assert text.endswith("xxx\nlast")
+    assert "bytes are left out here" in text
+    assert len(text) < shell.LONGEST_SHOWN + 200
+
+
+def test_a_command_that_takes_too_long_is_ended_and_what_it_wrote_is_kept(root: Path) -> None:
+    began = time.monotonic()
+    assert ran(root, "echo begun; sleep 1000", 0.3) == "begun\n(it was ended after 0.3 s, and whatever it had started)"
+    assert time.monotonic() - began < 10
+
+
+@pytest.fixture
+def marked(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A language that no other process speaks, by which those of a command are known."""
+    mark = f"LANG=fanfold-{os.getpid()}-{time.monotonic_ns()}"
+    monkeypatch.setenv(*mark.split("="))
+    yield mark
+    for pid in alive(mark):  # a test that fails leaves nothing either
+        os.kill(pid, signal.SIGKILL)
+
+
+def alive(mark: str) -> list[int]:
+    """The processes with the mark, but for ours."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and int(entry.name) != os.getpid() and mark in (entry / "environ").read_text():
+                found.append(int(entry.name))
+        except (OSError, UnicodeDecodeError):
+            continue
+    return found
+
+
+async def until(holds: Any) -> None:
+    end = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < end, "it did not come to that"
+        await asyncio.sleep(0.005)
+
+
+BROOD = "setsid sleep 1000 & nohup sleep 1000 >/dev/null 2>&1 & (sleep 1000 &) ; echo born"
+
+
+@LINUX
+@pytest.mark.parametrize("then", ["", "; sleep 1000"])
+def test_nothing_of_a_command_is_left_however_it_ends(root: Path, marked: str, then: str) -> None:
+    assert ran(root, BROOD + then, 1.0).startswith("born")
+    assert alive(marked) == []
+
+
+def asks(server: ModelServer, agent: AgentDefinition, events: list[Event] | None = None) -> Any:
+    """The run of a graph with one agent, to be awaited."""
+
+    async def node(state: State) -> State:
+        return {"out": [(await Task(subagent_type=agent.name, prompt="Work.")).output]}
+
+    graph = StateGraph(State).add_node("node", node).add_edge(START, "node").compile()
+    heard = [] if events is None else events
+    return graph.ainvoke({"out": []}, agents=[agent], model=server, on_event=heard.append)
+
+
+@LINUX
+def test_a_cancelled_agent_s_command_and_all_that_came_of_it_are_gone_in_half_a_second(
+    root: Path, marked: str, server: ModelServer
+) -> None:
+    server.script("worker", [ToolUse("bash", {"command": f"{BROOD}; touch born; sleep 1000"}), "never"])
+
+    async def main() -> float:
+        working = asyncio.ensure_future(asks(server, WORKER))
+        await until((root / "born").exists)
+        assert len(alive(marked)) >= 4
+        began = time.monotonic()
+        working.cancel()
+        await until(lambda: not alive(marked))
+        took = time.monotonic() - began
+        await asyncio.wait([working])
+        return took
+
+    assert asyncio.run(main()) < 0.5
+
+
+def test_an_agent_gets_what_its_command_wrote_and_the_command_knows_its_task(root: Path, server: ModelServer) -> None:
+    server.script("worker", [ToolUse("bash", {"command": "echo $FANFOLD_AGENT $FANFOLD_TASK"}), "done"])
+    asyncio.run(asks(server, WORKER))
+    told = [result.text for turn in server.journal[1].messages for result in turn.tool_results]
+    assert told == [f"worker {server.journal[0].task}"]
+
+
+# Where it is let at all
+
+
+@pytest.fixture
+def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A PATH of one folder, in which there is a shell and nothing to confine it with."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in ("sh", "bash"):
+        (folder / name).symlink_to(shutil.which(name) or "/bin/sh")
+    monkeypatch.setenv("PATH", str(folder))
+    return folder
+
+
+@pytest.mark.parametrize("broken", [False, True])
+@pytest.mark.parametrize(("tools", "has"), [(None, False), (("*",), False), (("Bash",), True), (("*", "bash"), True)])
+def test_where_nothing_confines_commands_only_an_agent_that_names_bash_has_it_and_that_is_told(
+    root: Path, server: ModelServer, bare: Path, tools: tuple[str, ...] | None, has: bool, broken: bool
+) -> None:
+    if broken:
+        (bare / "bwrap").write_text("#!/bin/sh\necho 'no user namespaces' >&2; exit 1\n")
+        (bare / "bwrap").chmod(0o755)
+    server.script("worker", "done")
+    events: list[Event] = []
+    agent = AgentDefinition(name="worker", description="Works.", prompt="You are the worker.", tools=tools)
+    asyncio.run(asks(server, agent, events))
+    assert ("bash" in server.journal[0].tools) is has
+    notices = [event.message for event in events if isinstance(event, Noticed)]
+    assert notices == (["agent 'worker' may run any command as you: nothing here confines it to the folder"] * has)
+
+
+def test_a_folder_that_the_system_itself_is_in_cannot_be_confined_to() -> None:
+    assert not shell.can_hold(Workspace(Path("/")))
+    assert not shell.can_hold(Workspace(Path("/usr")))
+
+
+# Confined
+
+
+@pytest.fixture
+def confined(root: Path) -> Any:
+    """Runs a command that is confined to the folder."""
+    program = shell.confiner(os.environ["PATH"])
+    if program is None:
+        pytest.skip("there is no bwrap here that works")
+    return lambda command, seconds=30.0: ran(root, command, seconds, confined_by=program)
+
+
+def test_a_confined_command_changes_its_folder_and_nothing_else(root: Path, tmp_path: Path, confined: Any) -> None:
+    (tmp_path / "secret.txt").write_text("the secret")
+    (root / "link").symlink_to(tmp_path / "secret.txt")
+    said = confined(f"cat {tmp_path}/secret.txt link; echo x > {tmp_path}/new; echo y > /usr/new; echo z > mine; ls")
+    assert "the secret" not in said
+    assert (root / "mine").read_text() == "z\n"
+    assert not (tmp_path / "new").exists()
+    assert "link" in said
+
+
+def test_a_confined_command_has_no_network(root: Path, confined: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        said = confined(f"(exec 3<>/dev/tcp/127.0.0.1/{port}) && echo connected")
+        assert "connected" not in said.split()
+        listener.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+
+
+def test_a_confined_command_sees_no_other_process(confined: Any) -> None:
+    seen = [int(name) for name in confined("cd /proc; echo [0-9]*").split()]
+    assert os.getpid() not in seen
+    assert len(seen) < 10
+
+
+def test_what_is_closed_to_agents_is_closed_to_their_commands(root: Path, confined: Any) -> None:
+    for path in (".git/config", "sub/.git/config", ".fanfold/runs.db", ".claude/agents/a.md", ".mcp.json"):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text("token")
+    (root / "worktree").mkdir()
+    (root / "worktree" / ".git").write_text("token")
+    said = confined("cat .git/config sub/.git/config .fanfold/runs.db worktree/.git")
+    assert "token" not in said
+    confined("echo x > .mcp.json; echo x > .claude/agents/a.md; echo x > .git/config")
+    for path in (".git/config", ".claude/agents/a.md", ".mcp.json"):
+        assert (root / path).read_text() == "token"
+
+
+@LINUX
+def test_nothing_of_a_confined_command_is_left(root: Path, confined: Any, marked: str) -> None:
+    assert confined(f"{BROOD}; sleep 1000", 1.0).startswith("born")
+    assert alive(marked) == []
+
+
+def test_an_agent_that_inherits_its_tools_has_a_confined_bash(root: Path, server: ModelServer, confined: Any) -> None:
+    server.script("worker", [ToolUse("bash", {"command": "ls /home /root; echo mine > mine"}), "done"])
+    events: list[Event] = []
+    agent = AgentDefinition(name="worker", description="Works.", prompt="You are the worker.")
+    asyncio.run(asks(server, agent, events))
+    assert (root / "mine").read_text() == "mine\n"
+    assert [event for event in events if isinstance(event, Noticed)] == []
