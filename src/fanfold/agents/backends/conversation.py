@@ -13,7 +13,8 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
-from pydantic_ai import Agent, ModelRetry, Tool, ToolFailed, ToolOutput
+from pydantic_ai import Agent, ModelRetry, Tool, ToolFailed, ToolOutput, capture_run_messages
+from pydantic_ai.messages import ModelMessagesTypeAdapter
 from pydantic_ai.usage import UsageLimits
 
 from fanfold.agents import editing, shell
@@ -25,6 +26,7 @@ from fanfold.agents.backends.requesting import Line, Requesting, Tell
 from fanfold.agents.definition import folded
 from fanfold.agents.processes import Bounds
 from fanfold.agents.tools import TOOLS, permitted, server_of
+from fanfold.agents.transcripts import tell_from
 from fanfold.errors import AgentError, BudgetError, WorkspaceError
 from fanfold.events import Noticed
 from fanfold.frame import clock
@@ -58,7 +60,8 @@ async def converse(call: Call, tell: Tell) -> Answer:
         )
         if form.wanted is not None:
             agent.output_validator(form.checked)
-        with refusals.conversing(call, form):
+        with refusals.conversing(call, form), capture_run_messages() as said:
+            tell_from(lambda: ModelMessagesTypeAdapter.dump_python(said, mode="json"))
             result = await agent.run(call.prompt, usage_limits=_limits(call))
     return _answer(call, line, form.taken(result.output), json.loads(result.all_messages_json()))
 
