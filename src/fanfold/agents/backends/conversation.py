@@ -14,7 +14,8 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
-from pydantic_ai import Agent, ModelRetry, RunContext, Tool, ToolFailed, ToolOutput
+from pydantic_ai import Agent, ModelRetry, RunContext, Tool, ToolFailed, ToolOutput, capture_run_messages
+from pydantic_ai.messages import ModelMessagesTypeAdapter
 from pydantic_ai.settings import ModelSettings
 from pydantic_ai.toolsets import AbstractToolset
 from pydantic_ai.usage import UsageLimits
@@ -29,6 +30,7 @@ from fanfold.agents.definition import folded
 from fanfold.agents.processes import Bounds
 from fanfold.agents.servers import plain
 from fanfold.agents.tools import TOOLS, permitted, server_of
+from fanfold.agents.transcripts import tell_from
 from fanfold.agents.workspace import Workspace
 from fanfold.errors import AgentError, BudgetError, MissingExtraError, WorkspaceError
 from fanfold.events import Noticed
@@ -64,7 +66,8 @@ async def converse(call: Call, tell: Tell) -> Answer:
         )
         if form.wanted is not None:
             agent.output_validator(form.checked)
-        with refusals.conversing(call, form):
+        with refusals.conversing(call, form), capture_run_messages() as said:
+            tell_from(lambda: ModelMessagesTypeAdapter.dump_python(said, mode="json"))
             result = await agent.run(call.prompt, deps=call, usage_limits=_limits(call))
     return _answer(call, line, form.taken(result.output), json.loads(result.all_messages_json()))
 
