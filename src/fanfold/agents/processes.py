@@ -65,9 +65,9 @@ def environment(extra: Mapping[str, str], base: Mapping[str, str] | None = None)
 class Program:
     """A program that runs under the launcher. Leaving the `async with` block ends it and whatever came of it.
 
-    `descriptors` are open files of ours that it gets under the same numbers.
     One that reads its prompt and writes its answer is told the prompt by `tell`. One that is talked with is written
     to by `write`, as often as there is something to say, and `finish` says that there is nothing more.
+    `descriptors` are open files of ours that it gets under the same numbers.
     """
 
     def __init__(

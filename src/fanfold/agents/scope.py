@@ -79,9 +79,9 @@ class Scope:
         """Whether the agent asks a model that the run has to name."""
         return definition.backend in ("model", "claude") or asks_a_model(definition)
 
-    def takes_servers(self, definition: AgentDefinition) -> bool:
-        """Whether the agent can be given MCP servers."""
-        return definition.backend in ("model", "claude") or speaks_acp(definition)
+    def connects(self, definition: AgentDefinition) -> bool:
+        """Whether the agent can use MCP servers."""
+        return self.asks(definition) or speaks_acp(definition)
 
     def model_for(self, definition: AgentDefinition, named: Any) -> Any:
         """The model that answers, as a name or a server; `named` is the call's own. Without any, the rehearsal."""

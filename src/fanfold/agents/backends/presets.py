@@ -16,12 +16,13 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
-from fanfold.agents.backends import dialects
+from fanfold.agents.backends import claude_command, dialects
 from fanfold.agents.backends.base import Call
 from fanfold.agents.backends.forms import wish
 from fanfold.agents.backends.providers import PROVIDERS, REHEARSAL_MODEL, check_name
@@ -32,8 +33,6 @@ NOWHERE: Final = "http://127.0.0.1:9"
 """A proxy behind which there is nothing (the port is that of `discard`)."""
 
 DUMMY: Final = "none-needed"
-RETRIES: Final = 3
-"""How often Claude's program asks again by itself, in the middle of its work. It tells each time, so others wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +44,16 @@ class Plan:
     extra: Mapping[str, str] = field(default_factory=dict)
     dialect: dialects.Dialect = dialects.ours
     notices: tuple[str, ...] = ()
+    descriptors: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """One vendor's tool. `heeds` are the keys of a definition that it can be told; `megabytes` what it holds."""
+    """One vendor's tool: whose models it asks, the megabytes that it holds while nobody has seen it, how to get it."""
 
     program: str
     providers: tuple[str, ...]
-    plan: Callable[[Call, _Access, Path], Plan]
-    heeds: frozenset[str]
+    plan: Callable[[Call, _Access, Path, ExitStack], Plan]
     megabytes: int
     get: str
 
@@ -89,12 +88,14 @@ def named(words: Sequence[str]) -> Preset | None:
 def planned(preset: Preset, call: Call, more: Sequence[str]) -> Iterator[Plan]:
     """How the preset is run for a call, with a folder of its own for as long as that is needed."""
     access = _access(preset, call)
-    with tempfile.TemporaryDirectory(prefix="fanfold-", ignore_cleanup_errors=True) as folder:
-        plan = preset.plan(call, access, Path(folder))
+    with ExitStack() as stack:
+        temporary = tempfile.TemporaryDirectory(prefix="fanfold-", ignore_cleanup_errors=True)
+        folder = Path(stack.enter_context(temporary))
+        plan = preset.plan(call, access, folder, stack)
         last = plan.words[-1:] if plan.words[-1] == "-" else ()
         words = [*plan.words[: len(plan.words) - len(last)], *more, *last]
-        apart = _apart(Path(folder)) if access.standing_in else {}
-        yield Plan(words, plan.prompt, {**apart, **plan.extra}, plan.dialect, plan.notices)
+        apart = _apart(folder) if access.standing_in else {}
+        yield replace(plan, words=words, extra={**apart, **plan.extra})
 
 
 def _access(preset: Preset, call: Call) -> _Access:
@@ -144,7 +145,6 @@ def _asked(definition: AgentDefinition) -> frozenset[str]:
 _CHANGING: Final = frozenset({"write", "edit", "multiedit", "notebookedit"})
 _RUNNING: Final = frozenset({"bash"})
 _FETCHING: Final = frozenset({"webfetch", "websearch"})
-_READING: Final = ("Read", "Glob", "Grep")
 
 
 def _may(definition: AgentDefinition, tools: frozenset[str]) -> bool:
@@ -154,49 +154,28 @@ def _may(definition: AgentDefinition, tools: frozenset[str]) -> bool:
 
 # Claude Code.
 
-_CLAUDE_MODES: Final = ("acceptEdits", "plan", "dontAsk")
+_FOR_OURSELVES: Final = "--include-partial-messages"
+"""What the backend `claude` wants to hear and we do not."""
 
 
-def _claude(call: Call, access: _Access, folder: Path) -> Plan:
-    definition = call.definition
-    mode = str(definition.extra.get("permissionMode", "dontAsk"))
-    notices = (
-        [] if mode in (*_CLAUDE_MODES, "default") else [f"permissionMode {mode!r} is not given to Claude's program"]
-    )
-    tools = _READING if definition.tools is None else definition.tools
-    own = [tool for tool in tools if not tool.startswith("mcp__") and tool.partition("(")[0] not in ("Agent", "Task")]
-    words = [
-        *(_claude_program(), "-p", "--verbose", "--input-format", "stream-json", "--output-format", "stream-json"),
-        *("--model", access.model, "--no-session-persistence", "--disable-slash-commands"),
-        *("--setting-sources", "", "--strict-mcp-config", "--mcp-config", json.dumps({"mcpServers": call.servers})),
-        *("--permission-mode", mode if mode in _CLAUDE_MODES else "dontAsk"),
-        *("--tools", ",".join(tool.partition("(")[0] for tool in own)),
-        # A tool of agents runs them in the background, and not as we do; and commas separate words here, too.
-        *("--disallowedTools", ",".join(("Agent", "Task", *definition.disallowed_tools))),
-    ]
-    allowed = [*own, *(tool for tool in tools if tool.startswith("mcp__"))]
-    if definition.tools is None:
-        allowed += [f"mcp__{name}" for name in call.servers]
-    options: dict[str, Any] = {
-        "--allowedTools": ",".join(allowed),
-        "--system-prompt": definition.prompt,
-        "--max-turns": definition.max_turns,
-        "--max-budget-usd": _budget(definition),
-        "--effort": definition.extra.get("effort"),
-        "--json-schema": None if call.schema is None else json.dumps(call.schema),
-    }
-    words += [word for name, value in options.items() if value for word in (name, str(value))]
+def _claude(call: Call, access: _Access, folder: Path, stack: ExitStack) -> Plan:
+    """As the backend `claude` starts it, but for what it does by talking with the program."""
+    home = folder / "claude"
+    home.mkdir()
+    begin = claude_command.start(replace(call, peers=()), _claude_program(), home)
+    descriptor = stack.enter_context(claude_command.handed(begin.key))
+    program, *flags = (word for word in begin.command if word != _FOR_OURSELVES)
     content = [{"type": "text", "text": call.prompt}]
     # `client_composed`: or a prompt that has `@/some/path` in it would pull in that file, wherever it is.
     said = {"type": "user", "message": {"role": "user", "content": content}, "client_composed": True}
-    extra = {
-        "CLAUDE_CODE_MAX_RETRIES": str(RETRIES),
-        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
-        "DISABLE_AUTOUPDATER": "1",
-        **_present(ANTHROPIC_API_KEY=access.key, ANTHROPIC_BASE_URL=access.base),
-        **_present(ANTHROPIC_CUSTOM_HEADERS="\n".join(f"{k}: {v}" for k, v in _who(call, access).items()) or None),
-    }
-    return Plan(words, json.dumps(said) + "\n", extra, dialects.claude, tuple(notices))
+    return Plan(
+        [program, "-p", *flags],
+        json.dumps(said) + "\n",
+        {**begin.environment, claude_command.KEY_DESCRIPTOR: str(descriptor)},
+        dialects.claude,
+        begin.notices,
+        (descriptor,),
+    )
 
 
 def _claude_program() -> str:
@@ -204,19 +183,9 @@ def _claude_program() -> str:
     found = shutil.which("claude")
     if found:
         return found
-    from importlib.util import find_spec
-
     sdk = find_spec("claude_agent_sdk")
     places = [Path(place) / "_bundled" / "claude" for place in (sdk and sdk.submodule_search_locations) or ()]
     return next((str(place) for place in places if place.is_file()), "claude")
-
-
-def _budget(definition: AgentDefinition) -> Any:
-    return getattr(definition, "budget_usd", None) or definition.extra.get("budget_usd")
-
-
-def _present(**variables: str | None) -> dict[str, str]:
-    return {name: value for name, value in variables.items() if value is not None}
 
 
 # Codex.
@@ -225,7 +194,7 @@ _CODEX_KEY: Final = "FANFOLD_MODEL_KEY"
 _OPENAI: Final = "https://api.openai.com"
 
 
-def _codex(call: Call, access: _Access, folder: Path) -> Plan:
+def _codex(call: Call, access: _Access, folder: Path, _: ExitStack) -> Plan:
     definition = call.definition
     writes = _may(definition, _CHANGING | _RUNNING)
     words = [
@@ -282,7 +251,7 @@ def _toml(value: Any) -> str:
 # opencode.
 
 
-def _opencode(call: Call, access: _Access, folder: Path) -> Plan:
+def _opencode(call: Call, access: _Access, folder: Path, _: ExitStack) -> Plan:
     definition = call.definition
     provider = "fanfold" if access.standing_in else access.provider
     model = f"{provider}/{access.model}"
@@ -345,20 +314,9 @@ def _opencode_server(server: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": "local", "command": command, "environment": server.get("env", {}), "enabled": True}
 
 
-_TOOLS: Final = frozenset({"tools", "disallowedTools", "model", "mcpServers", "output"})
-
 PRESETS: Final[Mapping[str, Preset]] = {
-    "claude": Preset(
-        "claude",
-        ("anthropic",),
-        _claude,
-        _TOOLS | {"maxTurns", "effort", "permissionMode", "budget_usd"},
-        300,
-        "npm install -g @anthropic-ai/claude-code",
-    ),
-    "codex": Preset("codex", ("openai",), _codex, _TOOLS | {"effort"}, 150, "npm install -g @openai/codex"),
-    "opencode": Preset(
-        "opencode", ("openai", "anthropic"), _opencode, _TOOLS | {"maxTurns"}, 500, "npm install -g opencode-ai"
-    ),
+    "claude": Preset("claude", ("anthropic",), _claude, 300, "npm install -g @anthropic-ai/claude-code"),
+    "codex": Preset("codex", ("openai",), _codex, 200, "npm install -g @openai/codex"),
+    "opencode": Preset("opencode", ("openai", "anthropic"), _opencode, 600, "npm install -g opencode-ai"),
 }
-"""The presets there are, by name. What the models of each are offered differs, so their providers do, too."""
+"""The presets there are, by name. What each heeds of a definition stands in `agents/heeded`."""

@@ -146,7 +146,7 @@ async def _done(call: Call, plan: Plan, preset: Preset | None, minutes: Minutes)
         call.desk.notice(f"agent {call.definition.name!r}: {text}")
     pages = _Pages(minutes, plan)
     bounds = bounds_of(call.definition, mapped=preset is None)
-    program = Program(plan.words, call.workspace.root, {**identity(call), **plan.extra}, bounds)
+    program = Program(plan.words, call.workspace.root, {**identity(call), **plan.extra}, bounds, plan.descriptors)
     with closely_watched(call, program):
         async with program:
             program.tell(plan.prompt)
