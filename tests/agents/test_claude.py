@@ -105,7 +105,9 @@ def test_each_answer_is_counted_once_with_the_providers_own_tokens_and_told_in_p
 
 
 def test_an_answer_that_could_not_be_streamed_is_counted_once_too(server: ModelServer) -> None:
-    server.script("worker", [Fail(404), Answer("I look.", [READ, READ], usage=(100, 10)), Answer("Done.", usage=(5, 1))])
+    server.script(
+        "worker", [Fail(404), Answer("I look.", [READ, READ], usage=(100, 10)), Answer("Done.", usage=(5, 1))]
+    )
     heard: list[Event] = []
     assert ask(claude(tools=("Read",)), server, heard=heard).output == "Done."
     counts = [(event.input_tokens, event.output_tokens) for event in heard if isinstance(event, ModelAnswered)]

@@ -81,7 +81,11 @@ def test_a_command_sees_little_of_our_environment(root: Path, monkeypatch: pytes
 def test_a_command_has_as_much_memory_as_its_bounds_say(root: Path) -> None:
     command = f"{sys.executable} -I -S -c 'print(len(bytearray(300_000_000)))'"
     assert ran(root, command) == "300000000"
-    assert "MemoryError" in ran(root, command, bounds=Bounds(memory=200_000_000))
+    hoard = f"{sys.executable} -I -S -c 'import time; kept = b\"x\" * 300_000_000; time.sleep(60)'"
+    seen = ran(root, hoard, seconds=20, bounds=Bounds(memory=200_000_000))
+    assert "(it was ended, as it held " in seen
+    assert "more than it may" in seen
+    assert "MemoryError" in ran(root, command, bounds=Bounds(addresses=200_000_000))
 
 
 def test_a_command_reads_nothing_of_what_we_read(root: Path) -> None:
