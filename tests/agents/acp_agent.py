@@ -111,6 +111,12 @@ class Worker:
         await self.update(say.start_tool_call("1", "Shoot", kind="other"))  # so that it is not run again
         raise RequestError(int(code), "it does not work", {"retry_after": 0})
 
+    async def do_meet(self, url: str, name: str) -> None:
+        """Ask a model server, as models do."""
+        from meets import meet
+
+        await self.text(await asyncio.to_thread(meet, url, name))
+
     async def do_die(self) -> None:
         print("oh no", file=sys.stderr, flush=True)
         os._exit(3)

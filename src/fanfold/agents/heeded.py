@@ -8,7 +8,9 @@ from typing import Any, Final
 from fanfold.agents.definition import AgentDefinition
 
 HEEDED: Final[Mapping[str, frozenset[str]]] = {
-    "model": frozenset({"tools", "disallowedTools", "maxTurns", "output", "model"}),
+    "model": frozenset(
+        {"tools", "disallowedTools", "maxTurns", "output", "model", "effort", "mcpServers", "memory_mb", "budget_usd"}
+    ),
     "process": frozenset({"command", "memory_mb", "output"}),
     "python": frozenset(),
     "claude": frozenset({"tools", "disallowedTools", "maxTurns", "output", "model", "command", "memory_mb"})

@@ -24,6 +24,7 @@ from typing import Final
 from fanfold.agents.backends.base import Answer, Call, Progress, Said
 from fanfold.agents.backends.claude_command import KEY_DESCRIPTOR, handed, start
 from fanfold.agents.definition import AgentDefinition
+from fanfold.agents.heeded import keys_of
 from fanfold.agents.processes import Bounds, Program
 from fanfold.errors import AgentError, MissingExtraError
 from fanfold.events import Noticed
@@ -99,8 +100,7 @@ def _calls(call: Call) -> int | None:
 
 
 def _budget(definition: AgentDefinition) -> float:
-    usd = definition.extra.get("budget_usd", 0.0)
-    return float(usd)
+    return float(keys_of(definition).get("budget_usd", 0.0))
 
 
 def _program(definition: AgentDefinition) -> str:

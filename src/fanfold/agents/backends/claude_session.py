@@ -24,6 +24,7 @@ from mcp.types import ToolAnnotations
 from fanfold.agents.backends.base import Answer, Call, Progress, Said
 from fanfold.agents.backends.claude_command import TASK_TOOL, TEAM, Start, tool_names
 from fanfold.agents.processes import Program
+from fanfold.agents.transcripts import tell_from
 from fanfold.errors import (
     AgentError,
     AgentLostError,
@@ -186,6 +187,7 @@ class Session:
         self._tools = 0
         self._delay: float | None = None
         self._told: list[dict[str, Any]] = [{"role": "user", "content": call.prompt}]
+        tell_from(lambda: self._told)
 
     async def events(self) -> AsyncGenerator[Progress | Said, None]:
         """What happens until there is a result. Raises what the program was refused for good."""
