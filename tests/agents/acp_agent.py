@@ -68,8 +68,8 @@ class Worker:
         await self.update(say.update_plan([say.plan_entry("look", status="in_progress"), say.plan_entry("say")]))
         await self.update(say.start_tool_call("1", "Look at ducks", kind="search"))
         await self.update(schema.UsageUpdate(session_update="usage_update", used=15, size=100, cost=_cost(0.25)))
-        await self.text("Ducks ")
-        await self.text("swim.")
+        for message, text in (("1", "Here they are."), ("2", "Ducks "), ("2", "swim.")):
+            await self.update(say.update_agent_message_text(text).model_copy(update={"message_id": message}))
 
     async def do_environment(self) -> None:
         await self.text(json.dumps(dict(os.environ)))

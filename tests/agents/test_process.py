@@ -501,6 +501,8 @@ def test_a_program_that_nobody_reads_any_more_is_left_at_once(tmp_path: Path) ->
     async def main() -> float:
         async with Program(["yes"], tmp_path) as program:
             assert await program.lines()
+            while not program.process.stdout._paused:  # it is full, and asyncio has stopped reading
+                await asyncio.sleep(0)
             began = time.monotonic()
         return time.monotonic() - began
 
