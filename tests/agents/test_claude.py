@@ -105,7 +105,8 @@ def test_each_answer_is_counted_once_with_the_providers_own_tokens_and_told_in_p
 
 
 def test_an_answer_that_could_not_be_streamed_is_counted_once_too(server: ModelServer) -> None:
-    server.script("worker", [Fail(404), Answer("I look.", [READ, READ], usage=(100, 10)), Answer("Done.", usage=(5, 1))])
+    look = Answer("I look.", [READ, READ], usage=(100, 10))
+    server.script("worker", [Fail(404), look, Answer("Done.", usage=(5, 1))])
     heard: list[Event] = []
     assert ask(claude(tools=("Read",)), server, heard=heard).output == "Done."
     counts = [(event.input_tokens, event.output_tokens) for event in heard if isinstance(event, ModelAnswered)]
@@ -200,7 +201,7 @@ def test_an_answer_without_the_form_that_was_asked_for_is_none(server: ModelServ
 def test_an_agent_that_has_spent_its_own_budget_is_stopped(server: ModelServer) -> None:
     server.script("worker", [READ, "done"])
     with pytest.raises(BudgetError, match="Reached maximum budget"):
-        ask(claude(extra={"budget_usd": 0.0001}), server)
+        ask(claude(budget_usd=0.0001), server)
     assert len(server.journal) == 1
 
 

@@ -76,12 +76,12 @@ class ClaudeBackend:
             calls = _calls(call)
             begin = start(call, _program(definition), Path(home), calls)
             for text in begin.notices:
-                yield Noticed(clock(), f"agent {definition.name!r}: {text}", call.task)
+                yield Noticed(clock(), f"agent {definition.name!r} {text}", call.task)
             with handed(begin.key) as key:
                 environment = {**begin.environment, KEY_DESCRIPTOR: str(key)}
                 async with (
                     call.desk.process(definition.memory_mb or MEASURED_MB),
-                    call.desk.asking(begin.asks, calls=calls or 1, usd=_budget(definition)) as asking,
+                    call.desk.asking(begin.asks, calls=calls or 1, usd=definition.budget_usd or 0.0) as asking,
                     Program(begin.command, call.workspace.root, environment, bounds, [key]) as program,
                     session(call, program, begin, asking) as talk,
                 ):
@@ -95,11 +95,6 @@ def _calls(call: Call) -> int | None:
     """How often the program may ask its model, where the run limits that: all of it is set aside beforehand."""
     left = call.desk.calls_left()
     return None if left is None else max(1, min(left, call.definition.max_turns or MOST_CALLS))
-
-
-def _budget(definition: AgentDefinition) -> float:
-    usd = definition.extra.get("budget_usd", 0.0)
-    return float(usd)
 
 
 def _program(definition: AgentDefinition) -> str:

@@ -23,6 +23,7 @@ from mcp.types import ToolAnnotations
 
 from fanfold.agents.backends.base import Answer, Call, Progress, Said
 from fanfold.agents.backends.claude_command import TASK_TOOL, TEAM, Start, tool_names
+from fanfold.agents.backends.providers import key_variable, masked
 from fanfold.agents.processes import Program
 from fanfold.errors import (
     AgentError,
@@ -68,7 +69,7 @@ logging.getLogger("claude_agent_sdk").setLevel(logging.CRITICAL)
 class Line(sdk.Transport):
     """What the SDK and a program write to each other. It ends when the program does, and when nothing is heard.
 
-    `failure` is why it has ended: the SDK does not always pass on what is raised here.
+    `failure` is why it has ended, or is to end: the SDK does not always pass on what is raised here.
     """
 
     def __init__(self, program: Program, call: Call) -> None:
@@ -95,6 +96,8 @@ class Line(sdk.Transport):
         """What the program writes. Never just ends: raises what became of the program."""
         try:
             while line := await self._next():
+                if self.failure is not None:
+                    raise self.failure
                 if line.startswith(b"{"):
                     yield json.loads(line)
             raise await self._lost()
@@ -278,10 +281,11 @@ class Session:
             absent = sorted(set(tool_names(self._call)).difference(message.data.get("tools", [])))
             if absent and self._call.definition.tools is not None:
                 text = f"agent {self._call.definition.name!r} asks for tools that claude does not have here: "
-                yield self._notice(text + ", ".join(absent))
+                yield Noticed(clock(), text + ", ".join(absent), self._call.task)
             for server in message.data.get("mcp_servers", []):
                 if server.get("status") not in ("connected", "pending"):
-                    yield self._notice(f"MCP server {server.get('name')!r} is not there: {server.get('status')}")
+                    who = f"agent {self._call.definition.name!r}: MCP server {server.get('name')!r}"
+                    raise AgentError(f"{who} cannot be used: {server.get('status')}")
 
     def _retried(self, data: Mapping[str, Any]) -> None:
         """The program was refused an answer and is about to ask again. Raises where that is no use."""
@@ -293,9 +297,6 @@ class Session:
             self._delay = seconds
             self._asking.refused(seconds)
         self._call.desk.retried(self._start.asks, self._refusal(status, ""), seconds)
-
-    def _notice(self, text: str) -> Noticed:
-        return Noticed(clock(), text, self._call.task)
 
     def _tell(self, role: str, content: Any) -> None:
         """Keep what was said. Blocks of one answer come one by one."""
@@ -336,7 +337,8 @@ class Session:
 
     def _failure(self, result: sdk.ResultMessage) -> FanfoldError:
         """The error for a result that is no answer."""
-        said = _shortened("; ".join(result.errors or []) or result.result or result.subtype, LONGEST_REASON)
+        reason = "; ".join(result.errors or []) or result.result or result.subtype
+        said = _shortened(masked(reason), LONGEST_REASON)
         name = self._call.definition.name
         match result.subtype:
             case "error_max_turns" if self._start.turns != self._call.definition.max_turns:
@@ -355,7 +357,9 @@ class Session:
         """The error for what the model's server answered; without a status it answered nothing, or not to its end."""
         who = self._who()
         if status in (401, 403):
-            return ModelKeyError(f"{who}, and the key was refused ({status})", hint="check ANTHROPIC_API_KEY")
+            return ModelKeyError(
+                f"{who}, and the key was refused ({status})", hint=f"check {key_variable(self._call.model)}"
+            )
         if status == 429:
             return ModelRateError(f"{who} too often (429){said}", retry_after=self._delay)
         if status == 529:
@@ -424,8 +428,12 @@ def _team(call: Call, line: Line) -> sdk.McpSdkServerConfig:
         annotations=ToolAnnotations.model_validate({"readOnlyHint": True}),  # its name differs between versions
     )
     async def task(given: dict[str, Any]) -> dict[str, Any]:
-        async with line.asked():
-            text = await call.desk.task(given["subagent_type"], given["prompt"], given.get("description", ""))
+        try:
+            async with line.asked():
+                text = await call.desk.task(given["subagent_type"], given["prompt"], given.get("description", ""))
+        except BudgetError as error:  # other errors are told to the model, but this one is the run's
+            line.failure = error
+            raise
         return {"content": [{"type": "text", "text": text}]}
 
     return sdk.create_sdk_mcp_server(TEAM, tools=[task])
