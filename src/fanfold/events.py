@@ -242,6 +242,7 @@ class LimitReported(_Event):
     waited: float = 0.0
     by: tuple[str, ...] = ()
     each: tuple[float, ...] = ()
+    note: str = ""
 
 
 @fact

@@ -136,11 +136,12 @@ class LimitUse:
     waits: int
     waited: float
     by: tuple[tuple[str, float], ...] = ()
+    note: str = ""
 
     def __str__(self) -> str:
         of = "no limit" if self.limit is None else f"limit {_number(self.limit)}"
         how = "" if self.limit is None else " (reached)" if self.peak >= self.limit else " (never reached)"
-        text = f"{self.name}: peak {_number(self.peak)}, {of}{how}"
+        text = f"{self.name}: peak {_number(self.peak)}, {of}{how}" + (f", {self.note}" if self.note else "")
         if not self.waits:
             return text
         often = "once" if self.waits == 1 else f"{self.waits} times"
@@ -413,21 +414,15 @@ class _Book:
 
     def _limit(self, event: LimitReported) -> None:
         """What an earlier sitting, or another call of the same graph, has told of the limit counts on."""
-        told = zip(event.by, event.each, strict=True)
+        each = dict(zip(event.by, event.each, strict=True))
+        peak, waits, waited = event.peak, event.waits, event.waited
         before = self.limits.get(event.name)
-        if before is None:
-            self.limits[event.name] = LimitUse(
-                *(event.name, event.limit, event.peak, event.waits, event.waited), tuple(told)
-            )
-            return
-        each = dict(before.by)
-        for who, seconds in told:
-            each[who] = each.get(who, 0.0) + seconds
-        self.limits[event.name] = LimitUse(
-            *(event.name, event.limit, max(before.peak, event.peak)),
-            *(before.waits + event.waits, before.waited + event.waited),
-            tuple(sorted(each.items(), key=lambda item: -item[1])),
-        )
+        if before is not None:
+            peak, waits, waited = max(before.peak, peak), before.waits + waits, before.waited + waited
+            for who, seconds in before.by:
+                each[who] = each.get(who, 0.0) + seconds
+        by = tuple(sorted(each.items(), key=lambda item: -item[1]))
+        self.limits[event.name] = LimitUse(event.name, event.limit, peak, waits, waited, by, event.note)
 
     def _count(self, life: _Life, event: ModelAnswered | ToolCalled) -> None:
         if isinstance(event, ToolCalled):

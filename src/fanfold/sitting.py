@@ -636,6 +636,7 @@ def _report(family: Family, place: str = "") -> None:
                 *(clock(), report.name, report.limit, report.peak, report.waits, report.waited),
                 by=tuple(who for who, _ in longest),
                 each=tuple(seconds for _, seconds in longest),
+                note=report.note,
             )
         )
 

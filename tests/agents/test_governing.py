@@ -284,7 +284,10 @@ def test_a_refusal_of_a_model_holds_back_all_who_ask_it_and_is_shown_as_waiting(
     assert len(waited) == 1
     assert waited[0].waited >= 0.15
     assert waited[0].work < waited[0].waited
-    assert sorted(found["out"]) == []
+    assert found["out"] == []
+    assert (
+        use(told, "requests to ours:model at once").note == "refused 1x, closed for 0.2 s in all, narrowed to 1 at once"
+    )
 
 
 def test_agents_call_agents_no_deeper_than_the_limit() -> None:

@@ -118,7 +118,14 @@ class Gate:
 
     def report(self) -> Report:
         """How many were in flight at most, of how many that were allowed."""
-        return reported(f"requests to {self.model} at once", self.limit, self.peak, self.waits, self.waited)
+        name = f"requests to {self.model} at once"
+        return reported(name, self.limit, self.peak, self.waits, self.waited, self._told())
+
+    def _told(self) -> str:
+        """What the provider's refusals came to."""
+        if not self.refusals:
+            return ""
+        return f"refused {self.refusals}x, closed for {self.paused:.1f} s in all, narrowed to {self.narrowest} at once"
 
     def close(self) -> None:
         """Nobody will ask any more."""

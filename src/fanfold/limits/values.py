@@ -87,7 +87,7 @@ class Report:
     """How close a run came to one limit: the most that was in use, who waited for it, and how long in seconds.
 
     `limit` is None where nothing was asked for. `by` are the names of those who waited, each with its seconds, the
-    longest first.
+    longest first. `note` is what else is to be known.
     """
 
     name: str
@@ -96,6 +96,7 @@ class Report:
     waits: int = 0
     waited: float = 0.0
     by: tuple[tuple[str, float], ...] = ()
+    note: str = ""
 
     @property
     def reached(self) -> bool:
@@ -103,7 +104,9 @@ class Report:
         return self.waits > 0 or (self.limit is not None and self.peak >= self.limit)
 
 
-def reported(name: str, limit: float | None, peak: float, waits: int, waited: Mapping[str, float]) -> Report:
+def reported(
+    name: str, limit: float | None, peak: float, waits: int, waited: Mapping[str, float], note: str = ""
+) -> Report:
     """A report of who waited for how many seconds, the longest first; those without a name count in the sum."""
     longest = sorted((item for item in waited.items() if item[0]), key=lambda item: -item[1])
-    return Report(name, limit, peak, waits, sum(waited.values()), tuple(longest))
+    return Report(name, limit, peak, waits, sum(waited.values()), tuple(longest), note)
