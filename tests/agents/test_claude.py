@@ -271,6 +271,17 @@ def test_the_calls_of_a_run_are_never_exceeded(server: ModelServer) -> None:
     assert len(server.journal) == 3
 
 
+@pytest.mark.parametrize("limits", [Limits(max_concurrency=1), Limits(models={"rehearsal": 1})])
+def test_an_agent_lends_its_place_to_those_that_it_calls(server: ModelServer, limits: Limits) -> None:
+    call = ToolUse(claude_command.TASK_TOOL, {"subagent_type": "helper", "prompt": "help"})
+    server.script("worker", [[call, call], "done"])
+    server.script("helper", ["one", "two"])
+    agents = [claude(tools=("Agent(helper)",)), claude("helper", backend="model", tools=())]
+    (result,) = asked(Task(subagent_type="worker", prompt="go"), agents=agents, model=server, limits=limits)
+    assert result.output == "done"
+    assert server.peak <= 2 - len(limits.models)
+
+
 def test_an_agent_ends_when_one_that_it_calls_finds_the_budget_spent(server: ModelServer) -> None:
     call = ToolUse(claude_command.TASK_TOOL, {"subagent_type": "helper", "prompt": "help"})
     server.script("worker", [call, "It went without help."])

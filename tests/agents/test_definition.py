@@ -189,7 +189,7 @@ max_concurrent: 3"""
         ("name: a\ndescription: d\nbudget_usd: 1e999", "`budget_usd` must be a number above 0"),
         ("name: a\ndescription: d\npermissionMode: acceptEdit", "did you mean 'acceptEdits'?"),
         ("name: a\ndescription: d\npermissionMode: yolo", "`permissionMode` must be one of default, manual"),
-        ("name: a\ndescription: d\nisolation: remote", '`isolation` must be worktree; found "remote"'),
+        ("name: a\ndescription: d\nisolation: remote", '`isolation` must be one of worktree, sandbox; found "remote"'),
         ("name: a\ndescription: d\nmcpServers: docs", "`mcpServers` must be servers by name"),
         ("name: a\ndescription: d\nmcpServers: [docs, [x]]", "`mcpServers` must be servers by name"),
         ("name: a\ndescription: d\nmcpServers: {docs: x}", "`mcpServers` must be servers by name"),

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from fanfold import AgentDefinition, AgentError, StateGraph, Task, TaskResult, python_agent
 from fanfold.agents import transcripts
 from fanfold.agents.backends.base import Answer
-from fanfold.agents.conversation import Turn, turns
-from fanfold.agents.transcripts import bounded, carried, carry, stored
-from fanfold.errors import AgentTimeoutError
+from fanfold.agents.transcripts import bounded, stored, tell_from
+from fanfold.agents.turns import Turn, turns
+from fanfold.errors import AgentTimeoutError, NodeCancelledError
 from fanfold.store.opening import open_store
 from fanfold.store.serde import Codec
 from fanfold.testing import Answer as Said
@@ -210,27 +210,31 @@ def test_what_a_failed_run_has_kept_of_an_agent_does_not_keep_it_from_going_on(t
     assert [record["status"] for record in kept(tmp_path / "r.db")] == ["failed", "completed"]
 
 
-def test_an_error_carries_what_was_said_and_what_came_of_it_does_too() -> None:
-    def fail() -> None:
-        try:
-            with carry(lambda: [{"inner": 1}]):
-                raise ValueError
-        except ValueError:
-            raise TimeoutError from None
+@pytest.mark.parametrize("how", ["fails", "is cancelled", "tells nothing", "cannot tell"])
+def test_a_backend_that_tells_more_is_believed_unless_it_cannot_tell(how: str, tmp_path: Path) -> None:
+    said: list[dict[str, Any]] = []
 
-    with pytest.raises(TimeoutError) as caught, carry(lambda: [{"outer": 1}]):
-        fail()
-    assert carried(caught.value) == [{"inner": 1}]
-    assert carried(ValueError()) == []
-    assert carried(None) == []
+    @python_agent("talker")
+    async def talker(prompt: str) -> str:
+        tell_from(lambda: [1 / 0] if how == "cannot tell" else said)  # type: ignore[list-item]
+        await asyncio.create_task(talk())
+        if how == "is cancelled":
+            raise asyncio.CancelledError
+        raise ValueError
+
+    async def talk() -> None:
+        said.extend([] if how == "tells nothing" else [{"role": "assistant", "content": "I begin."}])
+
+    with pytest.raises((ValueError, NodeCancelledError)):
+        asked(tmp_path / "r.db", Task(subagent_type="talker", prompt="talk"), agents=[talker])
+    (record,) = kept(tmp_path / "r.db")
+    known = how in ("fails", "is cancelled")
+    assert record["transcript"] == (said if known else [{"role": "user", "content": "talk"}])
 
 
-def test_a_transcript_that_cannot_be_told_does_not_take_the_place_of_the_error() -> None:
-    def broken() -> list[Any]:
-        raise RuntimeError
-
-    with pytest.raises(ValueError, match="this one"), carry(broken):
-        raise ValueError("this one")
+def test_outside_of_any_agent_nobody_is_told() -> None:
+    tell_from(lambda: [])
+    transcripts.saw("anything")
 
 
 # As people read it
@@ -394,7 +398,7 @@ def test_of_a_model_that_fails_there_is_what_it_had_done(tmp_path: Path) -> None
             asked(tmp_path / "r.db", Task(subagent_type="critic", prompt="Look"), agents=[critic], model=server)
     (record,) = kept(tmp_path / "r.db")
     said = [turn.who for turn in turns(record["transcript"])]
-    assert said[:2] == ["user", "calls glob"]
+    assert said == ["user", "calls glob", "glob returns"]
 
 
 def test_an_answer_without_text_is_told_as_json() -> None:

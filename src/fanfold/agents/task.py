@@ -146,11 +146,8 @@ class Task:
         """Run the agent to its end; the result as plain data, which is how it is stored."""
         definition = scope.catalogue.get(self.subagent_type)
         began = time.monotonic()
-        try:
+        with transcripts.witnessed(self.prompt, definition):
             answer = await self._answered(scope, definition, task_id, frame, depth)
-        except BaseException as error:
-            transcripts.keep(current_frame(), definition, error)
-            raise
         if not isinstance(self.output, Mapping | None):
             _check_fits(answer.output, self.output, definition.name)
         return {
@@ -206,23 +203,22 @@ class Task:
             heard=frame is not None and frame.runner.hears() and chat.QUIET not in _tags(frame),
             schema=definition.output if self.output is None else described(self.output),
             peers=scope.peers(definition),
-            servers=servers_of(definition, Path.cwd()) if scope.asks(definition) else {},
+            servers=servers_of(definition, Path.cwd()) if scope.connects(definition) else {},
             patience=PATIENCE if frame is None else frame.runner.family.governor.limits.patience,
         )
 
     async def _heard(self, scope: Scope, call: Call, frame: Frame | None) -> Answer:
-        said, witness = False, transcripts.Witness(call.prompt)
-        with transcripts.carry(witness.messages):
-            async with aclosing(scope.backend(call.definition).run(call)) as events:
-                async for event in events:
-                    witness.saw(event)
-                    if isinstance(event, Answer):
-                        if call.heard and not said and isinstance(event.output, str):
-                            await _told(frame, call, Said(event.output, call.task))
-                        return event
-                    said = said or isinstance(event, Said)
-                    await _told(frame, call, event)
-            raise AgentError(f"agent {call.definition.name!r} ended without an answer")
+        said = False
+        async with aclosing(scope.backend(call.definition).run(call)) as events:
+            async for event in events:
+                transcripts.saw(event)
+                if isinstance(event, Answer):
+                    if call.heard and not said and isinstance(event.output, str):
+                        await _told(frame, call, Said(event.output, call.task))
+                    return event
+                said = said or isinstance(event, Said)
+                await _told(frame, call, event)
+        raise AgentError(f"agent {call.definition.name!r} ended without an answer")
 
     def _fingerprint(self, name: str) -> str:
         """Identifies what is asked of whom, and where: an answer to anything else must not be taken for this one's."""

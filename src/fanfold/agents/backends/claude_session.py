@@ -25,6 +25,7 @@ from fanfold.agents.backends.base import Answer, Call, Progress, Said
 from fanfold.agents.backends.claude_command import TASK_TOOL, TEAM, Start, tool_names
 from fanfold.agents.backends.providers import key_variable, masked
 from fanfold.agents.processes import Program
+from fanfold.agents.transcripts import tell_from
 from fanfold.errors import (
     AgentError,
     AgentLostError,
@@ -159,7 +160,7 @@ class Line(sdk.Transport):
         code, complaints = await self._program.ended(), await self._program.complaints()
         lines = [line for line in complaints.splitlines() if line.strip() and not line.startswith("[claude-code:")]
         name, limit = self._call.definition.name, self._call.definition.memory_mb
-        if limit and code and _is_out_of_memory(code, complaints):
+        if limit and code and (self._program.over or _is_out_of_memory(code, complaints)):
             return AgentMemoryError(
                 f"agent {name!r}: claude wanted more than the {limit} MB that the agent may have",
                 hint="give it a larger `memory_mb`",
@@ -189,6 +190,7 @@ class Session:
         self._tools = 0
         self._delay: float | None = None
         self._told: list[dict[str, Any]] = [{"role": "user", "content": call.prompt}]
+        tell_from(lambda: self._told)
 
     async def events(self) -> AsyncGenerator[Progress | Said, None]:
         """What happens until there is a result. Raises what the program was refused for good."""
@@ -364,6 +366,8 @@ class Session:
             return ModelRateError(f"{who} too often (429){said}", retry_after=self._delay)
         if status == 529:
             return ModelOverloadedError(f"{who}, which is overloaded (529){said}", retry_after=self._delay)
+        if status is None and "/login" in said:
+            return ModelKeyError(f"{who} without a key{said}", hint=f"check {key_variable(self._call.model)}")
         if status is None and (self._stream or "ECONNRESET" in said):
             return ModelCutError(f"{who}, which broke off in the middle of its answer{said}", hint="try again later")
         if status is None or status >= 500:
@@ -379,7 +383,7 @@ class Session:
 async def session(call: Call, program: Program, start: Start, asking: Asking) -> AsyncIterator[Session]:
     """Tell a program its task. At the end it is told to let go of what it does, and not waited for."""
     line = Line(program, call)
-    servers: Any = {TEAM: _team(call, line)} if call.peers else {}
+    servers: Any = {TEAM: _team(call, line, asking)} if call.peers else {}
     options = sdk.ClaudeAgentOptions(mcp_servers=servers, verbatim_prompts=True)
     client = sdk.ClaudeSDKClient(options, transport=line)
     talk = Session(client, line, call, start, asking)
@@ -406,7 +410,7 @@ async def _part(client: sdk.ClaudeSDKClient, program: Program) -> None:
         await client.disconnect()
 
 
-def _team(call: Call, line: Line) -> sdk.McpSdkServerConfig:
+def _team(call: Call, line: Line, asking: Asking) -> sdk.McpSdkServerConfig:
     """The MCP server with the tool that asks other agents. It runs here, not in a process of its own."""
     names = [peer.name for peer in call.peers]
     texts = {"prompt": "What the agent is to do. It sees nothing else.", "description": "A few words for displays."}
@@ -429,7 +433,7 @@ def _team(call: Call, line: Line) -> sdk.McpSdkServerConfig:
     )
     async def task(given: dict[str, Any]) -> dict[str, Any]:
         try:
-            async with line.asked():
+            async with line.asked(), asking.lent():
                 text = await call.desk.task(given["subagent_type"], given["prompt"], given.get("description", ""))
         except BudgetError as error:  # other errors are told to the model, but this one is the run's
             line.failure = error
