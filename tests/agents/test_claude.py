@@ -367,7 +367,7 @@ def test_eight_claude_agents_are_in_flight_at_once(server: ModelServer) -> None:
     assert [result.output for result in results] == ["done"] * 8
     assert gate.met
     assert server.peak == 8
-    assert took < 16  # one after the other, the model alone would take that long
+    assert took < sum(result.duration for result in results) / 4  # however slow the machine is
 
 
 def test_nothing_of_an_agents_home_is_left(
