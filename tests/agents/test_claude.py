@@ -104,6 +104,17 @@ def test_each_answer_is_counted_once_with_the_providers_own_tokens_and_told_in_p
     assert len(last) > 1
 
 
+def test_an_answer_that_could_not_be_streamed_is_counted_once_too(server: ModelServer) -> None:
+    server.script(
+        "worker", [Fail(404), Answer("I look.", [READ, READ], usage=(100, 10)), Answer("Done.", usage=(5, 1))]
+    )
+    heard: list[Event] = []
+    assert ask(claude(tools=("Read",)), server, heard=heard).output == "Done."
+    counts = [(event.input_tokens, event.output_tokens) for event in heard if isinstance(event, ModelAnswered)]
+    assert counts == [(100, 10), (5, 1)]
+    assert [call.stream for call in server.journal][:2] == [True, False]
+
+
 def test_an_answer_has_the_form_that_was_asked_for(server: ModelServer) -> None:
     server.script("worker", ToolUse("StructuredOutput", {"birds": "ducks"}))
     assert ask(claude(tools=()), server, output=SCHEMA).output == {"birds": "ducks"}
@@ -196,14 +207,14 @@ def test_an_agent_that_has_spent_its_own_budget_is_stopped(server: ModelServer) 
 
 
 def test_the_calls_of_a_run_are_never_exceeded(server: ModelServer) -> None:
-    server.script("worker", lambda request: READ)
+    server.script("worker", [READ] * 5)
     with pytest.raises(BudgetError, match="there were no calls left for more"):
         ask(claude(), server, limits=Limits(calls=3))
     assert len(server.journal) == 3
 
 
 def test_an_agent_takes_no_more_turns_than_its_file_allows(server: ModelServer) -> None:
-    server.script("worker", lambda request: READ)
+    server.script("worker", [READ] * 5)
     with pytest.raises(AgentError, match=r"maximum number of turns \(2\)"):
         ask(claude(max_turns=2), server)
 

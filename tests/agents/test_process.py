@@ -21,7 +21,7 @@ from fanfold import START, StateGraph, Task, TaskResult, python_agent
 from fanfold.agents import processes
 from fanfold.agents.backends.python import PythonAgent
 from fanfold.agents.definition import AgentDefinition
-from fanfold.agents.processes import Program, environment
+from fanfold.agents.processes import Bounds, Program, environment
 from fanfold.errors import AgentError, AgentTimeoutError
 from fanfold.events import ModelAnswered, ToolCalled
 
@@ -174,9 +174,9 @@ def test_a_program_that_does_not_end_well_is_an_error_that_says_how(command: Any
 
 
 def test_a_program_that_never_stops_writing_is_an_error() -> None:
-    with pytest.raises(AgentError, match="more than 16,777,216 bytes"):
+    with pytest.raises(AgentError, match="more than 16,777,216 characters"):
         answer("yes")
-    with pytest.raises(AgentError, match="more than 16,777,216 bytes"):
+    with pytest.raises(AgentError, match="a line of more than 16,777,216 bytes"):
         answer(["cat", "/dev/zero"])
 
 
@@ -308,3 +308,83 @@ def test_an_agent_file_can_name_a_program(tmp_path: Path, monkeypatch: pytest.Mo
     (folder / "shouter.md").write_text(text)
     monkeypatch.chdir(tmp_path)
     assert Task(subagent_type="shouter", prompt="hello").run().output == "HELLO"
+
+
+# The program itself
+
+
+def test_a_program_can_be_talked_with_until_it_is_told_that_there_is_no_more(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with Program(["cat"], tmp_path) as program:
+            for said in ("one\n", "two\n"):
+                await program.write(said)
+                assert await program.lines() == said
+            program.finish()
+            assert await program.lines() == ""
+            assert await program.ended() == 0
+
+    asyncio.run(main())
+
+
+def test_a_program_that_has_stopped_reading_can_be_written_to_all_the_same(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with Program(["true"], tmp_path) as program:
+            assert await program.ended() == 0
+            for _ in range(3):
+                await program.write("x" * 1_000_000)
+
+    asyncio.run(main())
+
+
+def test_a_program_that_nobody_reads_any_more_is_left_at_once(tmp_path: Path) -> None:
+    async def main() -> float:
+        async with Program(["yes"], tmp_path) as program:
+            assert await program.lines()
+            began = time.monotonic()
+        return time.monotonic() - began
+
+    assert asyncio.run(main()) < processes.GRACE / 2
+
+
+HOARDER = "import time; kept = bytearray(40 << 20); time.sleep(1000)"
+
+
+@LINUX
+def test_what_a_program_and_its_children_hold_is_measured_together(tmp_path: Path) -> None:
+    held = shlex.join(python(HOARDER))
+
+    async def main() -> None:
+        async with Program(["sh", "-c", f"{held} & {held} & wait"], tmp_path) as program:
+            until(lambda: program.peak > 80 << 20)
+            assert program.peak < 120 << 20
+            assert not program.over
+        assert 80 << 20 < program.peak < 120 << 20
+
+    asyncio.run(main())
+
+
+@LINUX
+def test_a_program_that_holds_more_than_it_may_is_killed_with_its_children(marked: str, tmp_path: Path) -> None:
+    held = shlex.join(python(HOARDER))
+
+    async def main() -> None:
+        command = ["sh", "-c", f"{held} & {held} & wait"]
+        async with Program(command, tmp_path, bounds=Bounds(memory=60 << 20)) as program:
+            assert await program.ended() == 128 + signal.SIGKILL
+            assert alive(marked) == []
+            assert program.over
+
+    asyncio.run(main())
+
+
+def test_a_program_of_which_nothing_could_be_measured_weighs_as_much_as_its_heaviest_process(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with Program(["true"], tmp_path) as program:
+            pass
+        assert 1 << 20 < program.peak < 60 << 20
+
+    asyncio.run(main())
+
+
+def test_a_program_is_ended_by_a_pipe_that_nobody_reads_as_it_is_from_a_shell() -> None:
+    assert answer(["bash", "-c", "yes | head -1; echo ${PIPESTATUS[0]}"]) == f"y\n{128 + signal.SIGPIPE}"

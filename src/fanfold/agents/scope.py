@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fanfold.agents.backends.acp import AcpBackend, speaks_acp
 from fanfold.agents.backends.base import Backend
 from fanfold.agents.backends.claude import ClaudeBackend
 from fanfold.agents.backends.model import ModelBackend
-from fanfold.agents.backends.process import ProcessBackend
+from fanfold.agents.backends.process import ProcessBackend, asks_a_model
 from fanfold.agents.backends.python import PythonAgent, PythonBackend
 from fanfold.agents.definition import AgentDefinition, Catalogue, folded
 from fanfold.agents.models import REHEARSAL, Models
@@ -66,7 +67,7 @@ class Scope:
         if definition.backend == "python":
             return PythonBackend(self.python.get(definition.name))
         if definition.backend == "process":
-            return ProcessBackend()
+            return AcpBackend() if speaks_acp(definition) else ProcessBackend()
         if definition.backend == "claude":
             return ClaudeBackend()
         raise AgentError(
@@ -76,7 +77,11 @@ class Scope:
 
     def asks(self, definition: AgentDefinition) -> bool:
         """Whether the agent asks a model that the run has to name."""
-        return definition.backend in ("model", "claude")
+        return definition.backend in ("model", "claude") or asks_a_model(definition)
+
+    def connects(self, definition: AgentDefinition) -> bool:
+        """Whether the agent can use MCP servers."""
+        return self.asks(definition) or speaks_acp(definition)
 
     def model_for(self, definition: AgentDefinition, named: Any) -> Any:
         """The model that answers, as a name or a server; `named` is the call's own. Without any, the rehearsal."""

@@ -203,7 +203,7 @@ class Task:
             heard=frame is not None and frame.runner.hears() and chat.QUIET not in _tags(frame),
             schema=definition.output if self.output is None else described(self.output),
             peers=scope.peers(definition),
-            servers=servers_of(definition, Path.cwd()) if scope.asks(definition) else {},
+            servers=servers_of(definition, Path.cwd()) if scope.connects(definition) else {},
             patience=PATIENCE if frame is None else frame.runner.family.governor.limits.patience,
         )
 

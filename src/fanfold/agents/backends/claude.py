@@ -72,7 +72,8 @@ class ClaudeBackend:
         from fanfold.agents.backends.claude_session import session
 
         definition = call.definition
-        bounds = Bounds(memory=definition.memory_mb * MEGABYTE if definition.memory_mb else None)
+        memory = definition.memory_mb * MEGABYTE if definition.memory_mb else None
+        bounds = Bounds(memory=memory, addresses=memory)
         with tempfile.TemporaryDirectory(prefix="fanfold-claude-", ignore_cleanup_errors=True) as home:
             calls = _calls(call)
             begin = start(call, _program(definition), Path(home), calls)

@@ -157,7 +157,7 @@ class Line(sdk.Transport):
         code, complaints = await self._program.ended(), await self._program.complaints()
         lines = [line for line in complaints.splitlines() if line.strip() and not line.startswith("[claude-code:")]
         name, limit = self._call.definition.name, self._call.definition.memory_mb
-        if limit and code and _is_out_of_memory(code, complaints):
+        if limit and code and (self._program.over or _is_out_of_memory(code, complaints)):
             return AgentMemoryError(
                 f"agent {name!r}: claude wanted more than the {limit} MB that the agent may have",
                 hint="give it a larger `memory_mb`",

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
+from genai_prices import Usage, calc_price
 from pydantic_ai.messages import (
     ModelMessage,
     ModelResponse,
@@ -28,8 +29,8 @@ from pydantic_ai.settings import ModelSettings
 from fanfold.agents.asking import persist
 from fanfold.agents.backends import refusals
 from fanfold.agents.backends.base import Call, Progress, Said
-from fanfold.agents.backends.providers import Pulse, name_of
-from fanfold.errors import AgentStalledError
+from fanfold.agents.backends.providers import Pulse, check_name, name_of
+from fanfold.errors import AgentStalledError, BudgetError
 from fanfold.events import ModelAnswered, ToolCalled
 from fanfold.frame import clock
 from fanfold.limits.governor import Asking
@@ -97,11 +98,35 @@ class Requesting(WrapperModel):
             self._line.bill.add(response, usd)
             return response
 
-        response = await persist(call, name_of(call.model), send, tokens=_expected(messages, model_request_parameters))
+        tokens = _expected(messages, model_request_parameters)
+        usd = self._affordable(tokens)
+        response = await persist(call, name_of(call.model), send, tokens=tokens, usd=usd)
         for event in self._told(response, model_request_parameters):
             self._line.bill.tools += isinstance(event, ToolCalled)
             await self._line.tell(event)
         return response
+
+    def _affordable(self, tokens: int) -> float:
+        """What a request is expected to cost; 0 when nobody knows. Raises `BudgetError` when that is too much."""
+        call, spent = self._line.call, self._line.bill.usd
+        budget, usd = call.definition.budget_usd, self._estimate(tokens)
+        if budget is not None and spent is not None and spent + usd > budget:
+            raise BudgetError(
+                f"agent {call.definition.name!r} has spent {spent:.4f} of {budget:g} USD, and its next request is "
+                f"expected to cost {usd:.4f}",
+                hint="give it a larger `budget_usd`",
+            )
+        return usd
+
+    def _estimate(self, tokens: int) -> float:
+        if not isinstance(self._line.call.model, str):
+            return 0.0
+        provider, model = check_name(self._line.call.model)
+        usage = Usage(input_tokens=max(0, tokens - ANSWER_TOKENS), output_tokens=ANSWER_TOKENS)
+        try:
+            return float(calc_price(usage, model, provider_id=provider).total_price)
+        except (LookupError, ValueError):  # no price is known
+            return 0.0
 
     def _headers(self, settings: ModelSettings | None) -> dict[str, str]:
         """OpenAI's protocol has a key per request, which is the same when a run that was cut off sends it again."""
