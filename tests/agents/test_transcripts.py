@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
+import threading
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -21,7 +21,7 @@ from fanfold.errors import AgentTimeoutError, NodeCancelledError
 from fanfold.store.opening import open_store
 from fanfold.store.serde import Codec
 from fanfold.testing import Answer as Said
-from fanfold.testing import Fail, ModelServer, ToolUse
+from fanfold.testing import Fail, ModelServer, Request, Stall, ToolUse
 
 
 @pytest.fixture(autouse=True)
@@ -134,31 +134,26 @@ def test_a_long_answer_is_whole_in_the_result_and_bounded_in_the_transcript(tmp_
     assert size(result.transcript) < transcripts.MOST
 
 
-def program(code: str, **more: Any) -> AgentDefinition:
-    return AgentDefinition("worker", "d", backend="process", command=(sys.executable, "-c", code), **more)
+def program(script: str, **more: Any) -> AgentDefinition:
+    return AgentDefinition("worker", "d", backend="process", command=("sh", "-c", script), **more)
 
 
-FAILS = """
-import sys
-print('{"type": "tool", "name": "search", "detail": "ducks"}', flush=True)
-sys.exit(3)
-"""
+TOLD = """echo '{"type": "tool", "name": "search", "detail": "ducks"}'; """
 
 
 def test_an_agent_that_fails_leaves_what_was_seen_of_it(tmp_path: Path) -> None:
     with pytest.raises(AgentError, match="ended with code 3"):
-        asked(tmp_path / "r.db", Task(subagent_type="worker", prompt="look"), agents=[program(FAILS)])
+        asked(
+            tmp_path / "r.db", Task(subagent_type="worker", prompt="look"), agents=[program(TOLD + "sleep 0.2; exit 3")]
+        )
     (record,) = kept(tmp_path / "r.db")
     assert (record["agent_type"], record["status"]) == ("worker", "failed")
     assert "ended with code 3" in record["error"]
     assert list(turns(record["transcript"]))[:2] == [Turn("user", "look"), Turn("calls search", "ducks")]
 
 
-HANGS = FAILS.replace("sys.exit(3)", "import time; time.sleep(60)")
-
-
 def test_an_agent_whose_time_is_up_leaves_what_was_seen_of_it(tmp_path: Path) -> None:
-    late = program(HANGS, timeout=1.5)
+    late = program(TOLD + "sleep 60", timeout=1.5)
     with pytest.raises(AgentTimeoutError):
         asked(tmp_path / "r.db", Task(subagent_type="worker", prompt="look"), agents=[late])
     (record,) = kept(tmp_path / "r.db")
@@ -196,7 +191,7 @@ async def _await(task: Task) -> TaskResult:
 
 def test_what_a_failed_run_has_kept_of_an_agent_does_not_keep_it_from_going_on(tmp_path: Path) -> None:
     (tmp_path / "ok").mkdir()
-    wants = "import pathlib, sys\nsys.exit(0 if pathlib.Path('go').exists() else 'not yet')"
+    wants = "test -e go || { echo not yet >&2; exit 1; }"
     task = Task(subagent_type="worker", prompt="look", workspace=tmp_path)
 
     async def node(state: State) -> State:
@@ -399,6 +394,53 @@ def test_of_a_model_that_fails_there_is_what_it_had_done(tmp_path: Path) -> None
     (record,) = kept(tmp_path / "r.db")
     said = [turn.who for turn in turns(record["transcript"])]
     assert said == ["user", "calls glob", "glob returns"]
+
+
+def test_of_a_model_that_is_cut_short_there_is_what_it_had_done(tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("A line.\n")
+    stalled = threading.Event()
+
+    def stall(request: Request) -> Stall:
+        stalled.set()
+        return Stall()
+
+    async def node(state: State) -> State:
+        task = asyncio.ensure_future(_await(Task(subagent_type="critic", prompt="Look")))
+        assert await asyncio.to_thread(stalled.wait, 30)
+        task.cancel()
+        await asyncio.wait([task])
+        return {"said": "stopped it"}
+
+    graph = StateGraph(State).add_node("node", node).add_edge("__start__", "node").compile(tmp_path / "r.db")
+    with ModelServer() as server:
+        first = Said(tool_uses=[ToolUse("glob", {"pattern": "*.md"})])
+        server.script("critic", lambda request: stall(request) if len(request.turns) > 1 else first)
+        critic = AgentDefinition("critic", "d", "You find faults.", tools=("Glob",))
+        asyncio.run(graph.ainvoke({"said": ""}, run_id="r", agents=[critic], model=server))
+    (record,) = kept(tmp_path / "r.db")
+    assert record["status"] == "cancelled"
+    assert [(turn.who, turn.text) for turn in turns(record["transcript"])][:4] == [
+        ("system", "You find faults."),
+        ("user", "Look"),
+        ("calls glob", '{"pattern": "*.md"}'),
+        ("glob returns", "a.md"),
+    ]
+
+
+def test_of_claude_that_fails_there_is_what_it_had_done(tmp_path: Path) -> None:
+    pytest.importorskip("claude_agent_sdk", reason="the extra `claude` is not installed")
+    (tmp_path / "a.md").write_text("A line about ducks.\n")
+    with ModelServer() as server:
+        server.script("worker", [Said(tool_uses=[ToolUse("Read", {"file_path": str(tmp_path / "a.md")})]), Fail(401)])
+        worker = AgentDefinition("worker", "d", "You work.", backend="claude")
+        with pytest.raises(AgentError):
+            asked(tmp_path / "r.db", Task(subagent_type="worker", prompt="Look"), agents=[worker], model=server)
+    (record,) = kept(tmp_path / "r.db")
+    said = [(turn.who, turn.text) for turn in turns(record["transcript"])]
+    assert said[0] == ("user", "Look")
+    assert said[1][0] == "calls Read"
+    assert said[2][0] == "tool returns"
+    assert "A line about ducks." in said[2][1]
 
 
 def test_an_answer_without_text_is_told_as_json() -> None:

@@ -454,6 +454,17 @@ def test_a_folder_of_agent_files_is_checked_before_it_is_used(fanfold: Command) 
     assert fanfold("agents", "check", "nowhere").returncode == 2
 
 
+def test_who_an_agent_may_call_and_cannot_is_said(fanfold: Command) -> None:
+    head = "---\nname: lead\ndescription: d\ntools: Agent(sydney-coder, sydney-codr, broken)\n---\nBody.\n"
+    folder = agent_files(fanfold, lead=head, broken="---\nname: broken\n---\n")
+    lines = fanfold("agents", "check").stdout.splitlines()
+    said = [line.partition(": ")[2] for line in lines if line.startswith(str(folder / "lead.md"))]
+    assert said == [
+        "may call 'sydney-codr', and there is no such agent; did you mean 'sydney-coder'?",
+        "may call 'broken', and its file cannot be used",
+    ]
+
+
 def test_who_answers_an_agent_is_shown_as_the_environment_has_it(fanfold: Command) -> None:
     agent_files(fanfold, one="---\nname: one\ndescription: d\nmodel: Haiku\n---\nBody.\n")
     assert "answered by: the run's model" in fanfold("agents", "show", "one").stdout

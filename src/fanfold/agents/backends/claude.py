@@ -21,6 +21,7 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Final
 
+from fanfold.agents import sizes
 from fanfold.agents.backends.base import Answer, Call, Progress, Said
 from fanfold.agents.backends.claude_command import KEY_DESCRIPTOR, handed, start
 from fanfold.agents.definition import AgentDefinition
@@ -81,7 +82,7 @@ class ClaudeBackend:
             with handed(begin.key) as key:
                 environment = {**begin.environment, KEY_DESCRIPTOR: str(key)}
                 async with (
-                    call.desk.process(definition.memory_mb or MEASURED_MB),
+                    call.desk.process(sizes.expected(definition, MEASURED_MB)),
                     call.desk.asking(begin.asks, calls=calls or 1, usd=definition.budget_usd or 0.0) as asking,
                     Program(begin.command, call.workspace.root, environment, bounds, [key]) as program,
                     session(call, program, begin, asking) as talk,
@@ -89,6 +90,7 @@ class ClaudeBackend:
                     async for event in talk.events():
                         yield event
                     answer = talk.answer()
+                sizes.seen(definition, program.peak)
         yield answer
 
 
