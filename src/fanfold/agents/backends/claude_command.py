@@ -51,9 +51,6 @@ NEVER: Final = ("Agent", "Task", "Workflow", "SendMessage", "AskUserQuestion", "
 MODES: Final = frozenset({"default", "dontAsk", "acceptEdits", "plan", "bypassPermissions"})
 SANDBOX: Final = "sandbox"
 
-LEAST_MEMORY_MB: Final = 900
-"""Megabytes of address space below which the program does not start."""
-
 RETRIES: Final = 3
 """How often the program itself asks a model again that did not answer. Only it can: the conversation is its own."""
 
@@ -213,12 +210,6 @@ def _mode(definition: AgentDefinition, said: Mapping[str, Any]) -> str:
 
 def _bounds(call: Call, said: Mapping[str, Any], turns: int | None, notices: list[str]) -> dict[str, str]:
     """The flags for turns, money, effort and the answer's form."""
-    if call.definition.memory_mb and call.definition.memory_mb < LEAST_MEMORY_MB:
-        raise AgentError(
-            f"agent {call.definition.name!r} may have {call.definition.memory_mb} MB, and claude does not start with"
-            f" less than {LEAST_MEMORY_MB} MB of address space",
-            hint="give it a larger `memory_mb`",
-        )
     flags = {
         "max-turns": turns,
         "max-budget-usd": said.get("budget_usd"),

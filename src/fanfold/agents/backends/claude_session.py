@@ -84,23 +84,18 @@ class Line(sdk.Transport):
         """It is connected from the beginning."""
 
     async def write(self, data: str) -> None:
-        """Raises the SDK's error when the program reads no more; why that is, the reading end says."""
-        stream = self._program.process.stdin
-        assert stream is not None, "it is a pipe"
-        try:
-            stream.write(data.encode("utf-8", "replace"))
-            await stream.drain()
-        except (BrokenPipeError, ConnectionResetError) as error:
-            raise sdk.CLIConnectionError("the program does not read any more") from error
+        """A program that does not read any more has ended, and why that is, the reading end says."""
+        await self._program.write(data)
 
     async def read_messages(self) -> AsyncIterator[dict[str, Any]]:
         """What the program writes. Never just ends: raises what became of the program."""
         try:
-            while line := await self._next():
+            while lines := await self._next():
                 if self.failure is not None:
                     raise self.failure
-                if line.startswith(b"{"):
-                    yield json.loads(line)
+                for line in lines.split("\n"):  # and at no other character: it may stand in a text
+                    if line.startswith("{"):
+                        yield json.loads(line)
             raise await self._lost()
         except AgentError as error:
             self.failure = error
@@ -114,8 +109,7 @@ class Line(sdk.Transport):
         return self._program.process.returncode is None
 
     async def end_input(self) -> None:
-        if self._program.process.stdin is not None:
-            self._program.process.stdin.close()
+        self._program.finish()
 
     @asynccontextmanager
     async def asked(self) -> AsyncIterator[None]:
@@ -131,23 +125,18 @@ class Line(sdk.Transport):
         """Take it that the program has told when it will be heard of again."""
         self._heard = self._now() + seconds
 
-    async def _next(self) -> bytes:
-        stream = self._program.process.stdout
-        assert stream is not None, "it is a pipe"
+    async def _next(self) -> str:
+        """Lines that the program has written; nothing at its end."""
         self._heard = max(self._heard, self._now())  # it was not silent while we did not listen
         while True:
             try:
                 async with asyncio.timeout_at(self._heard + self._call.patience):
-                    line = await stream.readline()
-            except ValueError:
-                raise AgentError(f"agent {self._call.definition.name!r}: a message of claude's is too long") from None
+                    return await self._program.lines()
             except TimeoutError:
                 if self._asked:
                     self._heard = self._now()
                 elif self._now() >= self._heard + self._call.patience:
                     raise self._stalled() from None
-            else:
-                return line
 
     def _stalled(self) -> AgentStalledError:
         return AgentStalledError(
