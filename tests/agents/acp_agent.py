@@ -1,6 +1,6 @@
 """An agent of the tests that speaks the Agent Client Protocol, written with the server's side of its SDK.
 
-What it does, the first word of its prompt says.
+Its prompt says what it does: one step, or several with `; ` between them, of which only the last may fail.
 """
 
 from __future__ import annotations
@@ -37,10 +37,21 @@ class Worker:
         self.cancelled.set()
 
     async def prompt(self, prompt: list[Any], session_id: str, **_: Any) -> Any:
-        word, *words = prompt[0].text.split("\n\n")[-1].split(" ")
-        reason = await getattr(self, f"do_{word}")(*words)
+        *before, last = prompt[0].text.split("\n\n")[-1].split("; ")
+        for step in before:
+            try:
+                await self.do(step)
+            except RequestError as error:
+                await self.text(f"{error}")
+            await self.text("; ")
+        reason = await self.do(last)
+        word = last.split(" ")[0]
         usage = schema.Usage(total_tokens=15, input_tokens=10, output_tokens=5) if word == "work" else None
         return schema.PromptResponse(stop_reason=reason or "end_turn", usage=usage)
+
+    async def do(self, step: str) -> Any:
+        word, *words = step.split(" ")
+        return await getattr(self, f"do_{word}")(*words)
 
     async def update(self, update: Any) -> None:
         await self.client.session_update(session_id="one", update=update)
@@ -97,6 +108,7 @@ class Worker:
         return reason
 
     async def do_fail(self, code: str) -> None:
+        await self.update(say.start_tool_call("1", "Shoot", kind="other"))  # so that it is not run again
         raise RequestError(int(code), "it does not work", {"retry_after": 0})
 
     async def do_meet(self, url: str, name: str) -> None:

@@ -8,6 +8,7 @@ import os
 import shlex
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,11 @@ from fanfold.errors import (
     AgentLostError,
     AgentMemoryError,
     AgentStalledError,
-    AgentTimeoutError,
     ModelAnswerError,
     ModelKeyError,
     ModelRateError,
 )
-from fanfold.events import ModelAnswered, ModelRetried, Noticed, ToolCalled
+from fanfold.events import ModelAnswered, Noticed, ToolCalled
 from tests.agents.programs import SOON, agent, alive, asked, graph, until
 
 WORKER = shlex.join([sys.executable, str(Path(__file__).with_name("acp_agent.py"))])
@@ -63,7 +63,7 @@ def test_an_agent_answers_what_it_says_last_and_tells_what_it_does() -> None:
     assert [(e.input_tokens, e.cost_usd) for e in heard if isinstance(e, ModelAnswered)] == [(10, 0.25)]
     (plan,) = [event.message for event in heard if isinstance(event, Noticed)]
     assert plan == "agent 'worker' has done 0 of the 2 steps of its plan, and is at: look"
-    assert [entry["type"] for entry in result.transcript if "type" in entry] == ["message", "plan", "tool"]
+    assert [entry["type"] for entry in result.transcript if "type" in entry] == ["plan", "message", "tool"]
 
 
 def test_its_words_are_heard_while_it_says_them() -> None:
@@ -74,11 +74,6 @@ def test_its_words_are_heard_while_it_says_them() -> None:
     assert pieces == ["a ", "b "]
 
 
-def test_the_definitions_own_prompt_comes_first() -> None:
-    definition = AgentDefinition("worker", "Works.", "echo no", backend="process", command=f"acp:{WORKER}")
-    assert asked(definition, "echo yes").output == "yes"
-
-
 def test_it_works_in_the_workspace_with_the_servers_that_its_definition_names(folder: Path) -> None:
     servers = {
         "notes": {"command": "sh", "args": ["-c", "true"], "env": {"A": "b"}},
@@ -86,6 +81,7 @@ def test_it_works_in_the_workspace_with_the_servers_that_its_definition_names(fo
     }
     heard: list[Any] = []
     told = json.loads(asked(worker(extra={"mcpServers": servers}), "told", on_event=heard.append).output)
+    assert (told["files"]["read_text_file"], told["files"]["write_text_file"], told["terminal"]) == (True, False, False)
     assert told["cwd"] == str(folder.resolve())
     (server,) = told["servers"]
     assert (server["name"], os.path.basename(server["command"]), server["args"]) == ("notes", "sh", ["-c", "true"])
@@ -93,13 +89,6 @@ def test_it_works_in_the_workspace_with_the_servers_that_its_definition_names(fo
     assert [e.message for e in heard if isinstance(e, Noticed)] == [
         "agent 'worker': its program cannot use MCP server 'far', which speaks http"
     ]
-
-
-def test_it_sees_little_of_our_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DATABASE_URL", "postgresql://secret")
-    seen = json.loads(answer("environment"))
-    assert "secret" not in str(seen)
-    assert seen["FANFOLD_AGENT"] == "worker"
 
 
 def test_lines_that_are_no_messages_do_no_harm() -> None:
@@ -113,7 +102,8 @@ def wanted(key: str) -> dict[str, Any]:
 
 
 def test_it_is_told_which_form_its_answer_has_to_have_and_the_answer_is_held_against_it() -> None:
-    assert answer("go", output=wanted("bird")) == {"bird": "duck"}
+    definition = AgentDefinition("worker", "Works.", "echo first", backend="process", command=f"acp:{WORKER}")
+    assert asked(replace(definition, output=wanted("bird"))).output == {"bird": "duck"}
     with pytest.raises(ModelAnswerError, match="'fish' is a required property"):
         answer("go", output=wanted("fish"))
 
@@ -148,45 +138,42 @@ def test_what_it_may_do_stands_in_its_definition(kind: str | None, said: dict[st
     assert allowed(worker(**said), kind) is may
 
 
-def test_it_is_answered_when_it_asks_whether_it_may_and_never_for_ever() -> None:
+def test_it_is_answered_when_it_asks_whether_it_may_and_never_for_ever(folder: Path) -> None:
     heard: list[Any] = []
-    assert answer("permit read") == "allow_once"
-    assert asked(worker(), "permit execute", on_event=heard.append).output == "reject_once"
-    assert [e.message for e in heard if isinstance(e, Noticed)] == ["agent 'worker' was not allowed to execute: Do it"]
+    root = folder.resolve()
+    steps = [f"permit read {root}/a.txt", "permit read /etc/passwd", f"permit read {root}/../a.txt", "permit execute"]
+    said = asked(worker(), "; ".join(["permit read", *steps]), on_event=heard.append).output
+    assert said.split("; ") == ["allow_once", "allow_once", "reject_once", "reject_once", "reject_once"]
+    assert [e.message for e in heard if isinstance(e, Noticed)] == [
+        *["agent 'worker' was not allowed to read: Do it"] * 2,
+        "agent 'worker' was not allowed to execute: Do it",
+    ]
 
 
-def test_what_has_its_place_outside_of_the_workspace_is_refused(folder: Path) -> None:
-    assert answer(f"permit read {folder.resolve()}/a.txt") == "allow_once"
-    assert answer("permit read /etc/passwd") == "reject_once"
-    assert answer(f"permit read {folder.resolve()}/../a.txt") == "reject_once"
-
-
-def test_it_reads_and_writes_files_of_the_workspace_through_us(folder: Path) -> None:
+def test_it_reads_files_of_the_workspace_through_us_and_no_others(folder: Path) -> None:
     (folder / "a.txt").write_text("one\r\ntwo\nthree\n")
-    path = f"{folder.resolve()}/a.txt"
-    assert answer(f"read {path}") == "one\r\ntwo\nthree"
-    assert answer(f"read {path} 2 1") == "two"
-    assert answer(f"write {folder.resolve()}/b/c.txt new", tools=("Write",)) == "written"
-    assert (folder / "b" / "c.txt").read_text() == "new"
-
-
-@pytest.mark.parametrize(
-    "prompt", ["read /etc/passwd", "read {root}/link", "read {root}/.git/config", "write {root}/b.txt no", "terminal"]
-)
-def test_what_it_may_not_have_of_us_it_does_not_get(folder: Path, prompt: str) -> None:
     (folder / "link").symlink_to("/etc/passwd")
     (folder / ".git").mkdir()
     (folder / ".git" / "config").write_text("token")
-    with pytest.raises(AgentError, match="says that it failed"):
-        answer(prompt.format(root=folder.resolve()))
+    root = folder.resolve()
+    paths = [f"{root}/a.txt", f"{root}/a.txt 2 1", "/etc/passwd", f"{root}/link", f"{root}/.git/config"]
+    said = answer("; ".join([*(f"read {path}" for path in paths), f"write {root}/b.txt no", "terminal", "echo end"]))
+    whole, some, *refused, end = said.split("; ")
+    assert (whole, some, end) == ("one\r\ntwo\nthree\n", "two\n", "end")
+    assert len(refused) == 5
+    assert all("may not be read" in text for text in refused[:3])
+    assert "may not edit" in refused[3]
+    assert refused[4] == "Method not found"
     assert not (folder / "b.txt").exists()
 
 
-def test_it_is_told_beforehand_what_it_can_have_of_us() -> None:
-    told = json.loads(answer("told"))
-    assert (told["files"]["read_text_file"], told["files"]["write_text_file"], told["terminal"]) == (True, False, False)
-    told = json.loads(answer("told", tools=("Write",)))
-    assert (told["files"]["read_text_file"], told["files"]["write_text_file"]) == (False, True)
+def test_it_writes_files_of_the_workspace_when_its_definition_says_so(folder: Path) -> None:
+    root = folder.resolve()
+    said = answer(f"told; write {root}/b/c.txt new; write /tmp/no.txt no; echo end", tools=("Write",))
+    told, written, refused, _ = said.split("; ")
+    assert (json.loads(told)["files"]["read_text_file"], json.loads(told)["files"]["write_text_file"]) == (False, True)
+    assert (written, "/tmp/no.txt" in refused) == ("written", True)
+    assert (folder / "b" / "c.txt").read_text() == "new"
 
 
 # How it can go wrong
@@ -203,19 +190,12 @@ def test_it_is_told_beforehand_what_it_can_have_of_us() -> None:
         ("leave", AgentLostError, "ended before it had answered"),
         ("fail -32000", ModelKeyError, "wants somebody to log in"),
         ("fail -32603", AgentError, "says that it failed: it does not work"),
-        ("unknown", AgentError, "says that it failed"),
+        ("fail 429", ModelRateError, r"asked too often \(429\)"),
     ],
 )
 def test_what_goes_wrong_with_an_agent_has_a_name(prompt: str, error: type[AgentError], told: str) -> None:
     with pytest.raises(error, match=told):
         answer(prompt)
-
-
-def test_an_agent_whose_model_is_asked_too_often_is_asked_again() -> None:
-    heard: list[Any] = []
-    with pytest.raises(ModelRateError, match=r"asked too often \(429\)"):
-        asked(worker(), "fail 429", on_event=heard.append)
-    assert len([event for event in heard if isinstance(event, ModelRetried)]) >= 2
 
 
 @pytest.mark.parametrize(
@@ -245,13 +225,6 @@ def test_an_agent_that_holds_more_memory_than_it_may_is_killed_and_named() -> No
 
 
 # Its end
-
-
-def test_a_time_out_is_told_to_it_and_then_nothing_is_left(folder: Path, marked: str) -> None:
-    with pytest.raises(AgentTimeoutError):
-        answer(f"hang {folder}", timeout=2.0)
-    assert (folder / "cancelled").exists()
-    assert alive(marked) == []
 
 
 @pytest.mark.parametrize("prompt", ["hang", "sulk"])

@@ -34,6 +34,7 @@ SUBREAPER, PDEATHSIG = 36, 1  # of prctl(2)
 ROUNDS = 1000
 SOON, SELDOM, OFTEN = 0.02, 0.5, 0.1
 """Seconds until memory is first looked at; and the most between two looks, without and with a limit."""
+FEW = 6
 
 
 def main() -> int:
@@ -41,7 +42,7 @@ def main() -> int:
 
     MEMORY is the bytes that all processes may hold together, ADDRESSES those that each may map, SECONDS a core's. Ends
     as the program does: with its code, or 128 and the number of the signal that ended it. Each time
-    that they hold more than ever, REPORT gets a line with the bytes.
+    that they hold more than ever, REPORT gets a line with the bytes, and `over` when that is too much.
     """
     pipe, report, memory, addresses, seconds, *command = sys.argv[1:]
     for ours in (pipe, report):
@@ -67,6 +68,7 @@ class _Scales:
         self._report = report
         self._peak = 0
         self._heaviest = 0
+        self._looks = 0
         self._pause = SOON
 
     def pause(self) -> float:
@@ -79,16 +81,20 @@ class _Scales:
 
         PSS is never above RSS and is dear to read, so it is read when RSS has grown, or alone would be too much.
         """
+        self._looks += 1
         processes = _below(os.getpid())
         resident = sum(map(_resident, processes))
         if resident > self._heaviest * 1.02 or (self._most and resident > self._most):
             self._heaviest = max(resident, self._heaviest)
             self._seen(sum(map(_share, processes)))
-        return bool(self._most) and self._peak > self._most
+        if self._most and self._peak > self._most:
+            self._tell(b"over\n")
+            return True
+        return False
 
     def end(self) -> None:
-        """Of what ended before the first look, its heaviest process is all that is known."""
-        if not self._peak:
+        """Of what has ended after a few looks, they tell less than what its heaviest process held, for the system."""
+        if self._looks < FEW:
             most = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
             self._seen(most if sys.platform == "darwin" else most * 1024)
 
@@ -96,8 +102,11 @@ class _Scales:
         if weight <= self._peak * 1.02:  # so that there are at most some hundred reports, which a pipe can hold
             return
         self._peak = weight
+        self._tell(b"%d\n" % weight)
+
+    def _tell(self, line: bytes) -> None:
         try:
-            os.write(self._report, b"%d\n" % weight)
+            os.write(self._report, line)
         except OSError:  # there is no engine any more
             return
 

@@ -87,6 +87,7 @@ class Program:
         self._control = -1
         self._report = -1
         self._peak = 0
+        self._over = False
         self._heard = 0.0
         self._waited_out = False
         self._rest = bytearray()
@@ -156,8 +157,9 @@ class Program:
 
     @property
     def over(self) -> bool:
-        """Whether that is more than they may, for which they are killed."""
-        return self._bounds.memory is not None and self.peak > self._bounds.memory
+        """Whether that was more than they may, for which they were killed."""
+        self._weigh()
+        return self._over
 
     def _weigh(self) -> None:
         """Take the launcher's reports, of which the last is the largest."""
@@ -168,7 +170,9 @@ class Program:
                 return
             if not told:
                 return
-            self._peak = int(told.split()[-1])  # a short write to a pipe is never cut in two
+            lines = told.split()  # a short write to a pipe is never cut in two
+            self._over = self._over or b"over" in lines
+            self._peak = max([self._peak, *(int(line) for line in lines if line != b"over")])
 
     @property
     def process(self) -> asyncio.subprocess.Process:

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import click
 
+from fanfold.agents.backends.process import asks_a_model
 from fanfold.agents.definition import AgentDefinition, Catalogue, Problem
 from fanfold.agents.heeded import keys_of, unheeded
 from fanfold.agents.models import from_environment
+from fanfold.agents.processes import lacks
 from fanfold.cli.common import json_option, print_json, say
 from fanfold.errors import AgentFileError, AgentNotFoundError, did_you_mean
 from fanfold.live import clean
@@ -79,6 +81,9 @@ def check(folder: str | None, as_json: bool) -> None:
     unusable = sum(problem.kind == "unusable" for problem in odd)
     names = len(list(catalogue))
     say(f"agents that can be asked: {names}; files that cannot be used: {unusable}; odd things: {len(odd)}")
+    if any(definition.backend in ("process", "claude") for definition in catalogue):
+        for text in lacks():
+            say(f"note: {text}")
     if unusable:
         raise click.exceptions.Exit(2)
 
@@ -110,7 +115,7 @@ def _missing(catalogue: Catalogue, definition: AgentDefinition) -> Iterator[tupl
 
 def _answered_by(definition: AgentDefinition) -> str:
     """What answers an agent of this definition: the model that is configured for it here, or what it is instead."""
-    if definition.backend not in ("model", "claude"):
+    if definition.backend not in ("model", "claude") and not asks_a_model(definition):
         return "its program" if definition.backend == "process" else "its function"
     meant = definition.model and from_environment().get(definition.model.casefold())
     return f"{meant}, by FANFOLD_MODELS" if meant else "the run's model"

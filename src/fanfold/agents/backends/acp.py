@@ -323,9 +323,9 @@ class _Client:
             case "agent_message_chunk":
                 self._says(getattr(update.content, "text", ""), update.message_id)
             case "tool_call":
+                self._breaks_off()
                 self._minutes.tool(update.kind or "other", update.title)
                 self._minutes.keep({"type": "tool", "kind": update.kind, "title": update.title})
-                self._breaks_off()
             case "plan":
                 self._plans(update.entries)
             case "usage_update":

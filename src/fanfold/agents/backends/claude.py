@@ -21,10 +21,10 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Final
 
+from fanfold.agents import sizes
 from fanfold.agents.backends.base import Answer, Call, Progress, Said
 from fanfold.agents.backends.claude_command import KEY_DESCRIPTOR, handed, start
 from fanfold.agents.definition import AgentDefinition
-from fanfold.agents.heeded import keys_of
 from fanfold.agents.processes import Bounds, Program
 from fanfold.errors import AgentError, MissingExtraError
 from fanfold.events import Noticed
@@ -78,18 +78,19 @@ class ClaudeBackend:
             calls = _calls(call)
             begin = start(call, _program(definition), Path(home), calls)
             for text in begin.notices:
-                yield Noticed(clock(), f"agent {definition.name!r}: {text}", call.task)
+                yield Noticed(clock(), f"agent {definition.name!r} {text}", call.task)
             with handed(begin.key) as key:
                 environment = {**begin.environment, KEY_DESCRIPTOR: str(key)}
                 async with (
-                    call.desk.process(definition.memory_mb or MEASURED_MB),
-                    call.desk.asking(begin.asks, calls=calls or 1, usd=_budget(definition)) as asking,
+                    call.desk.process(sizes.expected(definition, MEASURED_MB)),
+                    call.desk.asking(begin.asks, calls=calls or 1, usd=definition.budget_usd or 0.0) as asking,
                     Program(begin.command, call.workspace.root, environment, bounds, [key]) as program,
                     session(call, program, begin, asking) as talk,
                 ):
                     async for event in talk.events():
                         yield event
                     answer = talk.answer()
+                sizes.seen(definition, program.peak)
         yield answer
 
 
@@ -97,10 +98,6 @@ def _calls(call: Call) -> int | None:
     """How often the program may ask its model, where the run limits that: all of it is set aside beforehand."""
     left = call.desk.calls_left()
     return None if left is None else max(1, min(left, call.definition.max_turns or MOST_CALLS))
-
-
-def _budget(definition: AgentDefinition) -> float:
-    return float(keys_of(definition).get("budget_usd", 0.0))
 
 
 def _program(definition: AgentDefinition) -> str:

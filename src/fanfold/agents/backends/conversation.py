@@ -165,7 +165,8 @@ async def _shell(call: Call, tell: Tell, *, named: bool) -> list[Tool[Call]]:
     if program is None:
         await _notice(call, tell, "may run any command as you: nothing here confines it to the folder")
     extra = {"FANFOLD_TASK": call.task, "FANFOLD_AGENT": definition.name}
-    bounds = Bounds(memory=definition.memory_mb * MEGABYTE if definition.memory_mb else None)
+    memory = definition.memory_mb * MEGABYTE if definition.memory_mb else None
+    bounds = Bounds(memory=memory, addresses=memory)
 
     async def bash(command: str, timeout: float = shell.DEFAULT_RUN) -> str:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from fanfold.errors import AgentError, MissingExtraError, ModelAnswerError
@@ -25,34 +25,36 @@ def fitted(output: Any, schema: Mapping[str, Any] | None, who: str) -> Any:
     """The answer as its schema describes it; a text that is JSON is read. Raises `ModelAnswerError` where it is not."""
     if schema is None:
         return output
-    validator = _validator(schema, who)
-    value = _read(output) if isinstance(output, str) else output
-    if isinstance(output, str) and value is None and not list(validator.iter_errors(output)):
-        return output  # a text was wanted
-    if value is None and isinstance(output, str):
-        raise ModelAnswerError(f"{who}: its answer was to be JSON, and is {output.strip()[:100]!r}")
-    faults = sorted(validator.iter_errors(value), key=lambda fault: fault.json_path)
-    if faults:
-        told = "; ".join(f"{fault.json_path}: {fault.message:.200}" for fault in faults[:_MOST_FAULTS])
-        raise ModelAnswerError(f"{who}: its answer does not fit the schema: {told}")
-    return value
+    faults = _checker(schema, who)
+    if isinstance(output, str):
+        try:
+            output = _read(output)
+        except ValueError:
+            if not faults(output):
+                return output  # a text was wanted
+            raise ModelAnswerError(f"{who}: its answer was to be JSON, and is {output.strip()[:100]!r}") from None
+    if found := faults(output):
+        raise ModelAnswerError(f"{who}: its answer does not fit the schema: {'; '.join(found[:_MOST_FAULTS])}")
+    return output
 
 
 def _read(text: str) -> Any:
-    """What a text means as JSON, alone or in a fence of Markdown; None where it is none."""
-    fence = _FENCE.search(text)
-    for candidate in (text, fence[1] if fence else ""):
-        try:
-            return json.loads(candidate)
-        except ValueError:
-            continue
-    return None
+    """What a text means as JSON, alone or in a fence of Markdown. Raises `ValueError` where it is none."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        fence = _FENCE.search(text)
+        if fence is None:
+            raise
+        return json.loads(fence[1])
 
 
-def _validator(schema: Mapping[str, Any], who: str) -> Any:
+def _checker(schema: Mapping[str, Any], who: str) -> Callable[[Any], list[str]]:
+    """What finds the places at which a value does not fit the schema."""
     try:
         from jsonschema import Draft202012Validator, SchemaError
         from referencing import Registry
+        from referencing.exceptions import Unresolvable
     except ImportError as error:
         raise MissingExtraError(
             f"an answer of a given form needs a package that is missing: {error}",
@@ -62,4 +64,13 @@ def _validator(schema: Mapping[str, Any], who: str) -> Any:
         Draft202012Validator.check_schema(schema)
     except SchemaError as error:
         raise AgentError(f"{who}: the schema of its answer is none: {error.message} (at {error.json_path})") from None
-    return Draft202012Validator(schema, registry=Registry())  # an empty one: no schema is fetched from anywhere
+    validator = Draft202012Validator(schema, registry=Registry())  # an empty one: no schema is fetched from anywhere
+
+    def faults(value: Any) -> list[str]:
+        try:
+            found = sorted(validator.iter_errors(value), key=lambda fault: fault.json_path)
+        except Unresolvable as error:
+            raise AgentError(f"{who}: the schema of its answer cannot be used: {error}") from None
+        return [f"{fault.json_path}: {fault.message:.200}" for fault in found]
+
+    return faults
