@@ -223,8 +223,9 @@ def test_a_backend_that_tells_more_is_believed_unless_it_cannot_tell(how: str, t
     with pytest.raises((ValueError, NodeCancelledError)):
         asked(tmp_path / "r.db", Task(subagent_type="talker", prompt="talk"), agents=[talker])
     (record,) = kept(tmp_path / "r.db")
-    known = how in ("fails", "is cancelled")
-    assert record["transcript"] == (said if known else [{"role": "user", "content": "talk"}])
+    told = said if how in ("fails", "is cancelled") else []
+    assert record["transcript"] == [{"role": "user", "content": "talk"}, *told]
+    assert bool(told) == (how in ("fails", "is cancelled"))
 
 
 def test_outside_of_any_agent_nobody_is_told() -> None:
@@ -328,9 +329,67 @@ FORMS: dict[str, tuple[list[dict[str, Any]], list[tuple[str, str]]]] = {
         [
             {"type": "tool", "name": "search", "detail": "ducks"},
             {"type": "progress", "done": 3},
+            {"type": "tool", "kind": "read", "title": "a.md"},
+            {"type": "message", "text": "I look."},
             {"type": "result", "output": {"birds": 1}},
         ],
-        [("calls search", "ducks"), ("progress", '{"done": 3}'), ("agent", '{"birds": 1}')],
+        [
+            ("calls search", "ducks"),
+            ("progress", '{"done": 3}'),
+            ("calls read", "a.md"),
+            ("agent", "I look."),
+            ("agent", '{"birds": 1}'),
+        ],
+    ),
+    "claude as a program": (
+        [
+            {"type": "assistant", "content": [{"type": "text", "text": "I look."}]},
+            {"type": "user", "content": [{"type": "tool_result", "tool_use_id": "1", "content": "a line"}]},
+        ],
+        [("agent", "I look."), ("tool returns", "a line")],
+    ),
+    "Codex": (
+        [
+            {"type": "item.started", "item": {"type": "command_execution", "command": "ls"}},
+            {"type": "item.completed", "item": {"type": "reasoning", "text": "Hm."}},
+            {
+                "type": "item.completed",
+                "item": {"type": "command_execution", "command": "ls", "aggregated_output": "a.md\n"},
+            },
+            {
+                "type": "item.completed",
+                "item": {
+                    "type": "mcp_tool_call",
+                    "server": "docs",
+                    "tool": "find",
+                    "arguments": {"q": 1},
+                    "result": "x",
+                },
+            },
+            {"type": "item.completed", "item": {"id": "3", "type": "file_change", "changes": [{"path": "a.md"}]}},
+            {"type": "item.completed", "item": {"type": "agent_message", "text": "Done."}},
+            {"type": "turn.completed", "usage": {"input_tokens": 3}},
+        ],
+        [
+            ("thinks", "Hm."),
+            ("calls shell", "ls"),
+            ("shell returns", "a.md\n"),
+            ("calls mcp__docs__find", '{"q": 1}'),
+            ("tool returns", "x"),
+            ("file_change", '{"changes": [{"path": "a.md"}]}'),
+            ("agent", "Done."),
+            ("turn.completed", '{"usage": {"input_tokens": 3}}'),
+        ],
+    ),
+    "opencode": (
+        [
+            {"type": "step_start", "part": {"id": "1"}},
+            {"type": "tool_use", "part": {"tool": "read", "state": {"input": {"path": "a"}, "output": "a line"}}},
+            {"type": "text", "part": {"text": "Done."}},
+            {"type": "step_finish", "part": {"tokens": {}}},
+            {"type": "other", "part": {"x": 1}},
+        ],
+        [("calls read", '{"path": "a"}'), ("read returns", "a line"), ("agent", "Done."), ("other", '{"x": 1}')],
     ),
     "ACP": (
         [
@@ -363,7 +422,7 @@ def test_every_form_of_a_transcript_can_be_read(form: str) -> None:
 @laws
 @given(messages_of(PLAIN, 3))
 def test_nothing_that_is_kept_keeps_the_reader_from_reading_on(messages: list[dict[str, Any]]) -> None:
-    for key in ("role", "parts", "message", "sessionUpdate", "content", "type", "tool_calls"):
+    for key in ("role", "parts", "message", "sessionUpdate", "content", "type", "tool_calls", "item", "part"):
         for message in messages:
             list(turns([{key: value} for value in message.values()]))
             list(turns([{**message, key: "assistant"}, {**message, key: [message]}, {**message, key: message}]))

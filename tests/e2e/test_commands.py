@@ -431,12 +431,12 @@ def test_agent_files_are_checked_and_what_is_odd_about_them_is_said(fanfold: Com
     assert f"{folder / 'two.md'}: agent 'one' is a duplicate of {folder / 'one.md'}" in checked.stdout
     assert "agent 'sydney-coder' is shadowed by" in checked.stdout
     (folder / "broken.md").write_text("---\nname: broken\ndescription: x\nmaxTurns: many\n---\n")
-    (folder / "odd.md").write_text(fine.format("odd", "effort: high\n"))
+    (folder / "odd.md").write_text(fine.format("odd", "memory: project\n"))
     again = fanfold("agents", "check", "--json")
     assert again.returncode == 2
     told = [json.loads(line) for line in again.stdout.splitlines()]
     assert any(each["path"].endswith("broken.md") and "maxTurns" in each["message"] for each in told)
-    unheeded = {"kind": "unheeded", "message": "key 'effort' is not heeded by backend 'model'"}
+    unheeded = {"kind": "unheeded", "message": "key 'memory' is not heeded by backend 'model'"}
     assert {"path": str(folder / "odd.md"), **unheeded} in told
     assert "files that cannot be used: 1" in again.stderr
 
