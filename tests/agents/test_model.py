@@ -33,6 +33,7 @@ from fanfold.testing import Answer, CutStream, Fail, ModelServer, Request, Stall
 
 CRITIC = AgentDefinition(name="critic", description="Finds faults.", prompt="You are the critic.", tools=())
 VENDORS = {"openai:gpt-x": "OPENAI", "anthropic:claude-x": "ANTHROPIC"}
+ATTEMPTS = 3
 EITHER = pytest.mark.parametrize("model", VENDORS)
 
 
@@ -45,6 +46,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working directory, a folder without agents of its own; and no wait is longer than it has to be."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(asking, "FIRST_WAIT", 0.0)
+    monkeypatch.setattr(asking, "MOST_ATTEMPTS", ATTEMPTS)
     monkeypatch.setattr(governor, "PAUSE", 0.0)
     return tmp_path
 
@@ -119,10 +121,10 @@ def test_each_trouble_of_a_model_has_its_error_which_names_agent_model_and_way_o
 @pytest.mark.parametrize(
     ("said", "attempts"),
     [
-        (Fail(429), asking.MOST_ATTEMPTS),
-        (Fail(529), asking.MOST_ATTEMPTS),
-        (Fail(500), asking.MOST_ATTEMPTS),
-        (CutStream("hal"), asking.MOST_ATTEMPTS),
+        (Fail(429), ATTEMPTS),
+        (Fail(529), ATTEMPTS),
+        (Fail(500), ATTEMPTS),
+        (CutStream("hal"), ATTEMPTS),
         (Fail(429, retry_after=3600), 1),
         (Fail(500, retry=False), 1),
         (Fail(400), 1),
