@@ -63,7 +63,8 @@ def test_an_agent_answers_what_it_says_last_and_tells_what_it_does() -> None:
     assert [(e.input_tokens, e.cost_usd) for e in heard if isinstance(e, ModelAnswered)] == [(10, 0.25)]
     (plan,) = [event.message for event in heard if isinstance(event, Noticed)]
     assert plan == "agent 'worker' has done 0 of the 2 steps of its plan, and is at: look"
-    assert [entry["type"] for entry in result.transcript] == ["plan", "message", "tool", "message"]
+    types = [entry["type"] for entry in result.transcript if "type" in entry]
+    assert types == ["plan", "message", "tool", "message"]
 
 
 def test_its_words_are_heard_while_it_says_them() -> None:

@@ -507,6 +507,23 @@ def test_what_is_no_readable_file_is_a_problem_and_is_not_waited_for(home: Path,
     assert len(messages) == 5
 
 
+@pytest.mark.parametrize(
+    ("tools", "peers"),
+    [
+        (None, ()),
+        ((), ()),
+        (("Read", "mcp__agent__x", "Agents(x)"), ()),
+        (("Agent(x, y)", "Read", "task( z ,x)"), ("x", "y", "z")),
+        (("Agent(x)", "Task"), None),
+        (("agent()",), None),
+    ],
+)
+def test_who_an_agent_may_call_is_said_by_its_tools(
+    tools: tuple[str, ...] | None, peers: tuple[str, ...] | None
+) -> None:
+    assert AgentDefinition("a", "d", tools=tools).peers() == peers
+
+
 def test_the_files_of_a_folder_can_be_handed_to_a_run(tmp_path: Path) -> None:
     for path, name in [("b.md", "beta"), ("deep/a.md", "alpha"), ("deep/er/z.md", "Alpha")]:
         write(tmp_path, path, f"name: {name}\ndescription: d")

@@ -122,24 +122,24 @@ def test_a_server_sees_little_of_our_environment_and_what_its_entry_gives_it(
     ],
 )
 def test_an_agent_has_the_tools_of_a_server_that_its_file_names(
-    server: ModelServer, tools: tuple[str, ...], has: list[str]
+    server: ModelServer, url: str, tools: tuple[str, ...], has: list[str]
 ) -> None:
     server.script("worker", "done")
-    asyncio.run(working(server, agent(tools=tools)))
+    asyncio.run(working(server, agent({"url": url}, tools=tools)))
     assert sorted(server.journal[0].tools) == sorted(has)
 
 
-def test_an_agent_that_inherits_its_tools_has_all_of_its_servers(server: ModelServer) -> None:
+def test_an_agent_that_inherits_its_tools_has_all_of_its_servers(server: ModelServer, url: str) -> None:
     server.script("worker", "done")
-    asyncio.run(working(server, agent(tools=None)))
+    asyncio.run(working(server, agent({"url": url}, tools=None)))
     assert {f"mcp__notes__{name}" for name in ("meet", "environment", "fail", "leave", "spawn")} <= set(
         server.journal[0].tools
     )
 
 
-def test_a_tool_that_fails_is_told_to_the_model_which_may_go_on(server: ModelServer) -> None:
+def test_a_tool_that_fails_is_told_to_the_model_which_may_go_on(server: ModelServer, url: str) -> None:
     server.script("worker", [uses("fail"), "done"])
-    assert asyncio.run(working(server, agent())) == {"out": ["done"]}
+    assert asyncio.run(working(server, agent({"url": url}))) == {"out": ["done"]}
     assert "Error executing tool fail" in told(server)[0]
 
 

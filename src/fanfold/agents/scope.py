@@ -95,19 +95,10 @@ class Scope:
         return self.models.ignored(definition, model)
 
     def peers(self, definition: AgentDefinition) -> tuple[AgentDefinition, ...]:
-        """The agents that this one may call: those that its tools name, as `Agent(a, b)`, or all with a bare `Agent`.
-
-        One that inherits its tools calls nobody: who may start others is said aloud.
-        """
-        named: dict[str, AgentDefinition] = {}
-        for tool in definition.tools or ():
-            word, _, inside = tool.partition("(")
-            if word.strip().casefold() not in ("agent", "task"):
-                continue
-            names = [name.strip() for name in inside.removesuffix(")").split(",") if name.strip()]
-            found = [self.catalogue.get(name) for name in names] if names else list(self.catalogue)
-            named.update({peer.name: peer for peer in found if peer.name != definition.name})
-        return tuple(named.values())
+        """The agents that this one may call, as its tools name them, and never itself."""
+        names = definition.peers()
+        found = list(self.catalogue) if names is None else [self.catalogue.get(name) for name in names]
+        return tuple({peer.name: peer for peer in found if peer.name != definition.name}.values())
 
     def folder(self, named: str | Path | None) -> Workspace:
         """The folder that the agent may look at: of the call, else of the run, else the working directory."""

@@ -22,6 +22,7 @@ from typing import Any, Final
 
 from fanfold.agents.backends.base import Answer, Said
 from fanfold.agents.definition import AgentDefinition
+from fanfold.agents.turns import turns
 from fanfold.errors import StoreError
 from fanfold.events import ToolCalled
 from fanfold.family import brief
@@ -41,12 +42,19 @@ _LONGEST: Final = (16_384, 4_096, 1_024, 256)
 """Characters of a text that are kept, more and more strictly while the whole is too much."""
 
 _DEEPEST: Final = 50
+_FIRST: Final = 3  # messages among which the question stands
 _ROOM: Final = 200  # for the note that messages are missing
 
 
 def of(prompt: str, answer: Answer) -> list[dict[str, Any]]:
     """The messages to keep of an agent that has answered; of one that keeps none, what it was asked and its answer."""
-    return bounded(answer.transcript or asked(prompt, answer.output))
+    return bounded(_begun(prompt, answer.transcript) if answer.transcript else asked(prompt, answer.output))
+
+
+def _begun(prompt: str, messages: Messages) -> Messages:
+    """The messages, before them what was asked, where they do not say it themselves, as programs do not."""
+    said = any(turn.who == "user" for turn in turns(messages[:_FIRST]))
+    return messages if said else ({"role": "user", "content": prompt}, *messages)
 
 
 def asked(prompt: str, output: Any) -> Messages:
@@ -145,8 +153,8 @@ class Witness:
         """What is known by now, within bounds."""
         if self.source is not None:
             with contextlib.suppress(Exception):  # what is told of an error must not take its place
-                if told := bounded(self.source()):
-                    return told
+                if told := tuple(self.source()):
+                    return bounded(_begun(self._seen[0]["content"], told))
         return bounded(self._seen)
 
 

@@ -337,7 +337,7 @@ class Desk:
         if ticket is None:
             with self._waits(gate.why, partial(gate.has_waited, self._who)):
                 ticket = await gate.enter()
-        asking.ticket, asking.in_flight = ticket, True
+        asking.ticket, asking.in_flight, asking.inside = ticket, True, True
         try:
             yield
         except (ModelRateError, ModelOverloadedError) as error:
@@ -350,7 +350,8 @@ class Desk:
             asking.in_flight = False
             raise
         finally:
-            gate.leave()
+            if asking.inside:
+                gate.leave()
 
     @contextmanager
     def _waits(self, why: str, tell: Callable[[float], None] | None = None) -> Iterator[None]:
@@ -381,6 +382,8 @@ class Asking:
         self.input_tokens = self.output_tokens = 0
         self.usd: float | None = None
         self.in_flight = False
+        self.inside = False
+        self._lent = 0
         self._calls = asked["calls"]
 
     def answered(
@@ -399,3 +402,28 @@ class Asking:
         assert self.ticket is not None, "it has gone through the gate"
         self.gate.refused(self.ticket, PAUSE if retry_after is None else retry_after)
         self.ticket = self.gate.ticket()
+
+    @asynccontextmanager
+    async def lent(self) -> AsyncIterator[None]:
+        """While a program that asks by itself waits for an agent that it has called: others may ask in its place.
+
+        That agent may be one of them, and would wait for ever.
+        """
+        self._lent += 1
+        if self.inside:
+            self.inside = False
+            self.gate.leave()
+        try:
+            yield
+        finally:
+            self._lent -= 1
+            if not self._lent:
+                await self._back()
+
+    async def _back(self) -> None:
+        """Through the gate again, unless the program calls somebody meanwhile, or is back already."""
+        ticket = self.gate.enter_nowait() or await self.gate.enter()
+        if self._lent or self.inside:
+            self.gate.leave()
+        else:
+            self.ticket, self.inside = ticket, True

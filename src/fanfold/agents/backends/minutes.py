@@ -10,6 +10,7 @@ from fanfold.agents.backends.base import Answer, Call, Said
 from fanfold.agents.backends.forms import fitted
 from fanfold.agents.backends.providers import masked, name_of
 from fanfold.agents.backends.telling import Tell
+from fanfold.agents.transcripts import tell_from
 from fanfold.errors import (
     AgentError,
     AgentLostError,
@@ -48,6 +49,7 @@ class Minutes:
         self._asking = asking
         self._output: Any = _NOTHING
         self._transcript: list[Mapping[str, Any]] = []
+        tell_from(lambda: self._transcript)
         self._room = LARGEST_TRANSCRIPT
         self._left_out = 0
 

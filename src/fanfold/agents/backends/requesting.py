@@ -38,6 +38,9 @@ from fanfold.limits.governor import Asking
 Tell: TypeAlias = Callable[[Progress | Said], Awaitable[None]]
 
 LONGEST_DETAIL: Final = 120
+HELD: Final = 0.1
+"""Seconds by which the event loop may be late before what it has not heard says nothing."""
+
 ANSWER_TOKENS: Final = 500
 """What an answer is expected to take before it is there."""
 
@@ -68,6 +71,39 @@ class Line:
     pulse: Pulse
     tell: Tell
     bill: Bill = field(default_factory=Bill)
+
+
+class _Silence:
+    """Ends a block when nothing was heard for `patience` seconds. Time in which nobody could listen does not count."""
+
+    def __init__(self, timer: asyncio.Timeout, patience: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._timer = timer
+        self._patience = patience
+        self._look: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> _Silence:
+        self.ended()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.meant()
+
+    def ended(self) -> None:
+        """Something was heard."""
+        self.meant()
+        self._look = self._loop.call_later(self._patience, self._enough, self._loop.time() + self._patience)
+
+    def meant(self) -> None:
+        """Nothing is expected until the silence has `ended`."""
+        if self._look is not None:
+            self._look.cancel()
+
+    def _enough(self, due: float) -> None:
+        if self._loop.time() - due > HELD:  # the loop was held: what was said meanwhile was not read yet
+            self.ended()
+        else:
+            self._timer.reschedule(self._loop.time())
 
 
 class Requesting(WrapperModel):
@@ -138,23 +174,23 @@ class Requesting(WrapperModel):
         self, messages: list[ModelMessage], settings: ModelSettings, parameters: ModelRequestParameters
     ) -> ModelResponse:
         call, pulse = self._line.call, self._line.pulse
-        loop, patience = asyncio.get_running_loop(), call.patience
         try:
-            async with asyncio.timeout(patience) as timer:
-                pulse.listen = lambda: None if timer.expired() else timer.reschedule(loop.time() + patience)
-                async with self.wrapped.request_stream(messages, settings, parameters) as stream:
-                    message = uuid.uuid4().hex
-                    async for event in stream:
-                        if call.heard and (text := _text(event)):
-                            timer.reschedule(None)
-                            await self._line.tell(Said(text, message))
-                            pulse.beat()
-                    return stream.get()
+            async with asyncio.timeout(None) as timer:
+                with _Silence(timer, call.patience) as silence:
+                    pulse.listen = silence.ended
+                    async with self.wrapped.request_stream(messages, settings, parameters) as stream:
+                        message = uuid.uuid4().hex
+                        async for event in stream:
+                            if call.heard and (text := _text(event)):
+                                silence.meant()
+                                await self._line.tell(Said(text, message))
+                                silence.ended()
+                        return stream.get()
         except TimeoutError as error:
             if not timer.expired():
                 raise
             raise AgentStalledError(
-                f"{refusals.who(call)}, and heard nothing for {patience:g} s",
+                f"{refusals.who(call)}, and heard nothing for {call.patience:g} s",
                 hint="the model's server is silent; try again, or allow for a longer silence",
             ) from error
         finally:
