@@ -15,7 +15,7 @@ from functools import partial
 from typing import Final, TypeAlias
 
 from fanfold.errors import BudgetError, ModelCutError, ModelError, ModelOverloadedError, ModelRateError
-from fanfold.events import Event, ModelAsked, ModelRetried, Noticed, TaskWaited, TaskWaiting
+from fanfold.events import Event, ModelAsked, ModelLost, ModelRetried, Noticed, TaskWaited, TaskWaiting
 from fanfold.limits.budget import Account, Budget, Parts, lacking
 from fanfold.limits.gate import Gate, Ticket
 from fanfold.limits.meter import Meter
@@ -169,11 +169,14 @@ class Governor:
             gates[model] = Gate(model, least(*limits))
         return gates[model]
 
-    def parts(self, model: str, asked: Mapping[str, float]) -> list[tuple[Account, float]]:
-        """What a call sets aside: what is asked for, or where that is 0, as much as the largest so far has taken."""
-        largest = self._root._largest
-        amounts = {name: asked[name] or largest.get((model, name), EXPECTED.get(name, 0.0)) for name in _SPENT}
+    def parts(self, amounts: Mapping[str, float]) -> list[tuple[Account, float]]:
+        """What a call sets aside of each account."""
         return [(account, amounts[name]) for governor in self.chain() for name, account in governor._accounts.items()]
+
+    def amounts(self, model: str, asked: Mapping[str, float]) -> dict[str, float]:
+        """What a call takes: what is asked for, or where that is 0, as much as the largest so far has taken."""
+        largest = self._root._largest
+        return {name: asked[name] or largest.get((model, name), EXPECTED.get(name, 0.0)) for name in _SPENT}
 
     def rooms(self, megabytes: float) -> list[tuple[Account, float]]:
         """What a process of that size takes of each memory budget that holds here."""
@@ -318,8 +321,9 @@ class Desk:
         calls before. What is in flight when it ends by an error has been taken, unless the model's server refused it.
         Raises `BudgetError` when there is too little left.
         """
-        governor, asked = self._governor, {"calls": float(calls), "tokens": tokens, "usd": usd}
-        parts = governor.parts(model, asked)
+        governor = self._governor
+        asked = governor.amounts(model, {"calls": float(calls), "tokens": tokens, "usd": usd})
+        parts = governor.parts(asked)
         if parts:
             await self._reserved(governor._root.budget, parts, "the budget of")
         asking = Asking(governor.gate(model), asked)
@@ -330,6 +334,8 @@ class Desk:
         finally:
             if asking.taken is not None:
                 governor.learn(model, asking.taken)
+            elif asking.in_flight:
+                self._emit(ModelLost(time.monotonic(), self._task, model, calls, asked["tokens"], asked["usd"]))
             governor._root.budget.settle(parts, self._actual(parts, asking))
 
     @asynccontextmanager
