@@ -36,6 +36,7 @@ from fanfold.events import (
     LoopHeld,
     ModelAnswered,
     ModelAsked,
+    ModelLost,
     ModelRetried,
     Noticed,
     RunFinished,
@@ -196,7 +197,7 @@ class Board:
             self.held += event.seconds
         elif isinstance(event, StepFinished):
             self.step = event.step
-        elif isinstance(event, TaskHeldUp | ModelAsked | ModelRetried | LimitReported):
+        elif isinstance(event, TaskHeldUp | ModelAsked | ModelLost | ModelRetried | LimitReported):
             pass  # the task goes on; the rest is for the receipt to weigh
         elif isinstance(event, TaskWaiting | TaskWaited):
             self._wait(self._task(event.task), event)

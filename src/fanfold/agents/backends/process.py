@@ -109,9 +109,10 @@ async def attempted(
             async with call.desk.process(sizes.expected(call.definition, megabytes)):
                 await work(minutes)
             return minutes.answer()
-        except AgentError as error:
+        except BaseException as error:
             minutes.settle()
-            if minutes.tools or minutes.retries:  # it must not do things twice, nor has it to try as often again
+            if isinstance(error, AgentError) and (minutes.tools or minutes.retries):
+                # It must not do things twice, nor has it to try as often again.
                 error.final = True  # type: ignore[attr-defined]  # read by `asking.persist`
             raise
 
