@@ -7,7 +7,7 @@ was done one after the other, those by which it was longer than its longest part
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 from fanfold.receipt.book import Book
 from fanfold.receipt.values import (
@@ -19,6 +19,7 @@ from fanfold.receipt.values import (
     LIMIT,
     LOCK,
     MEMORY,
+    NO_WAIT,
     PROVIDER,
     QUEUED,
     THREAD,
@@ -28,6 +29,9 @@ from fanfold.receipt.values import (
     Thresholds,
     peak_of,
 )
+
+Waits: TypeAlias = dict[tuple[str, str], dict[str, float]]
+"""Seconds by the part of a life and by what was waited on, of each task."""
 
 ONE_BY_ONE: Final = "awaited one after another"
 BLOCKS: Final = "blocks the event loop"
@@ -62,18 +66,17 @@ REMEDIES: Final[Mapping[str, str]] = {
 
 def causes(tasks: Sequence[TaskLife], book: Book, lines: Thresholds, wall: float) -> tuple[Cause, ...]:
     """The causes, the most expensive first; what cost next to nothing is left out."""
+    waits = _summed(tasks)
     found = [
-        *_limits(tasks),
+        *_limits(waits),
         *_barriers(tasks),
         *_rounds(tasks, lines),
         *_holders(tasks, book.holds),
-        *_late(tasks),
-        *_locks(tasks, book),
+        *_late(tasks, waits),
+        *_locks(tasks, waits, book),
         *_tools(tasks, book),
-        *_waits(tasks, PROVIDER, QUEUES, "spent {seconds:.2f} s in all in the queue of their model's server"),
-        *_waits(
-            tasks, GIL, GIL_BOUND, "were in threads at once and waited {seconds:.2f} s in all for each other's core"
-        ),
+        *_turns(tasks, waits, PROVIDER, QUEUES, "spent {seconds:.2f} s in all in the queue of their model's server"),
+        *_turns(tasks, waits, GIL, GIL_BOUND, "waited {seconds:.2f} s in all, in threads, for each other's core"),
     ]
     return tuple(
         sorted((cause for cause in found if cause.seconds > wall * lines.telling), key=lambda cause: -cause.seconds)
@@ -84,14 +87,14 @@ def _cause(kind: str, seconds: float, what: str, place: str = "") -> Cause:
     return Cause(kind, seconds, what, REMEDIES[kind], place)
 
 
-def _summed(tasks: Iterable[TaskLife], *parts: str) -> dict[tuple[str, str], dict[str, float]]:
-    """The seconds of each task in some parts of their lives, by part and by what they waited on."""
-    found: dict[tuple[str, str], dict[str, float]] = {}
+def _summed(tasks: Iterable[TaskLife]) -> Waits:
+    """The seconds of each task in the parts of its life in which it waited, by part and by what it waited on."""
+    found: Waits = {}
     for task in tasks:
         for stretch in task.stretches:
-            if stretch.part in parts:
+            if stretch.part not in NO_WAIT:
                 each = found.setdefault((stretch.part, stretch.on), {})
-                each[task.task] = each.get(task.task, 0.0) + stretch.seconds
+                each[task.task] = each.get(task.task, 0.0) + stretch.end - stretch.start
     return found
 
 
@@ -99,8 +102,10 @@ def _waiting(number: int, verb: str = "waited") -> str:
     return f"1 task {verb}" if number == 1 else f"{number} tasks {verb}"
 
 
-def _limits(tasks: Sequence[TaskLife]) -> Iterator[Cause]:
-    for (part, on), each in _summed(tasks, LIMIT, GATE, BUDGET, MEMORY).items():
+def _limits(waits: Waits) -> Iterator[Cause]:
+    for (part, on), each in waits.items():
+        if part not in (LIMIT, GATE, BUDGET, MEMORY):
+            continue
         seconds = sum(each.values())
         yield _cause(part, seconds, f"{_waiting(len(each))} {seconds:.2f} s in all for {on}")
 
@@ -174,19 +179,22 @@ def _listed(names: Sequence[str]) -> str:
     return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
 
 
-def _late(tasks: Sequence[TaskLife]) -> Iterator[Cause]:
+def _late(tasks: Sequence[TaskLife], waits: Waits) -> Iterator[Cause]:
     """Tasks that could have begun or gone on, which no limit kept, while no task of the run held the loop."""
-    late = [task for task in tasks if task.started is not None]
-    seconds = sum(sum(each.values()) for (_, on), each in _summed(late, QUEUED, HELD_UP).items() if not on)
+    begun = {task.task for task in tasks if task.started is not None}
+    late = [waits.get((part, ""), {}) for part in (QUEUED, HELD_UP)]
+    seconds = sum(cost for each in late for task, cost in each.items() if task in begun)
     if seconds:
         yield _cause(LATE, seconds, f"tasks that were ready began or went on {seconds:.2f} s late in all")
 
 
-def _locks(tasks: Sequence[TaskLife], book: Book) -> Iterator[Cause]:
+def _locks(tasks: Sequence[TaskLife], waits: Waits, book: Book) -> Iterator[Cause]:
     """What tasks waited for that other code of the process had: locks, semaphores, threads of a pool."""
     names = {task.task: task.name for task in tasks}
     places = {(event.place or event.on, event.on): event for event in book.blocks}
-    for (part, on), each in _summed(tasks, LOCK, THREAD).items():
+    for (part, on), each in waits.items():
+        if part not in (LOCK, THREAD):
+            continue
         seconds = sum(each.values())
         event = next((event for (place, _), event in places.items() if place == on), None)
         what, where, by = on, "", ""
@@ -202,6 +210,8 @@ def _tools(tasks: Sequence[TaskLife], book: Book) -> Iterator[Cause]:
     """Tools that one message of a model has asked for, which ran one after the other although none held the loop."""
     names = {task.task: task.name for task in tasks}
     for id, life in book.lives.items():
+        if not life.uses:
+            continue
         rounds: dict[int, list[tuple[float, float, str]]] = {}
         for start, end, tool, message in life.uses:
             rounds.setdefault(message, []).append((start, end, tool))
@@ -231,8 +241,12 @@ def _one_by_one(
     return cost, number
 
 
-def _waits(tasks: Sequence[TaskLife], part: str, kind: str, what: str) -> Iterator[Cause]:
-    each = {task.task: seconds for task in tasks if (seconds := task.parts.get(part, 0.0))}
+def _turns(tasks: Sequence[TaskLife], waits: Waits, part: str, kind: str, what: str) -> Iterator[Cause]:
+    """What tasks that were at work by the engine's account spent in waiting for each other's turn."""
+    each: dict[str, float] = {}
+    for (waited, _), seconds in waits.items():
+        if waited == part:
+            each = seconds
     if each:
         names = {task.task: task.name for task in tasks}
         who = _listed(list(dict.fromkeys(names[id] for id in each)))

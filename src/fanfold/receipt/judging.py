@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from fanfold.receipt.book import Book
 from fanfold.receipt.causes import causes
@@ -26,12 +26,13 @@ def judged(book: Book, thresholds: Thresholds, journal: Iterable[Served]) -> Rec
     said = testimony(book, list(journal), thresholds)
     tasks = tuple(life.closed() for life in book.lives.values())
     wall = book.now
-    work = sum(task.work for task in tasks)
-    span = longest_chain(tasks, lambda task: task.work)
+    works = [task.work for task in tasks]
+    work = sum(works)
+    span = longest_chain(tasks, works)
     peak = peak_of(stretch for task in tasks for stretch in task.busy)
     gain = max(0.0, min(1.0, (work - wall) / (work - span))) if work > span else 0.0
     speedup = work / wall if wall else 0.0
-    verdict = _verdict(tasks, gain, peak, thresholds)
+    verdict = _verdict(tasks, works, gain, peak, thresholds)
     found = causes(tasks, book, thresholds, wall) if verdict in (PARTLY_SERIAL, SEQUENTIAL) else ()
     blocked = sum(end - start for start, end in union_of((hold.start, hold.end) for hold in book.holds))
     return Receipt(
@@ -67,10 +68,11 @@ def _over_limit(peak: int, limit: int | None) -> Iterable[str]:
         yield f"the run's limit is {limit}, and {peak} tasks were at work at once: it does not hold for the whole run"
 
 
-def _verdict(tasks: Sequence[TaskLife], gain: float, peak: int, lines: Thresholds) -> str:
+def _verdict(tasks: Sequence[TaskLife], works: Sequence[float], gain: float, peak: int, lines: Thresholds) -> str:
     # Whether there was anything to overlap is judged with the times that others held the loop counted as work: a task
     # that slept meanwhile may have had that to overlap, and one that was ready did.
-    work, span = sum(task.most for task in tasks), longest_chain(tasks, lambda task: task.most)
+    most = [work + task.held_up for task, work in zip(tasks, works, strict=True)]
+    work, span = sum(most), longest_chain(tasks, most)
     if work - span <= lines.worthwhile * work:
         return NOTHING_TO_OVERLAP
     if peak <= 1 or gain <= lines.sequential:
@@ -78,25 +80,25 @@ def _verdict(tasks: Sequence[TaskLife], gain: float, peak: int, lines: Threshold
     return PARALLEL if gain >= lines.parallel else PARTLY_SERIAL
 
 
-def longest_chain(tasks: Sequence[TaskLife], own: Callable[[TaskLife], float]) -> float:
+def longest_chain(tasks: Sequence[TaskLife], own: Sequence[float]) -> float:
     """The longest chain: a task is as long as what is its own, and the longest chain inside of it.
 
     A task follows what its edges say. What it was released by is not among that: for that it waited, at a barrier.
     """
-    inside: dict[str | None, list[TaskLife]] = {}
+    inside: dict[str | None, list[tuple[TaskLife, float]]] = {}
     known = {task.task for task in tasks}
-    for task in tasks:  # in the order in which they were queued, so a task comes after all that led to it
-        inside.setdefault(task.parent if task.parent in known else None, []).append(task)
+    for task, seconds in zip(tasks, own, strict=True):  # in the order in which they were queued: after all before it
+        inside.setdefault(task.parent if task.parent in known else None, []).append((task, seconds))
 
     def longest(parent: str | None) -> float:
         ends: dict[str, float] = {}
         most = 0.0
-        for task in inside.get(parent, ()):
+        for task, seconds in inside.get(parent, ()):
             before = 0.0
             for id in task.after:
                 if (end := ends.get(id, 0.0)) > before:
                     before = end
-            end = before + own(task) + (longest(task.task) if task.task in inside else 0.0)
+            end = before + seconds + (longest(task.task) if task.task in inside else 0.0)
             ends[task.task] = end
             if end > most:
                 most = end

@@ -53,75 +53,52 @@ WHY: Final[Mapping[str, str]] = {
 """How the reasons of a wait begin, and which part of a life it is. What begins otherwise is the rate gate's."""
 
 
+QUICK: Final = frozenset({QUEUED, WORKING})
+"""What all tasks have, and nothing is to be summed of."""
+
+ASKED: Final = frozenset({GATE, BUDGET, MEMORY, LIMIT})
+"""What a task can wait for while it is at work."""
+
+
 def part_of(why: str) -> str:
     """The part of a life in which a task waits for that."""
     return next((part for beginning, part in WHY.items() if why.startswith(beginning)), GATE)
 
 
 class Life:
-    """A task while its events are being read."""
+    """A task while its events are being read. Most have little to tell, and share what the class has."""
 
-    __slots__ = (
-        "asked",
-        "attempts",
-        "began",
-        "begun",
-        "calls",
-        "children_end",
-        "cost_usd",
-        "cpu",
-        "ended",
-        "error",
-        "first",
-        "held_back_by",
-        "input_tokens",
-        "messages",
-        "model_at",
-        "on",
-        "open",
-        "output_tokens",
-        "part",
-        "paused",
-        "queue_held",
-        "queued",
-        "since",
-        "started",
-        "status",
-        "stretches",
-        "told",
-        "tooling",
-        "tools",
-        "uses",
-        "waited_for",
-        "waiting",
-    )
+    part = QUEUED
+    on = ""
+    status = "queued"
+    open = True
+    begun = paused = False
+    started: float | None = None
+    ended: float | None = None
+    attempts = tools = input_tokens = output_tokens = messages = 0
+    cpu = queue_held = 0.0
+    cost_usd: float | None = None
+    model_at: float | None = None
+    waited_for = held_back_by = tooling = error = ""
+    waiting: tuple[str, ...] = ()
+    asked: tuple[float, ...] = ()
+    calls: tuple[tuple[float, float], ...] = ()
+    uses: tuple[tuple[float, float, str, int], ...] = ()
 
     def __init__(self, told: TaskQueued, at: float) -> None:
         self.told = told
         self.stretches: list[Stretch] = []
-        self.attempts = self.input_tokens = self.output_tokens = self.tools = self.messages = 0
-        self.cpu = self.queue_held = 0.0
-        self.cost_usd: float | None = None
-        self.model_at: float | None = None
-        self.waited_for = self.held_back_by = ""
-        self.calls: list[tuple[float, float]] = []
-        self.uses: list[tuple[float, float, str, int]] = []
-        self.since = at
-        self.again(told, at)
+        self.queued = self.began = self.since = at
 
     def again(self, told: TaskQueued, at: float) -> None:
-        """It may run, for the first time or in a later sitting: what it has worked and waited so far counts on."""
+        """It may run in a later sitting: what it has worked and waited so far counts on."""
         self.told = told
         self.queued = self.began = self.since = max(at, self.since)
-        self.part, self.on = QUEUED, ""
-        self.status = "queued"
-        self.open = True
-        self.begun = self.paused = False
-        self.waiting: list[str] = []
-        self.asked: list[float] = []
+        self.part, self.on, self.status = QUEUED, "", "queued"
+        self.open, self.begun, self.paused = True, False, False
+        self.started = self.ended = None
+        self.waiting, self.asked = (), ()
         self.tooling = self.error = ""
-        self.started: float | None = None
-        self.ended: float | None = None
 
     def barred(self, since: float, task: str) -> None:
         """It could have run since then, and waited for a task that it does not follow."""
@@ -145,7 +122,6 @@ class Life:
     def pause(self, at: float) -> None:
         """It waits for children."""
         self.paused, self.status = True, "paused"
-        self.children_end = at
         self.turn(at)
 
     def go_on(self, event: TaskContinued, at: float) -> None:
@@ -158,13 +134,14 @@ class Life:
 
     def wait(self, event: TaskWaiting, at: float) -> None:
         """It waits at work, and does not work then."""
-        self.waiting.append(event.waits_for)
+        self.waiting = (*self.waiting, event.waits_for)
         self.turn(at)
 
     def waited(self, event: TaskWaited, at: float) -> None:
         """It no longer waits for that."""
         if event.waits_for in self.waiting:
-            self.waiting.remove(event.waits_for)
+            place = self.waiting.index(event.waits_for)
+            self.waiting = self.waiting[:place] + self.waiting[place + 1 :]
         self.turn(at)
 
     def end(self, at: float, status: str, error: str = "") -> None:
@@ -189,20 +166,22 @@ class Life:
         """Nothing of it goes on after that."""
         self.cut(at)
         self.open = False
-        self.calls += [(asked, max(asked, at)) for asked in self.asked]
-        self.asked = []
+        if self.asked:
+            self.calls += tuple((asked, max(asked, at)) for asked in self.asked)
+            self.asked = ()
 
     def ask(self, event: ModelAsked, at: float) -> None:
         """It asks a model."""
         if self.model_at is None:
             self.model_at = at
-        self.asked.append(at)
+        self.asked = (*self.asked, at)
         self.tooling = ""
 
     def answered(self, at: float) -> None:
         """The model has answered, or refused."""
         if self.asked:
-            self.calls.append((self.asked.pop(0), at))
+            self.calls += ((self.asked[0], max(self.asked[0], at)),)
+            self.asked = self.asked[1:]
 
     def spend(self, event: ModelAnswered) -> None:
         """What an answer took."""
@@ -219,7 +198,7 @@ class Life:
 
     def used(self, event: ToolAnswered, at: float) -> None:
         """A tool has answered."""
-        self.uses.append((at - event.seconds, at, event.tool, self.messages))
+        self.uses += ((at - event.seconds, at, event.tool, self.messages),)
 
     # The line
 
@@ -278,26 +257,22 @@ class Life:
     def closed(self) -> TaskLife:
         """The life as the receipt tells it."""
         told = self.told
-        stretches = self.stretches
-        busy: list[tuple[float, float]] = []
-        waited = held = held_up = barrier = 0.0
+        sums: dict[str, float] = {}
         waits: dict[str, float] = {}
-        for stretch in stretches:
+        busy: list[tuple[float, float]] = []
+        waited = 0.0
+        for stretch in self.stretches:
             part, start, end = stretch.part, stretch.start, stretch.end
             if part in BUSY:
                 if busy and busy[-1][1] == start:
                     busy[-1] = busy[-1][0], end
                 else:
                     busy.append((start, end))
-                if part == BLOCKING:
-                    held += end - start
-            elif part == BARRIER:
-                barrier += end - start
             elif part not in NO_WAIT:
                 waited += end - start
-                if part == HELD_UP:
-                    held_up += end - start
-                elif part in (GATE, BUDGET, MEMORY) or (part == LIMIT and stretch.on != self.waited_for):
+            if part not in QUICK:
+                sums[part] = sums.get(part, 0.0) + end - start
+                if part in ASKED and not (part == LIMIT and stretch.on == self.waited_for):
                     waits[stretch.on] = waits.get(stretch.on, 0.0) + end - start
         return TaskLife(
             task=told.task,
@@ -311,8 +286,8 @@ class Life:
             busy=tuple(busy),
             waited=waited,
             waited_for=self.waited_for,
-            held=held,
-            held_up=held_up - self.queue_held if self.queue_held else held_up,
+            held=sums.get(BLOCKING, 0.0),
+            held_up=sums.get(HELD_UP, 0.0) - self.queue_held,
             label=told.label,
             parent=told.parent,
             after=told.after,
@@ -320,12 +295,12 @@ class Life:
             output_tokens=self.output_tokens,
             tools=self.tools,
             error=self.error,
-            barrier=barrier,
+            barrier=sums.get(BARRIER, 0.0),
             held_back_by=self.held_back_by,
             cost_usd=self.cost_usd,
             waits=tuple(waits.items()),
             model_at=self.model_at,
             attempts=self.attempts,
             cpu=self.cpu,
-            stretches=tuple(stretches),
+            stretches=tuple(self.stretches),
         )

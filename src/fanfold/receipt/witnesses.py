@@ -47,7 +47,7 @@ class Served(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Testimony:
-    """What the witnesses say: the engine first, and in words where they disagree."""
+    """What the witnesses say, where there are several: the engine first; and in words where they disagree."""
 
     witnesses: tuple[Witness, ...]
     disagreements: tuple[str, ...] = ()
@@ -71,9 +71,11 @@ def testimony(book: Book, journal: Sequence[Served], thresholds: Thresholds) -> 
         if said is not None:
             witnesses += said.witnesses
             disagreements += said.disagreements
-    busy = [stretch for life in book.lives.values() for stretch in _at_work(life)]
-    engine = Witness("the engine", "tasks at work", len({id(life) for life, _, _ in busy}), *_at_once(busy))
-    return Testimony((engine, *witnesses), tuple(disagreements))
+    if witnesses:
+        busy = [stretch for life in book.lives.values() for stretch in _at_work(life)]
+        engine = Witness("the engine", "tasks at work", len({id(life) for life, _, _ in busy}), *_at_once(busy))
+        witnesses.insert(0, engine)
+    return Testimony(tuple(witnesses), tuple(disagreements))
 
 
 def _at_work(life: Life) -> Iterable[tuple[Life, float, float]]:
@@ -90,10 +92,10 @@ def _at_once(stretches: Iterable[tuple[Any, float, float]]) -> tuple[int, float]
 
 def _server(book: Book, journal: Sequence[Served]) -> Testimony | None:
     """What a journal says of the calls of this run's agents."""
-    asked = [(life, start, end) for life in book.lives.values() for start, end in life.calls]
-    seen = [call for entry in journal if (call := _call(book, entry)) is not None]
     if not journal:
         return None
+    asked = [(life, start, end) for life in book.lives.values() for start, end in life.calls]
+    seen = [call for entry in journal if (call := _call(book, entry)) is not None]
     served = [(call.served, call.ended) for call in seen]
     ours, theirs = peak_of((start, end) for _, start, end in asked), peak_of(served)
     means = mean_of((start, end) for _, start, end in asked), mean_of(served)
