@@ -163,8 +163,8 @@ def _programs(book: Book) -> Testimony | None:
     alive = []
     for task, samples in book.programs.items():
         there = [at for at, processes, _ in samples if processes]
-        if there:
-            alive.append((book.lives[task], there[0], there[-1]))
+        if there:  # the last look is at its end
+            alive.append((book.lives[task], there[0], samples[-1][0]))
     working = [stretch for task in book.programs for stretch in _at_work(book.lives[task])]
     cpu = sum(book.lives[task].cpu for task in book.programs)
     (ours, mean), (theirs, seen_mean) = _at_once(working), _at_once(alive)
