@@ -58,6 +58,11 @@ def current_frame() -> Frame | None:
     return _frame.get()
 
 
+def frame_in(context: contextvars.Context) -> Frame | None:
+    """The frame of the node or agent whose code runs in this context."""
+    return context.get(_frame)
+
+
 def enter(frame: Frame) -> None:
     """From here on, code in this context runs inside of `frame`."""
     _frame.set(frame)

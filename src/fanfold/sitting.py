@@ -642,6 +642,7 @@ def _report(family: Family, place: str = "") -> None:
 
 
 async def _driven(family: Family, runner: Runner) -> None:
+    family.watch.begin()
     try:
         await runner.drive()
     except BaseException as error:
@@ -649,6 +650,8 @@ async def _driven(family: Family, runner: Runner) -> None:
         if not isinstance(error, ParentCommand):
             raise
         raise StrayCommandError(error.command) from None
+    finally:
+        family.watch.end()
     family.places.close(wait=True)
 
 
