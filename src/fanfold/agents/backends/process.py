@@ -50,10 +50,13 @@ class ProcessBackend:
         async with Program(_command(definition), call.workspace.root, extra, bounds) as program:
             program.tell(_prompt(call))
             async with aclosing(_watched(program)) as written:
+                looked = 0.0
                 async for lines in written:
                     for event in clerk.take(lines) if lines else ():
                         yield event
-                    yield ProgramSeen(clock(), call.task, *program.seen())
+                    if not lines or clock() - looked >= SHORTEST_SILENCE:  # who writes without end is read first
+                        looked = clock()
+                        yield ProgramSeen(looked, call.task, *program.seen())
             code, complaints = await program.ended(), await program.complaints()
         if code:
             raise AgentError(f"agent {definition.name!r}: {_ending(code, definition)}{_quoted(complaints)}")
