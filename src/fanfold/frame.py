@@ -266,10 +266,10 @@ class Frame:
         """Code for a thread, which tells the run what it used of a core there."""
         emit, loop, task = self.runner.emit, self.runner.family.loop, self.task.id
 
-        def tell(ended: float, seconds: float, cpu: float) -> None:
+        def tell(ended: float, seconds: float, cpu: float, ready: float) -> None:
             with contextlib.suppress(RuntimeError):  # the run is over, and its loop closed
                 if loop is not None:
-                    loop.call_soon_threadsafe(emit, ThreadUsed(ended, task, seconds, cpu))
+                    loop.call_soon_threadsafe(emit, ThreadUsed(ended, task, seconds, cpu, ready))
 
         return metered(code, tell)
 

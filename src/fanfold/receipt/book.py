@@ -79,6 +79,7 @@ class Book:
         self.holds: list[Hold] = []
         self.blocks: list[TaskBlocked] = []
         self.threads: list[tuple[float, float, float, Life]] = []
+        """From when to when a thread was busy, and for how long of that it had a core, or could have had one."""
         self.programs: dict[str, list[tuple[float, int, float]]] = {}
         self.jumped = 0.0
         self._sitting = Sitting(0.0, 0.0, ())
@@ -171,7 +172,7 @@ class Book:
         life = self.lives[event.task]
         life.cut(at)
         life.cpu += event.cpu
-        self.threads.append((self._since(event), at, event.cpu, life))
+        self.threads.append((self._since(event), at, event.cpu + event.ready, life))
 
     def _answer(self, event: ModelAnswered, at: float) -> None:
         life = self.lives[event.task]

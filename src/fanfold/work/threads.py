@@ -151,10 +151,11 @@ class Threads:
                 call.future.set_exception(error)
 
 
-def metered(code: Callable[..., Any], tell: Callable[[float, float, float], object]) -> Callable[..., Any]:
-    """The same code. When it has kept a core busy in its thread, `tell` gets its end, its seconds, and those of a core.
+def metered(code: Callable[..., Any], tell: Callable[[float, float, float, float], object]) -> Callable[..., Any]:
+    """The same code. When it has kept a core busy, `tell` gets its end, its seconds, and how many of these it used a
+    core, and how many it could have gone on while others had them.
 
-    Of threads that take turns, each takes longer by the others; what one used of a core says so.
+    Of threads that take turns, each takes longer by the others, and spends that in neither.
     """
 
     def run(*args: Any) -> Any:
@@ -164,9 +165,26 @@ def metered(code: Callable[..., Any], tell: Callable[[float, float, float], obje
         finally:
             if (cpu := time.thread_time() - used) >= BUSY_FROM:
                 ended = time.monotonic()
-                tell(ended, ended - began, cpu)
+                tell(ended, ended - began, cpu, max(0.0, min(_ready(), ended - began - cpu)))
 
     return run
+
+
+_been: Final = threading.local()
+
+
+def _ready() -> float:
+    """Seconds since it was last asked that this thread could have gone on while others had the cores; Linux knows.
+
+    What it takes to ask is spent only after code that takes a thousand times as long.
+    """
+    try:
+        with open("/proc/thread-self/schedstat", "rb") as file:
+            waited = int(file.read().split()[1]) / 1e9
+    except (OSError, IndexError):
+        return 0.0
+    before, _been.ready = getattr(_been, "ready", 0.0), waited
+    return waited - before
 
 
 def _called(action: Callable[..., Any], args: tuple[Any, ...]) -> Any:
