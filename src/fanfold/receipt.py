@@ -244,6 +244,15 @@ def audit(run: Any, *, store: Store | None = None) -> Receipt:
     )
 
 
+def _watch(name: str = "watched") -> Any:
+    from fanfold.watch import watch  # it is above this module, and few runs are watched
+
+    return watch(name)
+
+
+audit.watch = _watch  # type: ignore[attr-defined]  # `fanfold.audit.watch` is how users know it
+
+
 def receipt(events: Iterable[Event]) -> Receipt:
     """The receipt of what `events` tell: several sittings of one run, maybe, or a run that is not over."""
     book = _Book()
