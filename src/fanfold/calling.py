@@ -173,6 +173,8 @@ class Calls:
         if action.executor is None and action.is_async:
             return self._family.watch.timed(self._runner.emit, frame.task.id, code(view))
         executor = self._family.places.of(action.executor, is_async=action.is_async)
+        if executor is self._family.places.threads and not action.is_async:
+            code = frame.metered(code)
         return self._timed(frame, action, executor.call(code, view))
 
     async def _called(self, frame: Frame, action: Action) -> Any:

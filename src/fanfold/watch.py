@@ -33,7 +33,7 @@ from contextvars import Context, ContextVar
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import CodeType, FrameType, TracebackType
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from fanfold.events import (
     Event,
@@ -53,7 +53,6 @@ from fanfold.events import (
 from fanfold.family import ONLOOKERS, brief
 from fanfold.frame import clock, current_frame
 from fanfold.held import tell
-from fanfold.receipt import Receipt, receipt
 from fanfold.watchdog import (
     FINDERS,
     HELD_FROM,
@@ -68,6 +67,9 @@ from fanfold.watchdog import (
     owner,
     place_of,
 )
+
+if TYPE_CHECKING:
+    from fanfold.receipt import Receipt
 
 BLOCK: Final = "block"
 TASK: Final = "task"
@@ -108,8 +110,9 @@ class Watch:
     Where a single graph of ours has run and nothing else, the receipt is that run's own.
     """
 
-    def __init__(self, name: str = "watched") -> None:
+    def __init__(self, name: str, judge: Callable[[list[Event]], Receipt]) -> None:
         self.name = name
+        self._judge = judge
         self.runs: list[list[Event]] = []
         self._told: list[Event] = []
         self._queued_so_far = 0
@@ -183,8 +186,8 @@ class Watch:
     def receipt(self) -> Receipt:
         """Whether what was watched ran side by side, and what kept it from that. Within the block, so far."""
         if len(self.runs) == 1 and not any(event.role in (AGENT, NODE) for event in self._queued()):
-            return receipt(self.runs[0])
-        return receipt(self.events)
+            return self._judge(self.runs[0])
+        return self._judge(self.events)
 
     def _queued(self) -> Iterator[TaskQueued]:
         """The tasks of other people's that were seen; those around a single run of ours only wait for it."""
@@ -231,15 +234,18 @@ class Watch:
                 self._told.append(TaskPaused(now, parent.id))
         return unit
 
-    def start(self, unit: _Unit, waited_for: str = "") -> None:
-        """Its code begins; if that is late, it was for what it is said to have waited for."""
+    def start(self, unit: _Unit, waited_for: str = "", pool: str = "") -> None:
+        """Its code begins; if that is late, it has waited for that, or for a thread of a pool."""
         now = clock()
         with self._lock:
             if unit.role == TASK and (named := _named()):
                 self._names[unit.id] = named
             unit.started = True
             late = now - unit.queued >= HELD_FROM
-            self._told.append(TaskStarted(now, unit.id, waited_for=waited_for if late else ""))
+            at = unit.queued if pool and late else now
+            self._told.append(TaskStarted(at, unit.id, waited_for=waited_for if late else ""))
+            if at < now:
+                self._told.append(TaskBlocked(now, unit.id, "thread", now - at, pool))
 
     def end(self, unit: _Unit, error: BaseException | None = None) -> None:
         """Its code has ended."""
@@ -492,10 +498,10 @@ class _Lived(_Around):
             self._calls.append(_Call(code, self._since, self._since, awaits))
 
 
-def entered(units: Units, waited_for: str = "") -> Units:
+def entered(units: Units, waited_for: str = "", pool: str = "") -> Units:
     """The code of these tasks begins here; whose code it was that runs here."""
     for watch, unit in units:
-        watch.start(unit, waited_for)
+        watch.start(unit, waited_for, pool)
     return [(watch, watch.enter(unit)) for watch, unit in units]
 
 
@@ -508,9 +514,9 @@ def left(units: Units, before: Units, error: BaseException | None = None) -> Non
 
 
 @contextlib.contextmanager
-def lived(units: Units, waited_for: str = "") -> Iterator[None]:
-    """Within this, the code that runs is that of these tasks."""
-    before = entered(units, waited_for)
+def lived(units: Units, pool: str = "") -> Iterator[None]:
+    """Within this, the code that runs is that of these tasks, in a thread of a pool if one is named."""
+    before = entered(units, pool=pool)
     try:
         yield
     except BaseException as error:
@@ -666,8 +672,8 @@ def _node_awaited(original: Any) -> Any:
 def _node_called(original: Any) -> Any:
     @functools.wraps(original)
     def run_with_retry(task: Any, *args: Any, **options: Any) -> Any:
-        asked, waited_for = _waited_for_a_thread()
-        with lived([(watch, watch.node(task, asked)) for watch in _watching(task)], waited_for):
+        asked, pool = _waited_for_a_thread()
+        with lived([(watch, watch.node(task, asked)) for watch in _watching(task)], pool):
             return original(task, *args, **options)
 
     run_with_retry.fanfold_is_a_task = True  # type: ignore[attr-defined]  # so that its wait for a thread is its own
@@ -763,12 +769,12 @@ class _Handed:
     def __call__(self, *args: Any, **options: Any) -> Any:
         now = clock()
         late = now - self._asked >= HELD_FROM
-        _here.handed = (self._asked, self._place if late else "")
+        _here.handed = (self._asked, self._place)
         for watch, unit in self._waits if late else ():
             if unit.started and not unit.live:
                 watch.emit(TaskBlocked(now, unit.id, "thread", now - self._asked, self._place))
         try:
-            with lived(self._units, self._place if late else ""):
+            with lived(self._units, self._place):
                 return self._fn(*args, **options)
         finally:
             _here.handed = None
@@ -782,21 +788,9 @@ def _is_users(fn: Any) -> bool:
 
 
 def _waited_for_a_thread() -> tuple[float | None, str]:
-    """Since when the function that this thread of a pool runs has waited, and for what."""
+    """Since when the function that this thread of a pool runs has waited, and the pool."""
     handed, _here.handed = getattr(_here, "handed", None), None
     return handed or (None, "")
-
-
-def watch(name: str = "watched") -> Watch:
-    """Watches what runs on asyncio within the block, whosever it is, and has a receipt of it.
-
-    ::
-
-        with audit.watch() as watched:
-            asyncio.run(main())
-        assert watched.receipt.verdict == "PARALLEL", watched.receipt
-    """
-    return Watch(name)
 
 
 ends_at(_Sliced._step.__code__)

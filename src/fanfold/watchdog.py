@@ -51,6 +51,9 @@ IDLE: Final = 1.0
 WORTH_KNOWING: Final = 0.001
 """Seconds that a garbage collection has to take to be remembered."""
 
+STOPPED_FROM: Final = 0.5
+"""Seconds for which the watchdog does not wake up, while nothing uses a core, from which on the process was stopped."""
+
 _OURS: Final = os.path.dirname(__file__) + os.sep
 _PYTHON: Final = os.path.dirname(os.__file__) + os.sep
 
@@ -173,6 +176,7 @@ class Watchdog:
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
         self._pauses: deque[tuple[float, float]] = deque(maxlen=64)
+        self._stops: deque[tuple[float, float]] = deque(maxlen=64)
         self._collecting = 0.0
 
     def begin(self) -> Post:
@@ -214,9 +218,22 @@ class Watchdog:
 
     def _watch(self) -> None:
         while self._goes_on():
-            time.sleep(POLL)
+            self._sleep()
             for post in list(self._posts.values()):
                 post.look()
+
+    def _sleep(self) -> None:
+        """Wait until it is time to look again. When that takes far too long, and nothing of the process ran meanwhile,
+        it or the machine was stopped, or the clock was moved."""
+        began, used = clock(), time.process_time()
+        time.sleep(POLL)
+        ended = clock()
+        if ended - began >= STOPPED_FROM and time.process_time() - used < (ended - began) / 10:
+            self._stops.append((began + POLL, ended))
+
+    def stops(self, since: float) -> list[tuple[float, float]]:
+        """When the whole process has stood still since then."""
+        return [(max(start, since), end) for start, end in self._stops.copy() if end > since]
 
     def _goes_on(self) -> bool:
         """Whether there is something to look after, maybe after a wait for it. If not, the thread is given up."""

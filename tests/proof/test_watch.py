@@ -21,16 +21,13 @@ from pydantic_ai.models.function import FunctionModel
 import fanfold
 from fanfold import audit
 from fanfold.events import LoopHeld, TaskBlocked, TaskStarted
-from fanfold.receipt import NOTHING_TO_OVERLAP, PARALLEL, SEQUENTIAL, Receipt
+from fanfold.receipt import NOTHING_TO_OVERLAP, PARALLEL, PARTLY_SERIAL, SEQUENTIAL, Receipt
 from fanfold.watch import Watch
 from tests.proof.test_watchdog import line_of as _line_of
 
 WORK = 0.1
-
-
-def watching(name: str = "watched") -> Watch:
-    found: Watch = audit.watch(name)  # type: ignore[attr-defined]
-    return found
+took: list[float] = []
+"""How many seconds each call has blocked, by the clock."""
 
 
 def line_of(text: str) -> int:
@@ -41,6 +38,7 @@ def line_of(text: str) -> int:
 def _without_the_garbage_of_others() -> Iterator[None]:
     gc.collect()
     gc.freeze()
+    took.clear()
     yield
     gc.unfreeze()
 
@@ -64,7 +62,9 @@ async def waits(number: int = 0) -> None:
 
 
 async def blocks(number: int = 0) -> None:
+    began = time.monotonic()
     time.sleep(WORK)  # plain code
+    took.append(time.monotonic() - began)
 
 
 async def gathers(work: Callable[[int], Coroutine[Any, Any, None]]) -> None:
@@ -83,7 +83,7 @@ def names(receipt: Receipt) -> list[str]:
 
 
 def test_coroutines_that_are_gathered_are_parallel(on: Run) -> None:
-    with watching() as watched:
+    with audit.watch() as watched:
         on(gathers(waits))
     found = watched.receipt
     assert (found.verdict, found.peak, names(found)) == (PARALLEL, 4, ["waits"] * 4)
@@ -91,14 +91,14 @@ def test_coroutines_that_are_gathered_are_parallel(on: Run) -> None:
 
 
 def test_coroutines_that_block_are_sequential_and_named_with_their_line(on: Run) -> None:
-    with watching() as watched:
+    with audit.watch() as watched:
         on(gathers(blocks))
     found = watched.receipt
     assert (found.verdict, found.peak) == (SEQUENTIAL, 1)
     assert {(event.file, event.line, event.function) for event in held(watched)} == {
         (__file__, line_of("plain code"), "blocks")
     }
-    assert sum(event.seconds for event in held(watched)) == pytest.approx(4 * WORK, rel=0.05)
+    assert sum(event.seconds for event in held(watched)) == pytest.approx(sum(took), rel=0.05)
 
 
 async def in_turn() -> None:
@@ -107,7 +107,7 @@ async def in_turn() -> None:
 
 
 def test_calls_that_a_coroutine_awaits_one_after_another_are_sequential_and_it_is_named() -> None:
-    with watching() as watched:
+    with audit.watch() as watched:
         asyncio.run(in_turn())
     found = watched.receipt
     assert (found.verdict, found.peak, names(found)) == (SEQUENTIAL, 1, ["waits"] * 4)
@@ -118,13 +118,13 @@ def test_tasks_that_each_await_several_calls_in_turn_are_parallel() -> None:
     async def team() -> None:
         await asyncio.gather(in_turn(), in_turn(), in_turn())
 
-    with watching() as watched:
+    with audit.watch() as watched:
         asyncio.run(team())
     assert (watched.receipt.verdict, names(watched.receipt)) == (PARALLEL, ["in_turn"] * 3)
 
 
 def test_one_coroutine_leaves_nothing_to_overlap() -> None:
-    with watching() as watched:
+    with audit.watch() as watched:
         asyncio.run(waits())
     assert watched.receipt.verdict == NOTHING_TO_OVERLAP
 
@@ -133,10 +133,10 @@ def test_within_a_loop_that_runs_already_the_same_is_seen(on: Run) -> None:
     async def main() -> list[Receipt]:
         found = []
         for work in (waits, blocks):
-            async with watching() as watched:
+            async with audit.watch() as watched:
                 await asyncio.gather(*map(work, range(3)))
             found.append(watched.receipt)
-            with watching() as watched:
+            with audit.watch() as watched:
                 await asyncio.gather(*map(work, range(3)))
             found.append(watched.receipt)
         return found
@@ -150,7 +150,7 @@ def test_within_a_loop_that_runs_already_the_same_is_seen(on: Run) -> None:
 
 def test_code_of_the_block_itself_that_blocks_the_loop_is_named(on: Run) -> None:
     async def main() -> Watch:
-        async with watching() as watched:
+        async with audit.watch() as watched:
             waiting = asyncio.create_task(waits())
             await asyncio.sleep(0)
             time.sleep(2 * WORK)  # in the block
@@ -164,7 +164,7 @@ def test_code_of_the_block_itself_that_blocks_the_loop_is_named(on: Run) -> None
 
 def test_the_receipt_can_be_had_before_the_block_is_over() -> None:
     async def main() -> tuple[Receipt, Receipt]:
-        async with watching() as watched:
+        async with audit.watch() as watched:
             await gathers(waits)
             early = watched.receipt
             await waits()
@@ -180,7 +180,7 @@ def test_an_error_passes_and_is_on_the_receipt() -> None:
         await asyncio.sleep(0)
         raise LookupError("gone")
 
-    with pytest.raises(LookupError), watching() as watched:
+    with pytest.raises(LookupError), audit.watch() as watched:
         asyncio.run(fails())
     assert watched.receipt.status == "failed"
     assert {task.name: task.status for task in watched.receipt.tasks} == {"watched": "failed", "fails": "failed"}
@@ -193,7 +193,7 @@ def test_a_task_that_is_cancelled_before_it_begins_leaves_no_warning_and_has_an_
         with pytest.raises(asyncio.CancelledError):
             await task
 
-    with watching() as watched:
+    with audit.watch() as watched:
         asyncio.run(main())
     gc.collect()  # a coroutine that was never awaited would be complained of here
     assert {task.name: task.status for task in watched.receipt.tasks}["waits"] == "cancelled"
@@ -209,7 +209,7 @@ def test_who_stands_behind_a_lock_is_told_with_who_had_it(on: Run) -> None:
 
         await gathers(one)
 
-    with watching() as watched:
+    with audit.watch() as watched:
         on(main())
     blocked = [event for event in watched.events if isinstance(event, TaskBlocked)]
     assert [event.on for event in blocked] == ["lock"] * 3
@@ -224,7 +224,7 @@ def test_calls_that_find_no_free_thread_are_told_with_the_size_of_the_pool(on: R
             asyncio.get_running_loop().set_default_executor(pool)
             await asyncio.gather(*(asyncio.to_thread(time.sleep, WORK) for _ in range(4)))
 
-    with watching() as watched:
+    with audit.watch() as watched:
         on(main())
     blocked = [event for event in watched.events if isinstance(event, TaskBlocked)]
     assert [(event.on, event.place) for event in blocked] == [("thread", "pool of 2 threads")] * 2
@@ -235,7 +235,7 @@ def test_functions_that_blocking_code_hands_to_threads_are_tasks() -> None:
     def work(number: int) -> None:
         time.sleep(WORK)
 
-    with watching() as watched, ThreadPoolExecutor(4) as pool:
+    with audit.watch() as watched, ThreadPoolExecutor(4) as pool:
         list(pool.map(work, range(4)))
     assert (watched.receipt.verdict, names(watched.receipt)) == (PARALLEL, ["work"] * 4)
 
@@ -261,7 +261,9 @@ async def node_that_waits(state: State) -> State:
 
 
 async def node_that_blocks(state: State) -> State:
+    began = time.monotonic()
     time.sleep(WORK)  # in a node
+    took.append(time.monotonic() - began)
     return {"log": ["a"]}
 
 
@@ -272,7 +274,7 @@ def node_in_a_thread(state: State) -> State:
 
 def test_nodes_of_langgraphs_that_wait_are_parallel(on: Run) -> None:
     graph = side_by_side(node_that_waits)
-    with watching() as watched:
+    with audit.watch() as watched:
         on(graph.ainvoke({"log": []}))
     found = watched.receipt
     assert (found.verdict, found.peak) == (PARALLEL, 4)
@@ -281,31 +283,41 @@ def test_nodes_of_langgraphs_that_wait_are_parallel(on: Run) -> None:
 
 def test_nodes_of_langgraphs_that_block_are_sequential_and_named_with_their_line(on: Run) -> None:
     graph = side_by_side(node_that_blocks)
-    with watching() as watched:
+    with audit.watch() as watched:
         on(graph.ainvoke({"log": []}))
     found = watched.receipt
     assert found.verdict == SEQUENTIAL
-    assert any(f"'node{index}' held the event loop" in text for index in range(4) for text in found.culprits)
+    assert "'node0', 'node1', 'node2' and 1 more held the event loop" in found.culprits[0]
+    assert f"test_watch.py:{line_of('in a node')} in node_that_blocks" in found.culprits[0]
     events = held(watched)
     assert {(event.file, event.line, event.function) for event in events} == {
         (__file__, line_of("in a node"), "node_that_blocks")
     }
     assert sorted(task.name for task in found.tasks if task.held) == [f"node{index}" for index in range(4)]
-    assert sum(event.seconds for event in events) == pytest.approx(4 * WORK, rel=0.05)
+    assert sum(event.seconds for event in events) == pytest.approx(sum(took), rel=0.05)
 
 
 def test_a_blocking_call_of_a_langgraph_runs_its_nodes_in_threads() -> None:
     graph = side_by_side(node_in_a_thread)
-    with watching() as watched:
+    with audit.watch() as watched:
         graph.invoke({"log": []})
     found = watched.receipt
     assert (found.verdict, found.peak) == (PARALLEL, 4)
     assert {f"node{index}" for index in range(4)} < {task.name for task in found.tasks}
 
 
+def test_nodes_of_langgraphs_that_find_no_free_thread_are_told_with_the_size_of_the_pool() -> None:
+    graph = side_by_side(node_in_a_thread, 5)
+    with audit.watch() as watched:
+        graph.invoke({"log": []}, {"max_concurrency": 2})
+    assert (watched.receipt.peak, watched.receipt.verdict) == (2, PARTLY_SERIAL)
+    assert "3 tasks waited" in watched.receipt.culprits[0]
+    assert "the thread pool of 2 threads" in watched.receipt.culprits[0]
+
+
 def test_what_limits_a_langgraph_is_what_its_nodes_waited_for() -> None:
     graph = side_by_side(node_that_waits)
-    with watching() as watched:
+    with audit.watch() as watched:
         asyncio.run(graph.ainvoke({"log": []}, {"max_concurrency": 2}))
     assert watched.receipt.peak == 2
     waited = [event.waited_for for event in watched.events if isinstance(event, TaskStarted) and event.waited_for]
@@ -319,7 +331,7 @@ def test_a_chain_of_langgraphs_nodes_leaves_nothing_to_overlap(call: str) -> Non
         graph.add_node(f"node{index}", node_in_a_thread)
         graph.add_edge(f"node{index - 1}" if index else langgraph.graph.START, f"node{index}")
     compiled = graph.compile()
-    with watching() as watched:
+    with audit.watch() as watched:
         if call == "invoke":
             compiled.invoke({"log": []})
         else:
@@ -366,7 +378,7 @@ def test_agents_of_pydantic_ais_that_are_gathered_are_parallel_and_have_their_na
         await asyncio.gather(*(agent.run("go") for agent in agents))
 
     asyncio.run(main())  # what is imported when it is first used has been
-    with watching() as watched:
+    with audit.watch() as watched:
         asyncio.run(main())
     assert (watched.receipt.verdict, names(watched.receipt)) == (PARALLEL, ["agent-a", "agent-b", "agent-c"])
 
@@ -378,7 +390,7 @@ def test_agents_of_pydantic_ais_in_a_loop_are_sequential() -> None:
         for agent in agents:
             await agent.run("go")
 
-    with watching() as watched:
+    with audit.watch() as watched:
         asyncio.run(main())
     assert watched.receipt.verdict == SEQUENTIAL
     assert "'main' awaited its 3 agents one after another" in watched.receipt.culprits[0]
@@ -390,7 +402,7 @@ def test_a_tool_of_pydantic_ais_that_blocks_is_found_below_its_agent(on: Run) ->
     async def main() -> None:
         await asyncio.gather(*(agent.run("go") for agent in agents))
 
-    with watching() as watched:
+    with audit.watch() as watched:
         on(main())
     by_tools = [event for event in held(watched) if event.function == "reads"]
     assert [(event.line, event.callers) for event in by_tools] == [(line_of("in a tool"), ("looks_and_blocks",))] * 3
@@ -416,7 +428,7 @@ def test_of_a_single_run_of_ours_the_receipt_is_its_own(call: str) -> None:
     async def main() -> Any:
         return await graph.ainvoke({"log": []})
 
-    with watching() as watched:
+    with audit.watch() as watched:
         result = graph.invoke({"log": []}) if call == "invoke" else asyncio.run(main())
     assert watched.receipt == audit(result)
 
@@ -445,14 +457,14 @@ def _as_it_is() -> list[Any]:
 
 def test_nothing_is_left_of_it_whatever_happens_within() -> None:
     before = _as_it_is()
-    with pytest.raises(KeyError), watching():
+    with pytest.raises(KeyError), audit.watch():
         raise KeyError(_as_it_is() != before)
     assert _as_it_is() == before
 
 
 def test_of_two_that_overlap_each_sees_what_ran_in_its_own_time() -> None:
     before = _as_it_is()
-    outer, inner = watching("outer"), watching("inner")
+    outer, inner = audit.watch("outer"), audit.watch("inner")
     with outer:
         asyncio.run(waits())
         inner.__enter__()
@@ -469,7 +481,7 @@ def test_of_two_that_overlap_each_sees_what_ran_in_its_own_time() -> None:
 
 def test_what_somebody_else_has_put_around_is_theirs_to_take_away(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
-    with watching():
+    with audit.watch():
         ours = asyncio.BaseEventLoop.create_task
 
         def theirs(loop: Any, coro: Any, **options: Any) -> Any:
@@ -490,13 +502,13 @@ def test_a_task_looks_as_it_would_without_it() -> None:
         await task
         return task.get_name(), task.get_coro().__qualname__  # type: ignore[union-attr]
 
-    with watching() as watched:
+    with audit.watch() as watched:
         assert asyncio.run(main()) == ("mine", "waits")
     assert "mine" in names(watched.receipt)
 
 
 def test_loops_of_several_threads_are_watched_at_once() -> None:
-    with watching() as watched:
+    with audit.watch() as watched:
         threads = [threading.Thread(target=asyncio.run, args=(blocks(),)) for _ in range(3)]
         for thread in threads:
             thread.start()

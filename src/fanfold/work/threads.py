@@ -13,6 +13,7 @@ import contextvars
 import inspect
 import itertools
 import threading
+import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -28,6 +29,9 @@ pool of just `limit` threads would leave none for the node that got the slot.
 
 AT_ONCE: Final = 2
 """Threads that are started without looking first whether those that are there get through with it."""
+
+BUSY_FROM: Final = 0.02
+"""Seconds of a core that are worth telling."""
 
 LOOK_AFTER: Final = 1.0
 """Seconds after which a thread that has nothing to do looks whether the program is at its end."""
@@ -145,6 +149,24 @@ class Threads:
                 call.future.set_result(value)
             else:
                 call.future.set_exception(error)
+
+
+def metered(code: Callable[..., Any], tell: Callable[[float, float, float], object]) -> Callable[..., Any]:
+    """The same code. When it has kept a core busy in its thread, `tell` gets its end, its seconds, and those of a core.
+
+    Of threads that take turns, each takes longer by the others; what one used of a core says so.
+    """
+
+    def run(*args: Any) -> Any:
+        began, used = time.monotonic(), time.thread_time()
+        try:
+            return code(*args)
+        finally:
+            if (cpu := time.thread_time() - used) >= BUSY_FROM:
+                ended = time.monotonic()
+                tell(ended, ended - began, cpu)
+
+    return run
 
 
 def _called(action: Callable[..., Any], args: tuple[Any, ...]) -> Any:
