@@ -185,9 +185,18 @@ class Watch:
     @property
     def receipt(self) -> Receipt:
         """Whether what was watched ran side by side, and what kept it from that. Within the block, so far."""
-        if len(self.runs) == 1 and not any(event.role in (AGENT, NODE) for event in self._queued()):
-            return self._judge(self.runs[0])
-        return self._judge(self.events)
+        return self._judge(self._judged)
+
+    @property
+    def longest_hold(self) -> LoopHeld | None:
+        """When the event loop was held for longest, if it was."""
+        holds = [event for event in self._judged if isinstance(event, LoopHeld)]
+        return max(holds, key=lambda hold: hold.seconds, default=None)
+
+    @property
+    def _judged(self) -> list[Event]:
+        alone = len(self.runs) == 1 and not any(event.role in (AGENT, NODE) for event in self._queued())
+        return list(self.runs[0]) if alone else self.events
 
     def _queued(self) -> Iterator[TaskQueued]:
         """The tasks of other people's that were seen; those around a single run of ours only wait for it."""
