@@ -91,12 +91,13 @@ class LoopWatch:
         return post.held_until - max(post.held_since, suspended)
 
     def held(self, emit: Emit, task: str, began: float, ended: float) -> None:
-        """A slice has held the loop. What was collected meanwhile is none of its code's doing."""
+        """A slice has held the loop."""
         self.post.held(began, ended, task)
-        _tell(emit, task, began, ended, self.post.place(began))
+        tell(emit, task, began, ended, self.post.place(began))
 
 
-def _tell(emit: Emit, task: str, began: float, ended: float, place: Place) -> None:
+def tell(emit: Emit, task: str, began: float, ended: float, place: Place) -> None:
+    """Tell that a task has held the loop at a place. What was collected meanwhile is none of its code's doing."""
     collected = WATCHDOG.collected(began, ended)
     if ended - began - collected >= HELD_FROM:
         emit(LoopHeld(ended, task, ended - began - collected, *place))
@@ -107,7 +108,7 @@ def _tell(emit: Emit, task: str, began: float, ended: float, place: Place) -> No
 def _teller(context: Context) -> Teller | None:
     """Whom to tell that code in this context has held the loop: the run that it belongs to."""
     frame = frame_in(context)
-    return None if frame is None else (frame.task.id, partial(_tell, frame.runner.emit))
+    return None if frame is None else (frame.task.id, partial(tell, frame.runner.emit))
 
 
 class _Timed(Generic[T]):

@@ -200,6 +200,11 @@ class Watchdog:
                 if not self._posts:
                     gc.callbacks.remove(self._collected)
 
+    def held(self, since: float, until: float) -> float:
+        """How many seconds of that time this thread's event loop was held, as far as that is the last that it was."""
+        post = self._posts.get(threading.get_ident())
+        return 0.0 if post is None else max(0.0, min(until, post.held_until) - max(since, post.held_since))
+
     def collected(self, since: float, until: float) -> float:
         """How many seconds of that time garbage was collected, in whatever thread: all the others stood still."""
         return sum(max(0.0, min(until, end) - max(since, start)) for start, end in self._pauses.copy())
@@ -304,6 +309,8 @@ def owner(file: str) -> str:
         _, found, inside = file.rpartition(f"{os.sep}{folder}{os.sep}")
         if found:
             return OURS if inside.startswith(f"fanfold{os.sep}") else f"package {inside.split(os.sep)[0]}"
+    if file.endswith(".pyx"):  # compiled, with a path in its own sources
+        return f"package {file.split('/')[0]}"
     if file.startswith(_OURS):
         return OURS
     return PYTHON if file.startswith((_PYTHON, "<frozen ")) else USERS

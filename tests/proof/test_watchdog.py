@@ -54,9 +54,9 @@ def told(result: Any, kind: Any = LoopHeld) -> list[Any]:
     return [event for event in result.run.events if isinstance(event, kind)]
 
 
-def line_of(text: str) -> int:
-    """The line of this file that ends with a comment of this text."""
-    with open(__file__) as file:
+def line_of(text: str, path: str = __file__) -> int:
+    """The line of a file that ends with a comment of this text."""
+    with open(path) as file:
         return next(number for number, line in enumerate(file, 1) if line.rstrip().endswith(f"# {text}"))
 
 

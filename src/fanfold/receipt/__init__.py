@@ -31,8 +31,9 @@ these numbers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, cast
 
 from fanfold.errors import UsageError
 from fanfold.events import Event, from_record
@@ -53,9 +54,45 @@ from fanfold.receipt.values import Witness as Witness
 from fanfold.receipt.witnesses import Served as Served
 from fanfold.store.base import Store
 
-_USUAL = Thresholds()
+if TYPE_CHECKING:
+    from fanfold.watch import Watch
+
+P = ParamSpec("P")
+
+_USUAL: Final = Thresholds()
 
 
+class _Audit(Protocol[P]):
+    """A function that has a part of its own, since that is how users call it: `audit(run)`, `audit.watch()`."""
+
+    def __call__(self, *args: P.args, **options: P.kwargs) -> Receipt: ...
+
+    def watch(self, name: str = "watched", *, thresholds: Thresholds = _USUAL) -> Watch: ...
+
+
+def _watching(function: Callable[P, Receipt]) -> _Audit[P]:
+    @wraps(function)
+    def audit(*args: P.args, **options: P.kwargs) -> Receipt:
+        return function(*args, **options)
+
+    def watch(name: str = "watched", *, thresholds: Thresholds = _USUAL) -> Watch:
+        """Watch what runs on asyncio within the block, whosever it is, and have a receipt of it.
+
+        ::
+
+            with audit.watch() as watched:
+                asyncio.run(main())
+            assert watched.receipt.verdict == "PARALLEL", watched.receipt
+        """
+        from fanfold.watch import Watch  # most processes watch nothing
+
+        return Watch(name, lambda events: receipt(events, thresholds=thresholds))
+
+    audit.watch = watch  # type: ignore[attr-defined]  # below, it is what it is said to be
+    return cast(_Audit[P], audit)
+
+
+@_watching
 def audit(
     run: Any, *, store: Store | None = None, thresholds: Thresholds | None = None, journal: Iterable[Served] = ()
 ) -> Receipt:
