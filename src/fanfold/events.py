@@ -82,10 +82,12 @@ class TaskPaused(_Event):
 
 @fact
 class TaskContinued(_Event):
-    """The task holds a slot again."""
+    """The task holds a slot again. `waited_for` names the limit that it had to wait `seconds` for, if any."""
 
     kind: ClassVar[str] = "task_continued"
     task: str
+    waited_for: str = ""
+    seconds: float = 0.0
 
 
 @fact
@@ -133,11 +135,20 @@ class TaskCancelled(_Event):
 
 @fact
 class LoopHeld(_Event):
-    """The task's code held the event loop for `seconds`, up to now, without an await: nobody else could go on."""
+    """The task's code held the event loop for `seconds`, up to now, without an await: nobody else could go on.
+
+    `file`, `line` and `function` are where it was seen most of that time: the innermost line that is neither Python's
+    nor ours. `callers` are the functions that had called that one, innermost first, such as an agent's tool; they too
+    are the user's. All of them are empty when nobody looked in time.
+    """
 
     kind: ClassVar[str] = "loop_held"
     task: str
     seconds: float
+    file: str = ""
+    line: int = 0
+    function: str = ""
+    callers: tuple[str, ...] = ()
 
 
 @fact
@@ -147,6 +158,40 @@ class TaskHeldUp(_Event):
     kind: ClassVar[str] = "task_held_up"
     task: str
     seconds: float
+
+
+@fact
+class TaskBlocked(_Event):
+    """The task goes on, and has stood still for the last `seconds`, as other code of the process had what it needed.
+
+    `on` is the kind of thing: `"lock"`, `"semaphore"`, or `"thread"`, of a pool that had none free. `place` tells one
+    such thing from another in words: where it was made, or what the pool is called and how many it has. `holder` is the
+    task that had it, if that is known; `file`, `line` and `function` are where this one stood.
+    """
+
+    kind: ClassVar[str] = "task_blocked"
+    task: str
+    on: str
+    seconds: float
+    place: str = ""
+    holder: str = ""
+    file: str = ""
+    line: int = 0
+    function: str = ""
+
+
+@fact
+class ThreadUsed(_Event):
+    """Blocking code of the task was in a thread for `seconds`, up to now, and used `cpu` seconds of a core there.
+
+    For `ready` seconds it could have gone on and other programs had the cores. Told only of code that keeps one busy.
+    """
+
+    kind: ClassVar[str] = "thread_used"
+    task: str
+    seconds: float
+    cpu: float
+    ready: float = 0.0
 
 
 @fact
@@ -223,6 +268,35 @@ class ToolCalled(_Event):
 
 
 @fact
+class ToolAnswered(_Event):
+    """A tool has answered its agent, `seconds` after it was called."""
+
+    kind: ClassVar[str] = "tool_answered"
+    task: str
+    tool: str
+    seconds: float
+
+
+@fact
+class ProgramSeen(_Event):
+    """What the operating system says of an agent that is a program: how many of its processes are there, and the
+    seconds of a core that they have used so far."""
+
+    kind: ClassVar[str] = "program_seen"
+    task: str
+    processes: int
+    cpu: float
+
+
+@fact
+class ClockJumped(_Event):
+    """For the last `seconds` nothing of this process ran: it or the machine was stopped, or the clock was moved."""
+
+    kind: ClassVar[str] = "clock_jumped"
+    seconds: float
+
+
+@fact
 class StepFinished(_Event):
     """All tasks of a step have finished and their writes are in the state."""
 
@@ -280,6 +354,8 @@ Event: TypeAlias = (
     | TaskCancelled
     | LoopHeld
     | TaskHeldUp
+    | TaskBlocked
+    | ThreadUsed
     | TaskWaiting
     | TaskWaited
     | ModelAsked
@@ -287,6 +363,9 @@ Event: TypeAlias = (
     | ModelLost
     | ModelRetried
     | ToolCalled
+    | ToolAnswered
+    | ProgramSeen
+    | ClockJumped
     | StepFinished
     | Noticed
     | LimitReported
@@ -295,7 +374,7 @@ Event: TypeAlias = (
 
 KINDS: Mapping[str, type[Event]] = {cls.kind: cls for cls in Event.__args__}
 
-_LISTS: Final = ("after", "wrote", "by", "each")
+_LISTS: Final = ("after", "wrote", "by", "each", "callers")
 """The fields that hold tuples."""
 
 

@@ -31,6 +31,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Protocol, Self, TextIO
 
 from fanfold.events import (
+    ClockJumped,
     Event,
     LimitReported,
     LoopHeld,
@@ -39,9 +40,11 @@ from fanfold.events import (
     ModelLost,
     ModelRetried,
     Noticed,
+    ProgramSeen,
     RunFinished,
     RunStarted,
     StepFinished,
+    TaskBlocked,
     TaskCancelled,
     TaskContinued,
     TaskFailed,
@@ -54,6 +57,8 @@ from fanfold.events import (
     TaskStarted,
     TaskWaited,
     TaskWaiting,
+    ThreadUsed,
+    ToolAnswered,
     ToolCalled,
 )
 
@@ -98,6 +103,20 @@ _BECOMES: Final[Mapping[type[Event], str]] = {
     TaskInterrupted: "asks",
     TaskCancelled: "cancelled",
 }
+_UNSHOWN: Final = (
+    ClockJumped,
+    LimitReported,
+    ModelAsked,
+    ModelLost,
+    ModelRetried,
+    ProgramSeen,
+    TaskBlocked,
+    TaskHeldUp,
+    ThreadUsed,
+    ToolAnswered,
+)
+"""What changes nothing that is shown: the task goes on, and the rest is for the receipt to weigh."""
+
 _OVER: Final = frozenset({"done", "remembered", "failed", "cancelled"})
 
 
@@ -197,8 +216,8 @@ class Board:
             self.held += event.seconds
         elif isinstance(event, StepFinished):
             self.step = event.step
-        elif isinstance(event, TaskHeldUp | ModelAsked | ModelLost | ModelRetried | LimitReported):
-            pass  # the task goes on; the rest is for the receipt to weigh
+        elif isinstance(event, _UNSHOWN):
+            pass
         elif isinstance(event, TaskWaiting | TaskWaited):
             self._wait(self._task(event.task), event)
         elif isinstance(event, Noticed):

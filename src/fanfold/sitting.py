@@ -33,7 +33,7 @@ from fanfold.errors import (
     UsageError,
     did_you_mean,
 )
-from fanfold.events import Event, LimitReported, Noticed, RunFinished, RunStarted, from_record
+from fanfold.events import ClockJumped, Event, LimitReported, Noticed, RunFinished, RunStarted, from_record
 from fanfold.family import Family, WaitingJoinWarning, brief, emitter, namespace_in
 from fanfold.frame import ANY, Frame, clock
 from fanfold.journal import GIVEN, Kept, Position, Reader, Record, Unkept
@@ -45,6 +45,7 @@ from fanfold.run import Runner
 from fanfold.store.base import CANCELLED, DONE, FAILED, PAUSED, RUNNING, Lease, OnBusy, RunRecord, Store
 from fanfold.stream import Streams
 from fanfold.types import INTERRUPT, Command, Durability, RunControl
+from fanfold.watchdog import WATCHDOG
 
 if TYPE_CHECKING:
     from fanfold.graph import CompiledGraph
@@ -642,6 +643,8 @@ def _report(family: Family, place: str = "") -> None:
 
 
 async def _driven(family: Family, runner: Runner) -> None:
+    began = clock()
+    family.watch.begin()
     try:
         await runner.drive()
     except BaseException as error:
@@ -649,6 +652,10 @@ async def _driven(family: Family, runner: Runner) -> None:
         if not isinstance(error, ParentCommand):
             raise
         raise StrayCommandError(error.command) from None
+    finally:
+        family.watch.end()
+        for since, until in WATCHDOG.stops(began):
+            family.emit(ClockJumped(until, until - since))
     family.places.close(wait=True)
 
 

@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -29,6 +29,11 @@ LARGEST_COMPLAINT: Final = 64 * 1024
 
 GRACE: Final = 5.0
 """Seconds for the launcher, which kills at once, to see that nothing is left, before it is killed itself."""
+
+
+SHORTEST_PAUSE: Final = 0.25
+LONGEST_PAUSE: Final = 8.0
+"""Seconds between two looks at a program's processes: first so few, then each time twice as many, up to so many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +67,48 @@ def environment(extra: Mapping[str, str], base: Mapping[str, str] | None = None)
     return {**kept, **extra}
 
 
+def below(pid: int) -> tuple[int, float]:
+    """How many processes there are from one on downwards, and the seconds of a core that they have used, with those of
+    them that have ended."""
+    number, seconds, left = 0, 0.0, [pid]
+    while left:
+        one = left.pop()
+        used = _used(one)
+        if used is None:  # it has ended meanwhile
+            continue
+        alive, cpu = used
+        number, seconds = number + alive, seconds + cpu
+        left += [int(child) for child in _read(f"/proc/{one}/task/{one}/children").split()]
+    return number, seconds
+
+
+def _read(file: str) -> bytes:
+    try:
+        with open(file, "rb") as opened:
+            return opened.read()
+    except OSError:
+        return b""
+
+
+def _used(pid: int) -> tuple[bool, float] | None:
+    """Whether a process has not ended, and the seconds of a core that it and its children that have ended have used."""
+    words = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+    if not words:
+        return None
+    ticks = os.sysconf("SC_CLK_TCK")
+    return words[0] not in (b"Z", b"X"), sum(int(word) for word in words[11:15]) / ticks
+
+
 class Program:
     """A program that runs under the launcher. Leaving the `async with` block ends it and whatever came of it.
 
     One that reads its prompt and writes its answer is told the prompt by `tell`. One that is talked with is written
     to by `write`, as often as there is something to say, and `finish` says that there is nothing more.
-    `descriptors` are open files of ours that it gets under the same numbers.
+    `descriptors` are open files of ours that it gets under the same numbers. `looked` is called now and then, first and
+    last thing, with how many processes it has and the seconds of a core that they have used.
     """
+
+    looked: Callable[[int, float], object] | None = None
 
     def __init__(
         self,
@@ -93,6 +133,7 @@ class Program:
         self._rest = bytearray()
         self._telling: asyncio.Task[None] | None = None
         self._complaints: asyncio.Task[bytes] | None = None
+        self._looking: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Program:
         theirs, self._control = os.pipe()
@@ -121,10 +162,14 @@ class Program:
             os.close(reporting)
         self._complaints = asyncio.ensure_future(self._complained())
         self._heard = time.monotonic()
+        if self.looked is not None:
+            self._looking = asyncio.ensure_future(self._look_again(self.looked))
         return self
 
     async def __aexit__(self, *_: object) -> None:
         process = self.process
+        if self.looked is not None:
+            self.looked(*self.seen())
         os.close(self._control)  # the launcher's order to end everything
         draining = asyncio.ensure_future(self._drained())
         try:
@@ -135,7 +180,7 @@ class Program:
             self._weigh()
             os.close(self._report)
             self._report = -1
-            for task in (self._telling, self._complaints, draining):
+            for task in (self._telling, self._complaints, self._looking, draining):
                 if task is not None:
                     task.cancel()
 
@@ -252,6 +297,20 @@ class Program:
             if not task.done():
                 task.cancel()
                 await asyncio.wait([task])
+
+    def seen(self) -> tuple[int, float]:
+        """How many processes of the program there are now, with the launcher, and the seconds of a core that they used.
+
+        The operating system says so, where it has a `/proc`; else there are none.
+        """
+        return below(self.process.pid)
+
+    async def _look_again(self, looked: Callable[[int, float], object]) -> None:
+        pause = SHORTEST_PAUSE
+        while True:
+            looked(*self.seen())
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
 
     async def ended(self) -> int:
         """The code with which the program ends; 128 and more is a signal's."""

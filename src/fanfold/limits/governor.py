@@ -15,7 +15,17 @@ from functools import partial
 from typing import Final, TypeAlias
 
 from fanfold.errors import BudgetError, ModelCutError, ModelError, ModelOverloadedError, ModelRateError
-from fanfold.events import Event, ModelAsked, ModelLost, ModelRetried, Noticed, TaskWaited, TaskWaiting
+from fanfold.events import (
+    Event,
+    ModelAsked,
+    ModelLost,
+    ModelRetried,
+    Noticed,
+    ProgramSeen,
+    TaskWaited,
+    TaskWaiting,
+    ToolAnswered,
+)
 from fanfold.limits.budget import Account, Budget, Parts, lacking
 from fanfold.limits.gate import Gate, Ticket
 from fanfold.limits.meter import Meter
@@ -305,6 +315,20 @@ class Desk:
     def notice(self, text: str) -> None:
         """Tell those who watch the run what a person should know."""
         self._emit(Noticed(time.monotonic(), text, self._task))
+
+    @contextmanager
+    def using(self, tool: str) -> Iterator[None]:
+        """Around one call of a tool: how long that took is told."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            ended = time.monotonic()
+            self._emit(ToolAnswered(ended, self._task, tool, ended - began))
+
+    def saw(self, processes: int, cpu: float) -> None:
+        """Tell how many processes the operating system sees of the agent's program, and what they used of a core."""
+        self._emit(ProgramSeen(time.monotonic(), self._task, processes, cpu))
 
     def calls_left(self) -> int | None:
         """How many calls of models could be reserved now; None when they are not limited."""

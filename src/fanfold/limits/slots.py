@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from fanfold.limits.values import Report, reported
+from fanfold.limits.values import Report, least, reported
 
 
 class Line:
@@ -144,6 +144,11 @@ class Pair:
             self.own.give()
             raise
         return " and ".join(waited)
+
+    @property
+    def limit(self) -> int | None:
+        """How many at once there can be of what takes both."""
+        return least(self.own.limit, self.common.limit)
 
     def give(self) -> None:
         """Give both back."""

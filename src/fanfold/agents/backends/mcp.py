@@ -133,7 +133,8 @@ class _Watched(WrapperToolset[Call]):
     async def call_tool(self, name: str, tool_args: dict[str, Any], ctx: RunContext[Call], tool: Any) -> Any:
         """What the tool returns."""
         try:
-            return await super().call_tool(name, tool_args, ctx, tool)
+            with self.call.desk.using(f"mcp__{plain(self.name)}__{name}"):
+                return await super().call_tool(name, tool_args, ctx, tool)
         except Exception as error:
             ended = isinstance(self.transport, Standard) and self.transport.code is not None
             if ended or isinstance(error, TransportError):

@@ -164,6 +164,7 @@ async def _done(call: Call, plan: Plan, preset: Preset | None, minutes: Minutes)
 def closely_watched(call: Call, program: Program) -> Iterator[None]:
     """Around a program's whole life: what it held is remembered, and what has become of it is said."""
     definition = call.definition
+    program.looked = call.desk.saw
     try:
         yield
     except TimeoutError as error:
