@@ -184,13 +184,14 @@ class TaskBlocked(_Event):
 class ThreadUsed(_Event):
     """Blocking code of the task was in a thread for `seconds`, up to now, and used `cpu` seconds of a core there.
 
-    Told only of code that keeps a core busy.
+    For `ready` seconds it could have gone on and other programs had the cores. Told only of code that keeps one busy.
     """
 
     kind: ClassVar[str] = "thread_used"
     task: str
     seconds: float
     cpu: float
+    ready: float = 0.0
 
 
 @fact

@@ -79,6 +79,7 @@ class Book:
         self.holds: list[Hold] = []
         self.blocks: list[TaskBlocked] = []
         self.threads: list[tuple[float, float, float, Life]] = []
+        """From when to when a thread was busy, and for how long of that it had a core, or could have had one."""
         self.programs: dict[str, list[tuple[float, int, float]]] = {}
         self.jumped = 0.0
         self._sitting = Sitting(0.0, 0.0, ())
@@ -154,8 +155,7 @@ class Book:
     def _hold(self, event: LoopHeld, at: float) -> None:
         life, since = self.lives[event.task], self._since(event)
         life.rename(since, at, BLOCKING)
-        place = f"{event.file}:{event.line}" if event.file else ""
-        where = f"{place} in {event.function}" if place and event.function else place
+        where = f"{event.file}:{event.line} in {event.function}" if event.file else event.function
         self.holds.append(Hold(since, at, event.task, where, life.tooling))
 
     def _held_up(self, event: TaskHeldUp, at: float) -> None:
@@ -171,7 +171,7 @@ class Book:
         life = self.lives[event.task]
         life.cut(at)
         life.cpu += event.cpu
-        self.threads.append((self._since(event), at, event.cpu, life))
+        self.threads.append((self._since(event), at, event.cpu + event.ready, life))
 
     def _answer(self, event: ModelAnswered, at: float) -> None:
         life = self.lives[event.task]

@@ -15,6 +15,7 @@ from fanfold.receipt.values import (
     TaskLife,
     Thresholds,
     peak_of,
+    steady_of,
     union_of,
 )
 from fanfold.receipt.witnesses import Served, testimony
@@ -29,10 +30,11 @@ def judged(book: Book, thresholds: Thresholds, journal: Iterable[Served]) -> Rec
     works = [task.work for task in tasks]
     work = sum(works)
     span = longest_chain(tasks, works)
-    peak = peak_of(stretch for task in tasks for stretch in task.busy)
+    busy = [stretch for task in tasks for stretch in task.busy]
+    peak, steady = peak_of(busy), steady_of(busy, thresholds.telling * wall)
     gain = max(0.0, min(1.0, (work - wall) / (work - span))) if work > span else 0.0
     speedup = work / wall if wall else 0.0
-    verdict = _verdict(tasks, works, gain, peak, thresholds)
+    verdict = _verdict(tasks, works, gain, steady, thresholds)
     found = causes(tasks, book, thresholds, wall) if verdict in (PARTLY_SERIAL, SEQUENTIAL) else ()
     blocked = sum(end - start for start, end in union_of((hold.start, hold.end) for hold in book.holds))
     return Receipt(
@@ -56,6 +58,7 @@ def judged(book: Book, thresholds: Thresholds, journal: Iterable[Served]) -> Rec
         causes=found,
         witnesses=said.witnesses,
         disagreements=(*_over_limit(peak, book.limit), *said.disagreements),
+        steady=steady,
         jumped=book.jumped,
         blocked=blocked,
         thresholds=thresholds,
@@ -68,14 +71,14 @@ def _over_limit(peak: int, limit: int | None) -> Iterable[str]:
         yield f"the run's limit is {limit}, and {peak} tasks were at work at once: it does not hold for the whole run"
 
 
-def _verdict(tasks: Sequence[TaskLife], works: Sequence[float], gain: float, peak: int, lines: Thresholds) -> str:
+def _verdict(tasks: Sequence[TaskLife], works: Sequence[float], gain: float, steady: int, lines: Thresholds) -> str:
     # Whether there was anything to overlap is judged with the times that others held the loop counted as work: a task
     # that slept meanwhile may have had that to overlap, and one that was ready did.
     most = [work + task.held_up for task, work in zip(tasks, works, strict=True)]
     work, span = sum(most), longest_chain(tasks, most)
     if work - span <= lines.worthwhile * work:
         return NOTHING_TO_OVERLAP
-    if peak <= 1 or gain <= lines.sequential:
+    if steady <= 1 or gain <= lines.sequential:
         return SEQUENTIAL
     return PARALLEL if gain >= lines.parallel else PARTLY_SERIAL
 

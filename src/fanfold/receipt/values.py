@@ -61,8 +61,8 @@ class Thresholds:
     `parallel` is the gain from which on a run is PARALLEL, `sequential` the one up to which it is SEQUENTIAL, and
     `worthwhile` the part of all work that must be able to overlap, else there is NOTHING TO OVERLAP. What cost less
     than the part `telling` of the wall time is no cause. An agent that holds the loop for the part `holding` of its
-    work is not said to have been awaited one after another. Threads have taken turns on one core when they used `turns`
-    of a core, no less and no more, while several of them were at work.
+    work is not said to have been awaited one after another. Threads that were at work at once may have taken turns on
+    one core when they could have used the part `turns` of one all the time; below that, they waited for something else.
     """
 
     parallel: float = 0.75
@@ -70,11 +70,10 @@ class Thresholds:
     worthwhile: float = 0.05
     telling: float = 0.01
     holding: float = 0.5
-    turns: tuple[float, float] = (0.7, 1.25)
+    turns: float = 0.7
 
     def __post_init__(self) -> None:
-        numbers = {name: getattr(self, name) for name in ("parallel", "sequential", "worthwhile", "telling", "holding")}
-        for name, value in numbers.items():
+        for name, value in asdict(self).items():
             if not 0 <= value <= 1:
                 raise UsageError(f"the threshold {name}={value} is no part of a whole", hint="it is from 0 to 1")
         if self.sequential >= self.parallel:
@@ -273,6 +272,9 @@ class Receipt:
     """What a run did with its time. Times are seconds; `causes` and `culprits`, which are the same in words, begin with
     the most expensive.
 
+    `peak` is the most tasks at work at one moment, and `steady` the most for at least a hundredth of the wall time
+    (`Thresholds.telling`): those that follow each other may meet for a moment.
+
     `limits` are what the run was held to; what was limited nowhere is not among them, save the requests to models.
     `disagreements` are in words: where what one of the `witnesses` saw does not go with the others. `blocked` are the
     seconds for which the event loop was held. `jumped` are those in which the whole process stood still, or its clock
@@ -299,6 +301,7 @@ class Receipt:
     causes: tuple[Cause, ...] = ()
     witnesses: tuple[Witness, ...] = ()
     disagreements: tuple[str, ...] = ()
+    steady: int = 0
     jumped: float = 0.0
     blocked: float = 0.0
     thresholds: Thresholds = field(default_factory=Thresholds, repr=False)
@@ -377,6 +380,24 @@ def peak_of(stretches: Iterable[tuple[float, float]]) -> int:
         count += change
         peak = max(peak, count)
     return peak
+
+
+def steady_of(stretches: Iterable[tuple[float, float]], least: float) -> int:
+    """The most at once for at least so many seconds in all."""
+    edges = sorted(edge for start, end in stretches for edge in ((start, 1), (end, -1)))
+    seconds: list[float] = [0.0]
+    count, since = 0, 0.0
+    for at, change in edges:
+        seconds[count] += at - since
+        since, count = at, count + change
+        if count == len(seconds):
+            seconds.append(0.0)
+    longer = 0.0
+    for level in range(len(seconds) - 1, 0, -1):
+        longer += seconds[level]
+        if longer >= least and longer:
+            return level
+    return 0
 
 
 def union_of(stretches: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -31,6 +31,10 @@ FEWER = 0.8
 """The part of what one witness saw at once up to which another one is said to have seen fewer."""
 
 
+TOGETHER = 1.5
+"""How many threads must be at work at once on average for one to be said to have waited for another."""
+
+
 class Served(Protocol):
     """A call in a server's journal, such as `fanfold.testing.ModelServer` keeps. Times are of the monotonic clock.
 
@@ -168,7 +172,7 @@ def _programs(book: Book) -> Testimony | None:
     working = [stretch for task in book.programs for stretch in _at_work(book.lives[task])]
     cpu = sum(book.lives[task].cpu for task in book.programs)
     (ours, mean), (theirs, seen_mean) = _at_once(working), _at_once(alive)
-    length = sum(end - start for start, end in union_of((start, end) for _, start, end in alive))
+    length = _length((start, end) for _, start, end in alive)
     cores = f"{cpu / length:.2f} cores in use" if length else ""
     witness = Witness("the operating system", "programs of agents", len(alive), theirs, seen_mean, cores)
     told = []
@@ -184,39 +188,47 @@ def _threads(book: Book, thresholds: Thresholds) -> Testimony | None:
     """Threads that were at work at once, and had one core between them: Python lets only one of them go on at a time.
 
     Threads that wait, for a server or a disk, use no core and are not told of; those whose code lets go of Python's
-    lock use several cores.
+    lock use several cores. Where other programs keep the cores, a thread that could go on counts as if it did.
     """
     if len(book.threads) < 2:
         return None
-    told: list[str] = []
+    told = []
     for start, end in union_of((start, end) for start, end, _, _ in book.threads):
         inside = [use for use in book.threads if start <= use[0] and use[1] <= end]
-        most = peak_of((use[0], use[1]) for use in inside)
-        keen = [use for use in inside if use[2] * most >= (use[1] - use[0]) / 2]
-        together = mean_of((use[0], use[1]) for use in keen)
-        length = sum(last - first for first, last in union_of((use[0], use[1]) for use in keen))
-        cpu = sum(use[2] for use in keen)
-        least, utmost = thresholds.turns
-        if len(keen) < 2 or together < 1.5 or not least <= cpu / length <= utmost:
-            continue
-        waited = sum(
-            life.rename(began + used, ended, GIL, ever=True)
-            for began, ended, used, life in keen
-            if began + used < ended
-        )
-        told.append(
-            f"the engine had {most} threads at work at once (mean {together:.2f}), and the operating system gave them"
-            f" {cpu / length:.2f} of a core in all; they waited {waited:.2f} s for each other"
-        )
+        text = _in_turns(inside, thresholds)
+        if text:
+            told.append(text)
     times = [(start, end) for start, end, _, _ in book.threads]
-    length = sum(end - start for start, end in union_of(times))
-    cpu = sum(use[2] for use in book.threads)
-    witness = Witness(
-        "the operating system",
-        "busy threads",
-        len(book.threads),
-        peak_of(times),
-        mean_of(times),
-        f"{cpu / length:.2f} cores in use",
-    )
+    cpu = sum(life.cpu for life in {id(life): life for _, _, _, life in book.threads}.values())
+    note = f"{cpu / _length(times):.2f} cores in use"
+    witness = Witness("the operating system", "busy threads", len(times), peak_of(times), mean_of(times), note)
     return Testimony((witness,), tuple(told))
+
+
+def _in_turns(uses: Sequence[tuple[float, float, float, Life]], thresholds: Thresholds) -> str:
+    """Whether threads that were at work at once took turns, in words; what they waited for each other is no work."""
+    most = peak_of((start, end) for start, end, _, _ in uses)
+    keen = [use for use in uses if use[2] * most >= (use[1] - use[0]) / 2]
+    times = [(start, end) for start, end, _, _ in keen]
+    together, length = mean_of(times), _length(times)
+    if len(keen) < 2 or together < TOGETHER:
+        return ""
+    could = sum(had for _, _, had, _ in keen)
+    # Whoever waits for its turn wants a core for a moment now and then, to ask for it; where others have the cores, it
+    # waits for that, too. So those that take turns seem to be up to half the way from one to all of them.
+    if not thresholds.turns <= could / length <= (1 + together) / 2:
+        return ""
+    part = min(1.0, length / could)  # they cannot have gone on for longer than there was time
+    waited = sum(
+        life.rename(start + had * part, end, GIL, ever=True)
+        for start, end, had, life in keen
+        if start + had * part < end
+    )
+    return (
+        f"the engine had {most} threads at work at once (mean {together:.2f}), and the operating system saw"
+        f" {could / length:.2f} of them that could go on; they waited {waited:.2f} s for each other"
+    )
+
+
+def _length(times: Iterable[tuple[float, float]]) -> float:
+    return sum(end - start for start, end in union_of(times))
