@@ -656,7 +656,15 @@ def test_rich_is_imported_for_a_terminal_only() -> None:
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_a_board_takes_in_every_kind_of_event(kind: str) -> None:
     samples: dict[str, Any] = {"task": "q", "name": "q", "run_id": "r", "thread_id": "t", "graph": "g", "role": "node"}
-    texts = {"model": "m", "tool": "read", "message": "note", "status": "done", "error": "oops", "waits_for": "room"}
+    texts = {
+        "model": "m",
+        "tool": "read",
+        "message": "note",
+        "status": "done",
+        "error": "oops",
+        "waits_for": "room",
+        "on": "lock",
+    }
     numbers = {"at": 101.0, "wall": 1.0, "step": 1, "seconds": 0.5, "limit": 3.0, "peak": 2.0}
     wanted = {field.name for field in fields(KINDS[kind])}
     values = {name: value for name, value in {**samples, **texts, **numbers}.items() if name in wanted}

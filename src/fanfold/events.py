@@ -133,11 +133,20 @@ class TaskCancelled(_Event):
 
 @fact
 class LoopHeld(_Event):
-    """The task's code held the event loop for `seconds`, up to now, without an await: nobody else could go on."""
+    """The task's code held the event loop for `seconds`, up to now, without an await: nobody else could go on.
+
+    `file`, `line` and `function` are where it was seen most of that time: the innermost line that is neither Python's
+    nor ours. `callers` are the functions that had called that one, innermost first, such as an agent's tool; they too
+    are the user's. All of them are empty when nobody looked in time.
+    """
 
     kind: ClassVar[str] = "loop_held"
     task: str
     seconds: float
+    file: str = ""
+    line: int = 0
+    function: str = ""
+    callers: tuple[str, ...] = ()
 
 
 @fact
@@ -147,6 +156,26 @@ class TaskHeldUp(_Event):
     kind: ClassVar[str] = "task_held_up"
     task: str
     seconds: float
+
+
+@fact
+class TaskBlocked(_Event):
+    """The task goes on, and has stood still for the last `seconds`, as other code of the process had what it needed.
+
+    `on` is the kind of thing: `"lock"`, `"semaphore"`, or `"thread"`, of a pool that had none free. `place` tells one
+    such thing from another in words: where it was made, or what the pool is called and how many it has. `holder` is the
+    task that had it, if that is known; `file`, `line` and `function` are where this one stood.
+    """
+
+    kind: ClassVar[str] = "task_blocked"
+    task: str
+    on: str
+    seconds: float
+    place: str = ""
+    holder: str = ""
+    file: str = ""
+    line: int = 0
+    function: str = ""
 
 
 @fact
@@ -268,6 +297,7 @@ Event: TypeAlias = (
     | TaskCancelled
     | LoopHeld
     | TaskHeldUp
+    | TaskBlocked
     | TaskWaiting
     | TaskWaited
     | ModelAsked
@@ -282,7 +312,7 @@ Event: TypeAlias = (
 
 KINDS: Mapping[str, type[Event]] = {cls.kind: cls for cls in Event.__args__}
 
-_LISTS: Final = ("after", "wrote", "by", "each")
+_LISTS: Final = ("after", "wrote", "by", "each", "callers")
 """The fields that hold tuples."""
 
 

@@ -42,6 +42,7 @@ from fanfold.events import (
     RunFinished,
     RunStarted,
     StepFinished,
+    TaskBlocked,
     TaskCancelled,
     TaskContinued,
     TaskFailed,
@@ -178,7 +179,7 @@ class Board:
             self.held += event.seconds
         elif isinstance(event, StepFinished):
             self.step = event.step
-        elif isinstance(event, TaskHeldUp | ModelAsked | ModelRetried | LimitReported):
+        elif isinstance(event, TaskHeldUp | TaskBlocked | ModelAsked | ModelRetried | LimitReported):
             pass  # the task goes on; the rest is for the receipt to weigh
         elif isinstance(event, TaskWaiting | TaskWaited):
             self._wait(self._task(event.task), event)
