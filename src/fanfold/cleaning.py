@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from typing import Final
 
@@ -20,3 +21,8 @@ def clean(text: str) -> str:
     A lone surrogate, which no stream can encode, becomes the replacement character.
     """
     return _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", _CONTROLS.sub("", _ESCAPES.sub("", text)))
+
+
+def escaped(text: str) -> str:
+    """`text`, clean, as it may stand in a page, between tags and in attributes."""
+    return html.escape(clean(text))

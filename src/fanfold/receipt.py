@@ -25,6 +25,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, TypeAlias
 
+from fanfold.cells import GREEN, Row, cell
 from fanfold.errors import UsageError
 from fanfold.events import (
     Event,
@@ -224,6 +225,15 @@ class Receipt:
 
     def __str__(self) -> str:
         return "\n".join(self.lines())
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows of it: its last line, a bar for each task, and the other lines."""
+        return cell(self.lines(), [_drawn(task) for task in self.tasks], self.wall)
+
+
+def _drawn(task: TaskLife) -> Row:
+    words = f"{task.name}: {task.status}, worked {task.work:.3f} s, waited {task.waited:.3f} s"
+    return Row(task.name, words, [(start, end, GREEN) for start, end in task.busy])
 
 
 def audit(run: Any, *, store: Store | None = None) -> Receipt:

@@ -66,6 +66,12 @@ class RunOutput(dict[str, Any]):
         super().__init__(values)
         self.run = run
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows of it: the receipt, the tasks on a line of time, and the values."""
+        from fanfold.exports.notebook import run_cell
+
+        return run_cell(self, self.run.events)
+
 
 @dataclass(frozen=True, slots=True)
 class FinishedRun:

@@ -38,7 +38,7 @@
   // Patterns: what waits is hatched, so that no state is told by colour alone.
   const patterns = () => {
     const defs = svg("defs");
-    [["waiting", 45], ["limited", 135], ["stood", 90]].forEach(([name, angle]) => {
+    [["waiting", 45], ["limited", 135], ["stood", 90], ["locked", 0]].forEach(([name, angle]) => {
       const pattern = svg("pattern", { id: `hatch-${name}`, width: 5, height: 5, patternUnits: "userSpaceOnUse",
         patternTransform: `rotate(${angle})` });
       pattern.append(svg("line", { x1: 0, y1: 0, x2: 0, y2: 5, class: `hatch hatch-${name}` }));
@@ -49,9 +49,9 @@
     defs.append(clip);
     return defs;
   };
-  const CLASSES = ["waiting", "working", "paused", "limited", "stood"];
+  const CLASSES = ["waiting", "working", "paused", "limited", "stood", "locked"]; // as STATES in timeline.py
   const WORDS = ["waits", "works", "paused: its agents work", "waits for a model's rate or a budget",
-    "held up: others hold the event loop"];
+    "held up: others hold the event loop", "stands behind a lock or a full pool"];
 
   // The time axis: steps of 1, 2 or 5.
   const ticks = () => {
@@ -143,7 +143,7 @@
       if (right === last && (end - start) * scale() < 1) continue; // a hundred in one pixel look like one
       last = right;
       bar(bars, start, end, mid, BAR, CLASSES[state],
-        `${task.name}: ${WORDS[state]}${why >= 0 ? ` for ${run.whys[why]}` : ""}, ${seconds(end - start)}`);
+        `${task.name}: ${WORDS[state]}${why >= 0 ? `, ${run.whys[why]}` : ""}, ${seconds(end - start)}`);
     }
     task.blocks.forEach(([start, end, where]) => bar(bars, start, end, mid - 2, BAR + 4, "blocked",
       `${task.name} blocks the event loop for ${seconds(end - start)}${where ? ` in ${where}` : ""}`));
@@ -337,7 +337,7 @@
 
   // The legend, and what the strip shows, in words.
   const legend = document.querySelector(".legend");
-  [["working", WORDS[1]], ["waiting", WORDS[0]], ["limited", WORDS[3]], ["stood", WORDS[4]], ["paused", WORDS[2]],
+  [["working", WORDS[1]], ["waiting", WORDS[0]], ["limited", WORDS[3]], ["stood", WORDS[4]], ["locked", WORDS[5]], ["paused", WORDS[2]],
     ["blocked", "blocks the event loop"], ["model", "a model's request"], ["critical", "◆ critical path"],
     ["barrier", "held back at a barrier"]].forEach(([kind, words]) => {
     const item = html("li"), picture = svg("svg", { "aria-hidden": "true" });

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import html
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +17,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Final
 
-from fanfold.cleaning import clean
+from fanfold.cleaning import clean, escaped
 from fanfold.exports.timeline import STATES, WORKING, Line, Stretch, Timeline, critical_path
 from fanfold.receipt import LimitUse, Receipt, TaskLife
 
@@ -56,11 +55,6 @@ def report(timeline: Timeline, receipt: Receipt) -> str:
     parts |= {"style": style, "script": script, "policy": policy(style, script)}
     # In one pass: what a text of an agent brings with it is never taken for a place of ours.
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _part("report.html"))
-
-
-def escaped(text: str) -> str:
-    """A text of somebody else, as it may stand in a page."""
-    return html.escape(clean(text))
 
 
 def policy(style: str, script: str) -> str:

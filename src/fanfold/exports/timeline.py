@@ -25,6 +25,7 @@ from fanfold.events import (
     RunFinished,
     RunStarted,
     StepFinished,
+    TaskBlocked,
     TaskCancelled,
     TaskContinued,
     TaskFailed,
@@ -52,11 +53,17 @@ LIMITED: Final = "limited"
 """It is at work, and waits for its model's rate or a budget."""
 STOOD: Final = "held up"
 """It could go on, and others hold the event loop."""
+LOCKED: Final = "locked"
+"""It needs a lock, a semaphore or a thread that other code of the process has; `why` says which."""
 
-STATES: Final = (WAITING, WORKING, PAUSED, LIMITED, STOOD)
+STATES: Final = (WAITING, WORKING, PAUSED, LIMITED, STOOD, LOCKED)
+WAITS: Final = (WAITING, LIMITED, STOOD, LOCKED)
+"""The states in which a task could do something, were it let."""
 
 _Ending: TypeAlias = TaskFinished | TaskFailed | TaskInterrupted | TaskCancelled | TaskRemembered
 _ENDINGS: Final = (TaskFinished, TaskFailed, TaskInterrupted, TaskCancelled, TaskRemembered)
+_Delay: TypeAlias = LoopHeld | TaskHeldUp | TaskBlocked | TaskWaiting | TaskWaited
+_DELAYS: Final = (LoopHeld, TaskHeldUp, TaskBlocked, TaskWaiting, TaskWaited)
 _MODELS: Final = (ModelAsked, ModelAnswered, ModelRetried)
 
 
@@ -270,11 +277,13 @@ class _Open:
         self.requests += [Request(one.model, one.start, max(at, one.start)) for one in self.asked]
         self.asked.clear()
 
-    def delay(self, event: LoopHeld | TaskHeldUp | TaskWaiting | TaskWaited, at: float) -> None:
+    def delay(self, event: _Delay, at: float) -> None:
         if isinstance(event, LoopHeld):
             self.holds(event, at)
         elif isinstance(event, TaskHeldUp):
-            self.stood(event, at)
+            self.stood(at - event.seconds, at, STOOD)
+        elif isinstance(event, TaskBlocked):
+            self.stood(at - event.seconds, at, LOCKED, f"a {event.on} {event.place}".rstrip())
         elif isinstance(event, TaskWaiting):
             self.waits += 1
             if self.state == WORKING and self.since is not None:
@@ -291,9 +300,10 @@ class _Open:
             start, at = min(start, last.start), max(at, last.end)
         self.held.append(Held(start, at, place(event)))
 
-    def stood(self, event: TaskHeldUp, at: float) -> None:
+    def stood(self, since: float, at: float, state: str, why: str = "") -> None:
+        """It has stood still since then, as is known only now."""
         if self.state == WORKING and self.since is not None:
-            self.become(max(at - event.seconds, self.since), STOOD)
+            self.become(max(since, self.since), state, why)
             self.become(at, WORKING)
 
     def talk(self, event: ModelAsked | ModelAnswered | ModelRetried, at: float) -> None:
@@ -345,10 +355,10 @@ class _Open:
 
 def place(event: LoopHeld) -> str:
     """Where the code was that held the loop, as `function (file:line)`; nothing where that was not seen."""
-    function, file, line = (getattr(event, name, "") for name in ("function", "file", "line"))
-    if not file:
-        return str(function)
-    return f"{function} ({file}:{line})" if function else f"{file}:{line}"
+    if not event.file:
+        return event.function
+    spot = f"{event.file}:{event.line}"
+    return f"{event.function} ({spot})" if event.function else spot
 
 
 class _Reader:
@@ -412,7 +422,7 @@ class _Reader:
             line.hold(event, at)
         elif isinstance(event, _ENDINGS):
             line.finish(event, at)
-        elif isinstance(event, LoopHeld | TaskHeldUp | TaskWaiting | TaskWaited):
+        elif isinstance(event, _DELAYS):
             line.delay(event, at)
         elif isinstance(event, _MODELS):
             line.talk(event, at)

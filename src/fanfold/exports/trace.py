@@ -2,10 +2,10 @@
 
 Every task is a slice, from where it could have run until its end. Slices of one track must lie within each other or
 not touch, so tasks that overlap are on different tracks: as many for the nodes, and for the agents, as there were of
-them at once. Within the slice of a task lie its stretches, and within those the moments in which its code held the event
-loop. Steps and requests to models may overlap anything, and are asynchronous slices with tracks of their own. Arrows
-lead from a task to those that its end made possible, and from a node to the agents that it called. How many tasks
-were at work, and how many waited, are counters.
+them at once. Within the slice of a task lie its stretches, and within those the moments in which its code held the
+event loop. Steps and requests to models may overlap anything, and are asynchronous slices with tracks of their own.
+Arrows lead from a task to those that its end made possible, and from a node to the agents that it called. How many
+tasks were at work, and how many waited, are counters.
 
 Times are microseconds since the run began, to the nanosecond.
 """
@@ -20,7 +20,7 @@ from itertools import count
 from typing import Any, Final, TypeAlias
 
 from fanfold.cleaning import clean
-from fanfold.exports.timeline import LIMITED, STOOD, WAITING, WORKING, Held, Line, Stretch, Timeline
+from fanfold.exports.timeline import LIMITED, LOCKED, STOOD, WAITING, WAITS, WORKING, Held, Line, Stretch, Timeline
 from fanfold.receipt import Receipt
 
 NODES: Final = 1
@@ -198,6 +198,8 @@ def _words(stretch: Stretch) -> str:
     """What a stretch is called."""
     if stretch.state in (WAITING, LIMITED):
         return f"waits for {clean(stretch.why)}" if stretch.why else "waits for its turn"
+    if stretch.state == LOCKED:
+        return f"stands behind {clean(stretch.why)}"
     return "held up by others" if stretch.state == STOOD else stretch.state
 
 
@@ -225,8 +227,8 @@ def _arrows(slices: Mapping[str, _Slice]) -> Iterator[_Event]:
     for target in slices.values():
         line = target.line
         ends = [(slices[id], "after", slices[id].end - 1) for id in line.after if id in slices]
-        if line.parent in slices:
-            caller = slices[line.parent]
+        caller = slices.get(line.parent or "")
+        if caller is not None:
             ends.append((caller, "calls", min(max(target.start, caller.start), caller.end - 1)))
         for source, kind, at in ends:
             if at <= target.start:
@@ -236,7 +238,7 @@ def _arrows(slices: Mapping[str, _Slice]) -> Iterator[_Event]:
 
 
 def _counters(timeline: Timeline) -> Iterator[_Event]:
-    series = {"at work": (WORKING,), "waiting": (WAITING, LIMITED, STOOD)}
+    series = {"at work": (WORKING,), "waiting": WAITS}
     for name, states in series.items():
         for at, number in timeline.count(*states):
             yield _count(name, at, number)
