@@ -33,8 +33,8 @@ HOSTILE = "</script><img src=x onerror=alert(1)><!--{{data}}\u202e\ud800\x1b[31m
 BEGAN = 1_790_000_000.25
 
 
-def everything() -> list[Event]:
-    """A run of two steps: a node that calls two agents, one of which fails and is asked again; every state is in it."""
+def everything(said: str = HOSTILE) -> list[Event]:
+    """A run of two steps: a node calls two agents, of which one fails for what is `said`; every state is in it."""
     return [
         RunStarted(100.0, "r1", "t1", "team", BEGAN, 2),
         TaskQueued(100.0, "plan", "plan", 1, "node"),
@@ -43,7 +43,7 @@ def everything() -> list[Event]:
         TaskStarted(100.1, "side"),
         TaskQueued(100.2, "a", "writer", 1, "agent", (), "plan", "the first"),
         TaskPaused(100.2, "plan"),
-        TaskQueued(100.2, "b", "critic", 1, "agent", (), "plan", HOSTILE),
+        TaskQueued(100.2, "b", "critic", 1, "agent", (), "plan", said),
         TaskStarted(100.2, "a"),
         LoopHeld(100.6, "side", 0.4),
         TaskHeldUp(100.6, "a", 0.3),
@@ -59,7 +59,7 @@ def everything() -> list[Event]:
         ModelAsked(101.6, "a", "openai:gpt-x"),
         ModelAnswered(101.9, "a", "openai:gpt-x", 500, 60, 0.02),
         TaskFinished(102.0, "a"),
-        TaskFailed(102.1, "b", f"ValueError: {HOSTILE}"),
+        TaskFailed(102.1, "b", f"ValueError: {said}"),
         TaskContinued(102.1, "plan"),
         TaskFinished(102.2, "plan", ("x",)),
         StepFinished(102.2, 1),
