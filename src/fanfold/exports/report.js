@@ -76,7 +76,7 @@
     const high = 72, base = high - AXIS, top = 16;
     const most = Math.max(run.limit || 0, ...run.working.map((pair) => pair[1]), 1);
     const level = (number) => base - (base - top) * number / most;
-    const picture = svg("svg", { width: width(), height: high });
+    const picture = svg("svg", { width: width(), height: high, viewBox: `0 0 ${width()} ${high}` });
     bands(picture, base, true);
     const area = (changes, kind) => {
       // The most in each column of pixels: what lasted less than one is still seen.
@@ -166,7 +166,8 @@
     rows.style.height = `${printing ? visible : height}px`;
     const first = printing ? 0 : Math.max(0, Math.floor(timeline.scrollTop / ROW) - 2);
     const end = Math.min(view.shown.length, first + Math.ceil(visible / ROW) + 5);
-    const picture = svg("svg", { width: width(), height: Math.max(ROW, (end - first) * ROW), role: "presentation" });
+    const high = Math.max(ROW, (end - first) * ROW);
+    const picture = svg("svg", { width: width(), height: high, viewBox: `0 0 ${width()} ${high}`, role: "presentation" });
     picture.style.top = `${first * ROW}px`;
     picture.append(patterns());
     bands(picture, (end - first) * ROW, false);

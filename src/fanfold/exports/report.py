@@ -122,9 +122,13 @@ def limits(uses: Sequence[LimitUse]) -> str:
         for use in uses
     )
     heads = "".join(
-        f'<th scope="col">{head}</th>' for head in ("limit", "set to", "peak", "waits", "waited", "by whom")
+        f'<th scope="col"{kind}>{head}</th>'
+        for head, kind in {"limit": "", **dict.fromkeys(_COUNTED, ' class="number"'), "by whom": ""}.items()
     )
     return f'<h3>Limits</h3><div class="wide"><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
+
+
+_COUNTED: Final = ("set to", "peak", "waits", "waited")
 
 
 def _bound(limit: float | None) -> str:
