@@ -66,8 +66,9 @@ def test_a_run_is_sent_to_a_receiver_that_is_named_or_in_the_environment(fanfold
     with receiving() as receiver:
         done = fanfold("runs", "export", run, "--format", "otlp", "--to", receiver.url)
         assert (done.returncode, done.stderr) == (0, f"3 spans sent to {receiver.url}\n")
-        done = fanfold("runs", "export", run, "--format", "otlp", OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url)
-        assert done.returncode == 0
+        given = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url, "OTEL_EXPORTER_OTLP_HEADERS": "x-key=open"}
+        assert fanfold("runs", "export", run, "--format", "otlp", **given).returncode == 0
+        assert receiver.keys == [None, "open"]
         assert sorted(span.name for span in receiver.spans) == sorted(
             2 * ["invoke_workflow graph", "node left", "node right"]
         )

@@ -49,6 +49,7 @@ class Receiver:
     resources: list[dict[str, Any]] = field(default_factory=list)
     schemas: set[str] = field(default_factory=set)
     bodies: list[bytes] = field(default_factory=list)
+    keys: list[str | None] = field(default_factory=list)
 
     def named(self, name: str) -> Sent:
         """The only span of that name."""
@@ -111,6 +112,7 @@ def receiving() -> Iterator[Receiver]:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             if self.headers.get("Content-Encoding") == "gzip":
                 body = gzip.decompress(body)
+            receiver.keys.append(self.headers.get("x-key"))
             answer = receiver.take(self.path, body) if receiver.refuses == 200 else b""
             self.send_response(receiver.refuses)
             self.send_header("Content-Type", "application/x-protobuf")

@@ -82,6 +82,7 @@ def test_what_an_agent_says_opens_no_element_and_closes_none() -> None:
     said, honest = page(everything()), page(everything("nothing of interest"))
     assert said.of("img") == []
     assert [tag for tag, _ in said.elements] == [tag for tag, _ in honest.elements]
+    assert not set("<>&") & set(said.text("script")[0])
     (critic,) = [row for row in drawn(said)["tasks"] if row[FIELDS.index("name")] == "critic"]
     assert critic[FIELDS.index("label")].startswith("</script><img src=x onerror=alert(1)><!--{{data}}")
 

@@ -86,9 +86,9 @@ def test_what_held_the_loop_is_told_with_its_place_and_once() -> None:
 
 def test_an_answer_belongs_to_the_oldest_request_of_its_model() -> None:
     asked = [ModelAsked(1.0, "a", "x"), ModelAsked(1.5, "a", "y"), ModelAsked(2.0, "a", "x")]
-    one = alone(*asked, ModelAnswered(3.0, "a", "x", 7), ModelAnswered(4.0, "a", "y", 8), TaskFinished(5.0, "a"))
+    one = alone(*asked, ModelAnswered(3.0, "a", "y", 8), ModelAnswered(4.0, "a", "x", 7), TaskFinished(5.0, "a"))
     told = [(request.model, request.start, request.end, request.input_tokens) for request in one.requests]
-    assert told == [("x", 1.0, 3.0, 7), ("y", 1.5, 4.0, 8), ("x", 2.0, 5.0, 0)]
+    assert told == [("y", 1.5, 3.0, 8), ("x", 1.0, 4.0, 7), ("x", 2.0, 5.0, 0)]
 
 
 def test_the_answers_of_a_program_follow_each_other() -> None:

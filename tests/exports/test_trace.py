@@ -165,6 +165,20 @@ def test_arrows_lead_from_what_a_task_follows_and_from_who_called_it() -> None:
     assert ends == [("after", "end"), ("after", "end"), ("calls", "critic"), ("calls", "writer")]
 
 
+def test_no_arrow_leads_back_in_time() -> None:
+    events = [
+        RunStarted(0.0, "r", "t", "g", 1e9),
+        TaskQueued(0.0, "a", "a", 1, "node"),
+        TaskStarted(0.0, "a"),
+        TaskQueued(1.0, "b", "b", 2, "node", ("a",)),
+        TaskFinished(2.0, "a"),
+        TaskFinished(2.0, "b"),
+    ]
+    document = traced(events)
+    assert of(document, "s") == of(document, "f") == []
+    assert complaints(document) == []
+
+
 def test_the_counters_tell_how_many_were_at_work() -> None:
     document = traced(crowd(100, at_once=7))
     counts = [one["args"]["tasks"] for one in of(document, "C", name="at work")]

@@ -239,7 +239,7 @@
     ArrowDown: () => step(1), ArrowUp: () => step(-1), PageDown: () => step(page()), PageUp: () => step(-page()),
     Home: () => step(-Infinity), End: () => step(Infinity),
     ArrowLeft: () => move(view.from - (view.to - view.from) / 5), ArrowRight: () => move(view.from + (view.to - view.from) / 5),
-    "+": () => zoom(0.6), "=": () => zoom(0.6), "-": () => zoom(1 / 0.6), 0: () => move(0, WHOLE),
+    "+": () => 0, "=": () => zoom(0.6), "-": () => zoom(1 / 0.6), 0: () => move(0, WHOLE),
   };
   timeline.addEventListener("keydown", (event) => {
     const action = event.ctrlKey || event.metaKey || event.altKey ? undefined : KEYS[event.key];

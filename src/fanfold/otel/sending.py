@@ -52,7 +52,7 @@ def send(
     provider = TracerProvider(resource=_resource(), id_generator=_same_ids(told), shutdown_on_exit=False)
     provider.add_span_processor(kept)
     export(told, tracer_provider=provider, content=content)
-    exporter = OTLPSpanExporter(_traces(endpoint), headers=dict(headers or {}), timeout=SECONDS_TO_SEND)
+    exporter = OTLPSpanExporter(_traces(endpoint), headers=headers, timeout=SECONDS_TO_SEND)
     try:
         with _quiet() as complaints:
             for first in range(0, len(kept.spans), BATCH):
