@@ -665,7 +665,16 @@ def test_a_board_takes_in_every_kind_of_event(kind: str) -> None:
         "waits_for": "room",
         "on": "lock",
     }
-    numbers = {"at": 101.0, "wall": 1.0, "step": 1, "seconds": 0.5, "limit": 3.0, "peak": 2.0}
+    numbers = {
+        "at": 101.0,
+        "wall": 1.0,
+        "step": 1,
+        "seconds": 0.5,
+        "limit": 3.0,
+        "peak": 2.0,
+        "cpu": 0.25,
+        "processes": 1,
+    }
     wanted = {field.name for field in fields(KINDS[kind])}
     values = {name: value for name, value in {**samples, **texts, **numbers}.items() if name in wanted}
     made = board(started(), node(100.0, "q"), TaskStarted(100.0, "q"), KINDS[kind](**values))

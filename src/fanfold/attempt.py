@@ -16,7 +16,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from fanfold.errors import NodeCancelledError, NodeTimeoutError
-from fanfold.frame import Frame
+from fanfold.events import TaskStarted
+from fanfold.frame import Frame, clock
 from fanfold.types import RetryPolicy, TimeoutPolicy
 
 T = TypeVar("T")
@@ -36,6 +37,7 @@ async def attempts(frame: Frame, policies: Sequence[RetryPolicy], once: Callable
                 raise
             await asyncio.sleep(policy.interval(frame.attempt, random.random()))  # noqa: S311 - spreads retries
             frame.renew()
+            frame.runner.emit(TaskStarted(clock(), frame.task.id, frame.attempt))
 
 
 async def limited(frame: Frame, timeout: TimeoutPolicy | None, work: Awaitable[T]) -> T:

@@ -156,11 +156,11 @@ class Calls:
 
     def _at_once(self, frame: Frame, action: Action, state: Any) -> Any:
         """What code answers that can wait for nothing. If it takes its time all the same, that was the last time."""
-        code, began = _code(frame, action), clock()
+        began = clock()
         try:
-            return code(state)
+            return self._family.watch.call(self._runner.emit, frame.task.id, _code(frame, action), state)
         finally:
-            if self._family.watch.called(self._runner.emit, frame.task.id, began) > QUICK_ENOUGH:
+            if clock() - began > QUICK_ENOUGH:
                 self._family.slow.add(action.function)
 
     def _work(self, frame: Frame, action: Action) -> Awaitable[Any]:
@@ -173,6 +173,8 @@ class Calls:
         if action.executor is None and action.is_async:
             return self._family.watch.timed(self._runner.emit, frame.task.id, code(view))
         executor = self._family.places.of(action.executor, is_async=action.is_async)
+        if executor is self._family.places.threads and not action.is_async:
+            code = frame.metered(code)
         return self._timed(frame, action, executor.call(code, view))
 
     async def _called(self, frame: Frame, action: Action) -> Any:

@@ -82,10 +82,12 @@ class TaskPaused(_Event):
 
 @fact
 class TaskContinued(_Event):
-    """The task holds a slot again."""
+    """The task holds a slot again. `waited_for` names the limit that it had to wait `seconds` for, if any."""
 
     kind: ClassVar[str] = "task_continued"
     task: str
+    waited_for: str = ""
+    seconds: float = 0.0
 
 
 @fact
@@ -179,6 +181,20 @@ class TaskBlocked(_Event):
 
 
 @fact
+class ThreadUsed(_Event):
+    """Blocking code of the task was in a thread for `seconds`, up to now, and used `cpu` seconds of a core there.
+
+    For `ready` seconds it could have gone on and other programs had the cores. Told only of code that keeps one busy.
+    """
+
+    kind: ClassVar[str] = "thread_used"
+    task: str
+    seconds: float
+    cpu: float
+    ready: float = 0.0
+
+
+@fact
 class TaskWaiting(_Event):
     """An agent at work waits for something that the run's limits or its model's server keep from it: `waits_for`."""
 
@@ -240,6 +256,35 @@ class ToolCalled(_Event):
 
 
 @fact
+class ToolAnswered(_Event):
+    """A tool has answered its agent, `seconds` after it was called."""
+
+    kind: ClassVar[str] = "tool_answered"
+    task: str
+    tool: str
+    seconds: float
+
+
+@fact
+class ProgramSeen(_Event):
+    """What the operating system says of an agent that is a program: how many of its processes are there, and the
+    seconds of a core that they have used so far."""
+
+    kind: ClassVar[str] = "program_seen"
+    task: str
+    processes: int
+    cpu: float
+
+
+@fact
+class ClockJumped(_Event):
+    """For the last `seconds` nothing of this process ran: it or the machine was stopped, or the clock was moved."""
+
+    kind: ClassVar[str] = "clock_jumped"
+    seconds: float
+
+
+@fact
 class StepFinished(_Event):
     """All tasks of a step have finished and their writes are in the state."""
 
@@ -298,12 +343,16 @@ Event: TypeAlias = (
     | LoopHeld
     | TaskHeldUp
     | TaskBlocked
+    | ThreadUsed
     | TaskWaiting
     | TaskWaited
     | ModelAsked
     | ModelAnswered
     | ModelRetried
     | ToolCalled
+    | ToolAnswered
+    | ProgramSeen
+    | ClockJumped
     | StepFinished
     | Noticed
     | LimitReported

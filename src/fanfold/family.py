@@ -42,8 +42,13 @@ Emit: TypeAlias = Callable[[Event], None]
 """Where events go."""
 
 
+ONLOOKERS: list[Callable[[], Callable[[Event], object]]] = []
+"""Those who watch the whole process: each makes a subscriber for every run that begins."""
+
+
 def emitter(log: list[Event], others: Sequence[Callable[[Event], object]]) -> Emit:
     """Tells a log of each event, and then the others."""
+    others = [*others, *(make() for make in ONLOOKERS)]
     return Emitter((log.append, *others)) if others else log.append
 
 

@@ -7,6 +7,7 @@ children are awaited, counts the questions that the task asks, and owns the chil
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import hashlib
 import time
@@ -18,10 +19,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from fanfold import chat, interop
 from fanfold.errors import GraphInterrupt, MissingExtraError, UsageError
-from fanfold.events import TaskContinued, TaskPaused
+from fanfold.events import TaskContinued, TaskPaused, ThreadUsed
 from fanfold.kernel.channels import MISSING
 from fanfold.kernel.ledger import Task, Write
 from fanfold.types import ExecutionInfo, Interrupt, Runtime, StreamWriter, TimeoutPolicy
+from fanfold.work.threads import metered
 
 if TYPE_CHECKING:
     from fanfold.limits import Pair, Slots
@@ -54,6 +56,11 @@ def told_metadata(config: Mapping[str, Any]) -> dict[str, Any]:
 def current_frame() -> Frame | None:
     """The frame of the node or agent that is running this code, or None outside of any run."""
     return _frame.get()
+
+
+def frame_in(context: contextvars.Context) -> Frame | None:
+    """The frame of the node or agent whose code runs in this context."""
+    return context.get(_frame)
 
 
 def enter(frame: Frame) -> None:
@@ -255,6 +262,17 @@ class Frame:
         if (around := self.caller or self.runner.around) is not None:
             around.progress()
 
+    def metered(self, code: Callable[..., T]) -> Callable[..., T]:
+        """Code for a thread, which tells the run what it used of a core there."""
+        emit, loop, task = self.runner.emit, self.runner.family.loop, self.task.id
+
+        def tell(ended: float, seconds: float, cpu: float, ready: float) -> None:
+            with contextlib.suppress(RuntimeError):  # the run is over, and its loop closed
+                if loop is not None:
+                    loop.call_soon_threadsafe(emit, ThreadUsed(ended, task, seconds, cpu, ready))
+
+        return metered(code, tell)
+
     def injected(self, asks: Mapping[str, str]) -> dict[str, Any]:
         """The values of the parameters that code asks for by name or type."""
         given: dict[str, Callable[[], Any]] = {
@@ -337,10 +355,13 @@ class Frame:
         async with self._regaining:  # one asks for all: a second slot would be one that nobody gives back
             if not self._needs_slot():
                 return
-            await self.slots.take(self.task.node)
+            began = clock()
+            waited = await self.slots.take(self.task.node)
             if self._needs_slot():
                 self.holding = True
-                self.runner.emit(TaskContinued(clock(), self.task.id))
+                why = f"limit {self.slots.limit}" if waited is True else waited or ""
+                now = clock()
+                self.runner.emit(TaskContinued(now, self.task.id, why, now - began if why else 0.0))
             else:  # meanwhile another child was called, and may be waiting for just this one
                 self.slots.give()
 

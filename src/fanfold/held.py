@@ -2,59 +2,113 @@
 
 Agents that overlap in time are not parallel when one of them blocks the loop: while it does, the others stand still
 although nothing keeps them. Each slice of a task's code on the loop, from one await to the next, is timed. A slice of
-`HELD_FROM` seconds or more holds the loop. A task whose slice begins right after such a one was ready before and has
-waited for it. The price is two readings of the clock a slice.
+`HELD_FROM` seconds or more holds the loop, and the watchdog has looked where it was meanwhile. A task whose slice
+begins right after such a one was ready before and has waited for it. The price is two readings of the clock a slice.
+
+A task that has stood still for as long is looked at when it goes on, before it does: it may have stood behind a lock.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator
+import asyncio
+from collections.abc import Awaitable, Callable, Generator, Iterator
+from contextvars import Context
+from functools import partial
+from types import CodeType, FrameType
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
-from fanfold.events import LoopHeld, TaskHeldUp
-from fanfold.frame import clock
+from fanfold.events import LoopHeld, TaskBlocked, TaskHeldUp
+from fanfold.frame import clock, frame_in
+from fanfold.watchdog import (
+    COLLECTING,
+    FINDERS,
+    HELD_FROM,
+    NOWHERE,
+    USERS,
+    WATCHDOG,
+    Place,
+    Post,
+    Teller,
+    ends_at,
+    owner,
+)
 
 T = TypeVar("T")
-Emit: TypeAlias = Callable[[LoopHeld | TaskHeldUp], None]
-
-HELD_FROM: Final = 0.02
-"""Seconds on the loop without an await that are worth telling; people do not notice less, and neither do servers."""
-
-RIGHT_AFTER: Final = 0.005
-"""Seconds within which a slice begins after the loop was held, when it had been ready before."""
+Told: TypeAlias = LoopHeld | TaskHeldUp | TaskBlocked
+Emit: TypeAlias = Callable[[Told], None]
 
 
 class LoopWatch:
-    """Times the slices of one run's tasks and tells whose held the loop, and who waited for it meanwhile."""
+    """Times the slices of one run's tasks and tells whose held the loop, and who waited for it meanwhile.
 
-    __slots__ = ("_began", "_ended")
+    Until it begins, and when it has ended, nobody looks where the code is; the times are told all the same.
+    """
+
+    __slots__ = ("post",)
 
     def __init__(self) -> None:
-        self._began = self._ended = float("-inf")
+        self.post = Post()
+
+    def begin(self) -> None:
+        """From here on, the watchdog looks after this thread's event loop."""
+        self.post = WATCHDOG.begin()
+
+    def end(self) -> None:
+        """It need not look after it any longer, as far as this run is concerned."""
+        WATCHDOG.end(self.post)
 
     def timed(self, emit: Emit, task: str, work: Awaitable[T]) -> Awaitable[T]:
         """The same work, with each of its slices timed."""
         return _Timed(self, emit, task, work)
 
-    def called(self, emit: Emit, task: str, began: float) -> float:
-        """Code that was called on the loop, without an await, has returned: how many seconds it took."""
-        ended = clock()
-        if ended - began >= HELD_FROM:
-            self.held(began, ended)
-            emit(LoopHeld(ended, task, ended - began))
-        return ended - began
+    def call(self, emit: Emit, task: str, code: Callable[..., T], *given: Any) -> T:
+        """What code answers that is called on the loop, without an await."""
+        began = self.post.since = clock()
+        try:
+            return code(*given)
+        finally:
+            ended = clock()
+            self.post.since = 0.0
+            if ended - began >= HELD_FROM:
+                self.held(emit, task, began, ended)
 
-    def waited(self, suspended: float, now: float) -> float:
-        """How many seconds before now a task that was suspended could have gone on, had the loop been free."""
-        if now - self._ended > RIGHT_AFTER or suspended >= self._ended:
+    def settle(self, emit: Emit, task: str, code: Callable[..., T], *given: Any) -> T:
+        """What code of ours answers, in which the user's reducers are called: when one was seen, it held the loop."""
+        began = self.post.since = clock()
+        try:
+            return code(*given)
+        finally:
+            ended = clock()
+            self.post.since = 0.0
+            if ended - began >= HELD_FROM and owner(self.post.place(began).file or __file__) == USERS:
+                self.held(emit, task, began, ended)
+
+    def waited(self, task: str, suspended: float, now: float) -> float:
+        """How many seconds before now a task that was suspended could have gone on, had others not held the loop."""
+        post = self.post
+        if suspended >= post.held_until or not post.follows(now) or post.held_by == {task}:
             return 0.0
-        return self._ended - max(self._began, suspended)
+        return post.held_until - max(post.held_since, suspended)
 
-    def held(self, began: float, ended: float) -> None:
-        """A slice has held the loop; slices that follow each other hold it as one."""
-        if began - self._ended > RIGHT_AFTER:
-            self._began = began
-        self._ended = ended
+    def held(self, emit: Emit, task: str, began: float, ended: float) -> None:
+        """A slice has held the loop."""
+        self.post.held(began, ended, task)
+        tell(emit, task, began, ended, self.post.place(began))
+
+
+def tell(emit: Emit, task: str, began: float, ended: float, place: Place) -> None:
+    """Tell that a task has held the loop at a place. What was collected meanwhile is none of its code's doing."""
+    collected = WATCHDOG.collected(began, ended)
+    if ended - began - collected >= HELD_FROM:
+        emit(LoopHeld(ended, task, ended - began - collected, *place))
+    if collected >= HELD_FROM:
+        emit(LoopHeld(ended, task, collected, *COLLECTING))
+
+
+def _teller(context: Context) -> Teller | None:
+    """Whom to tell that code in this context has held the loop: the run that it belongs to."""
+    frame = frame_in(context)
+    return None if frame is None else (frame.task.id, partial(tell, frame.runner.emit))
 
 
 class _Timed(Generic[T]):
@@ -70,8 +124,9 @@ class _Timed(Generic[T]):
 
     def __await__(self) -> Generator[Any, Any, T]:
         watch, task, inner = self._watch, self._task, self._work.__await__()
+        post = watch.post
         step, value = inner.send, None
-        began = clock()
+        began = post.since = clock()
         while True:
             try:
                 waits_for = step(value)
@@ -80,15 +135,61 @@ class _Timed(Generic[T]):
                 return result
             finally:
                 ended = clock()
+                post.since = 0.0
                 if ended - began >= HELD_FROM:
-                    watch.held(began, ended)
-                    self._emit(LoopHeld(ended, task, ended - began))
+                    watch.held(self._emit, task, began, ended)
             try:
                 value = yield waits_for
                 step = inner.send
             except BaseException as error:  # noqa: BLE001 - it is meant for the work inside, whatever it is
                 value, step = error, inner.throw
-            began = clock()
-            waited = watch.waited(ended, began)
-            if waited >= HELD_FROM:
-                self._emit(TaskHeldUp(began, task, waited))
+            began = post.since = clock()
+            if began - ended >= HELD_FROM:
+                self._look_back(ended, began)
+
+    def _look_back(self, suspended: float, now: float) -> None:
+        """The task goes on after a while, and is still where it waited: what did it wait for?"""
+        held_up = self._watch.waited(self._task, suspended, now)
+        stood = now - held_up - suspended
+        if stood >= HELD_FROM and (found := _behind(self._work)) is not None:
+            what, place = found
+            self._emit(TaskBlocked(now - held_up, self._task, what, stood, "", "", *place[:3]))
+        if held_up >= HELD_FROM:
+            self._emit(TaskHeldUp(now, self._task, held_up))
+
+
+_LOCKS: Final[dict[CodeType, str]] = {
+    asyncio.Lock.acquire.__code__: "lock",
+    asyncio.Semaphore.acquire.__code__: "semaphore",
+}
+
+
+def _behind(work: Any) -> tuple[str, Place] | None:
+    """What kind of lock a suspended coroutine waits for, if it does, and the user's line at which it stands."""
+    place = NOWHERE
+    for frame in awaiting(work):
+        what = _LOCKS.get(frame.f_code)
+        if what is not None:
+            return what, place
+        if owner(frame.f_code.co_filename) == USERS:
+            place = Place(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_qualname)
+    return None
+
+
+def awaiting(work: Any) -> Iterator[FrameType]:
+    """The frames of a suspended coroutine and of those that it awaits, outermost first."""
+    while work is not None:
+        for kind in ("cr", "gi", "ag"):
+            frame = getattr(work, f"{kind}_frame", None)
+            if frame is not None:
+                yield frame
+                work = getattr(work, "gi_yieldfrom" if kind == "gi" else f"{kind}_await", None)
+                break
+        else:
+            return
+
+
+FINDERS.append(_teller)
+ends_at(LoopWatch.call.__code__)
+ends_at(LoopWatch.settle.__code__)
+ends_at(_Timed.__await__.__code__)

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Final, Protocol, Self, TextIO
 
 from fanfold.cleaning import clean as clean
 from fanfold.events import (
+    ClockJumped,
     Event,
     LimitReported,
     LoopHeld,
@@ -38,6 +39,7 @@ from fanfold.events import (
     ModelAsked,
     ModelRetried,
     Noticed,
+    ProgramSeen,
     RunFinished,
     RunStarted,
     StepFinished,
@@ -54,6 +56,8 @@ from fanfold.events import (
     TaskStarted,
     TaskWaited,
     TaskWaiting,
+    ThreadUsed,
+    ToolAnswered,
     ToolCalled,
 )
 
@@ -79,6 +83,19 @@ _BECOMES: Final[Mapping[type[Event], str]] = {
     TaskInterrupted: "asks",
     TaskCancelled: "cancelled",
 }
+_UNSHOWN: Final = (
+    ClockJumped,
+    LimitReported,
+    ModelAsked,
+    ModelRetried,
+    ProgramSeen,
+    TaskBlocked,
+    TaskHeldUp,
+    ThreadUsed,
+    ToolAnswered,
+)
+"""What changes nothing that is shown: the task goes on, and the rest is for the receipt to weigh."""
+
 _OVER: Final = frozenset({"done", "remembered", "failed", "cancelled"})
 
 
@@ -178,8 +195,8 @@ class Board:
             self.held += event.seconds
         elif isinstance(event, StepFinished):
             self.step = event.step
-        elif isinstance(event, TaskHeldUp | TaskBlocked | ModelAsked | ModelRetried | LimitReported):
-            pass  # the task goes on; the rest is for the receipt to weigh
+        elif isinstance(event, _UNSHOWN):
+            pass
         elif isinstance(event, TaskWaiting | TaskWaited):
             self._wait(self._task(event.task), event)
         elif isinstance(event, Noticed):

@@ -421,7 +421,8 @@ class Runner:
 
     def _go_on(self, task: Task, result: Result) -> Task | None:
         try:
-            changed = self._failure is None and self._settle(task, result)
+            watch = self.family.watch
+            changed = self._failure is None and watch.settle(self.emit, task.id, self._settle, task, result)
         except Exception as error:  # noqa: BLE001 - a step that cannot be folded ends the run like a failed node
             error.add_note(f"at the end of step {self.ledger.step}")
             self._stop(error)

@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
+from fanfold.cells import cell
 from fanfold.claiming import claimed, standing_still
 from fanfold.context import configurable
 from fanfold.errors import (
@@ -33,7 +34,7 @@ from fanfold.errors import (
     UsageError,
     did_you_mean,
 )
-from fanfold.events import Event, LimitReported, Noticed, RunFinished, RunStarted, from_record
+from fanfold.events import ClockJumped, Event, LimitReported, Noticed, RunFinished, RunStarted, from_record
 from fanfold.family import Family, WaitingJoinWarning, brief, emitter, namespace_in
 from fanfold.frame import ANY, Frame, clock
 from fanfold.journal import GIVEN, Kept, Position, Reader, Record, Unkept
@@ -45,6 +46,7 @@ from fanfold.run import Runner
 from fanfold.store.base import CANCELLED, DONE, FAILED, PAUSED, RUNNING, Lease, OnBusy, RunRecord, Store
 from fanfold.stream import Streams
 from fanfold.types import INTERRUPT, Command, Durability, RunControl
+from fanfold.watchdog import WATCHDOG
 
 if TYPE_CHECKING:
     from fanfold.graph import CompiledGraph
@@ -68,9 +70,10 @@ class RunOutput(dict[str, Any]):
 
     def _repr_html_(self) -> str:
         """What a notebook shows of it: the receipt, the tasks on a line of time, and the values."""
-        from fanfold.exports.notebook import run_cell
+        from fanfold.receipt import receipt  # most runs are shown to nobody
 
-        return run_cell(self, self.run.events)
+        told = receipt(self.run.events)
+        return cell(told.lines(), told.rows(), told.wall, self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -648,6 +651,8 @@ def _report(family: Family, place: str = "") -> None:
 
 
 async def _driven(family: Family, runner: Runner) -> None:
+    began = clock()
+    family.watch.begin()
     try:
         await runner.drive()
     except BaseException as error:
@@ -655,6 +660,10 @@ async def _driven(family: Family, runner: Runner) -> None:
         if not isinstance(error, ParentCommand):
             raise
         raise StrayCommandError(error.command) from None
+    finally:
+        family.watch.end()
+        for since, until in WATCHDOG.stops(began):
+            family.emit(ClockJumped(until, until - since))
     family.places.close(wait=True)
 
 

@@ -8,10 +8,16 @@ import pytest
 
 from fanfold import START, StateGraph, audit
 from fanfold.cells import GREEN, GREY, RED, YELLOW
-from fanfold.exports.notebook import run_cell
+from fanfold.events import Event
 from fanfold.receipt import receipt
+from fanfold.sitting import FinishedRun, RunOutput
 from tests.exports.runs import HOSTILE, crowd, everything
 from tests.exports.test_report import Page
+
+
+def run_cell(values: dict[str, Any], events: list[Event]) -> str:
+    """What a notebook shows of a run that came to these values."""
+    return RunOutput(values, FinishedRun("r", "t", events))._repr_html_()
 
 
 class State(TypedDict, total=False):

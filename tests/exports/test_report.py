@@ -11,8 +11,9 @@ from typing import Any
 
 from fanfold.events import Event
 from fanfold.exports.report import FIELDS, report
-from fanfold.exports.timeline import STATES, timeline
+from fanfold.exports.timeline import timeline
 from fanfold.receipt import receipt
+from fanfold.receipt.values import LIMIT, PARTS
 from tests.exports.runs import HOSTILE, crowd, everything
 
 
@@ -46,7 +47,7 @@ class Page(HTMLParser):
 
 
 def page(events: list[Event]) -> Page:
-    return Page(report(timeline(events), receipt(events)))
+    return Page(report(timeline(events)))
 
 
 def drawn(found: Page) -> Any:
@@ -54,7 +55,7 @@ def drawn(found: Page) -> Any:
 
 
 def test_the_page_names_no_other_place() -> None:
-    text = report(timeline(everything()), receipt(everything()))
+    text = report(timeline(everything()))
     found = Page(text)
     links = [value for _, attributes in found.elements for name, value in attributes.items() if name in ("src", "href")]
     assert links == ["data:,"]
@@ -122,12 +123,12 @@ def test_the_data_has_what_is_drawn() -> None:
     assert {name for name, row in rows.items() if row["critical"]} == {"plan", "critic", "end"}
     assert rows["side"]["blocks"] == [[0.2, 0.6, ""]]
     waits = rows["critic"]["stretches"][:4]
-    assert (waits[:2], STATES[waits[2]], data["whys"][waits[3]]) == ([0.2, 0.7], "waiting", "limit 2")
+    assert (waits[:2], PARTS[waits[2]], data["says"][waits[3]]) == ([0.2, 0.7], LIMIT, "waits for limit 2")
     assert data["steps"] == [[1, 0, 2.2], [2, 2.2, 2.5]]
     assert max(number for _, number in data["working"]) == data["peak"] == 2
 
 
 def test_the_size_of_a_page_grows_with_the_tasks_and_not_faster() -> None:
-    sizes = [len(report(timeline(events), receipt(events))) for events in (crowd(500), crowd(2_000))]
+    sizes = [len(report(timeline(events))) for events in (crowd(500), crowd(2_000))]
     assert sizes[1] < 4 * sizes[0]
     assert sizes[1] < 1_000_000

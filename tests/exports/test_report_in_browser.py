@@ -14,7 +14,6 @@ from playwright.sync_api import Page as Tab
 from fanfold.events import Event
 from fanfold.exports.report import report
 from fanfold.exports.timeline import timeline
-from fanfold.receipt import receipt
 from tests.exports import browser
 from tests.exports.runs import crowd, everything
 
@@ -57,7 +56,7 @@ class Opened:
 
 def opened(chromium: Browser, events: list[Event], folder: Path, **options: Any) -> Opened:
     file = folder / "report.html"
-    file.write_text(report(timeline(events), receipt(events)), encoding="utf-8")
+    file.write_text(report(timeline(events)), encoding="utf-8")
     tab = chromium.new_page(viewport={"width": 1280, "height": 900}, **options)
     page = Opened(tab)
     tab.on("console", lambda message: page.complaints.append(message.text))
@@ -187,7 +186,7 @@ def test_it_can_be_printed(chromium: Browser, tmp_path: Path) -> None:
 
 def test_without_scripts_the_receipt_is_still_there(chromium: Browser, tmp_path: Path) -> None:
     file = tmp_path / "report.html"
-    file.write_text(report(timeline(everything()), receipt(everything())), encoding="utf-8")
+    file.write_text(report(timeline(everything())), encoding="utf-8")
     context = chromium.new_context(java_script_enabled=False)
     tab = context.new_page()
     tab.goto(file.as_uri())

@@ -1,4 +1,4 @@
-"""The timeline: each task's life in stretches that follow each other without a gap, and agree with the receipt."""
+"""The timeline: the lives of the receipt, and what was done in them, on one line."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 
 from fanfold.errors import UsageError
 from fanfold.events import (
+    ClockJumped,
     Event,
     LoopHeld,
     ModelAnswered,
@@ -18,9 +19,12 @@ from fanfold.events import (
     TaskFinished,
     TaskQueued,
     TaskStarted,
+    ToolAnswered,
+    ToolCalled,
 )
-from fanfold.exports.timeline import LOCKED, PAUSED, WAITING, WORKING, Line, Timeline, critical_path, timeline
+from fanfold.exports.timeline import Line, Timeline, critical_path, timeline, words
 from fanfold.receipt import receipt
+from fanfold.receipt.values import PARTS, Stretch
 from tests.exports.runs import crowd, everything
 from tests.exports.test_trace import resumed
 
@@ -28,7 +32,7 @@ RUNS = pytest.mark.parametrize("events", [everything(), crowd(200, at_once=9)], 
 
 
 def line(told: Timeline, name: str) -> Line:
-    return next(one for one in told.lines if one.name == name)
+    return next(one for one in told.lines if one.life.name == name)
 
 
 def alone(*events: Event) -> Line:
@@ -37,18 +41,18 @@ def alone(*events: Event) -> Line:
 
 
 @RUNS
-def test_the_stretches_of_a_task_fill_its_life(events: list[Event]) -> None:
-    for one in timeline(events).lines:
-        edges = [one.queued, *(edge for part in one.stretches for edge in (part.start, part.end)), one.ended]
-        assert edges[::2] == pytest.approx(edges[1::2])
+def test_the_lives_are_those_of_the_receipt(events: list[Event]) -> None:
+    told = timeline(events)
+    assert told.receipt == receipt(events)
+    assert tuple(one.life for one in told.lines) == told.receipt.tasks
+    assert told.end == told.receipt.wall
 
 
 @RUNS
-def test_the_time_at_work_is_the_work_of_the_receipt(events: list[Event]) -> None:
-    told = timeline(events)
-    seconds = sum(part.end - part.start for one in told.lines for part in one.stretches if part.state == WORKING)
-    assert seconds == pytest.approx(receipt(events).work)
-    assert told.end == receipt(events).wall
+def test_the_stretches_of_a_task_fill_its_line(events: list[Event]) -> None:
+    for one in timeline(events).lines:
+        edges = [one.start, *(edge for part in one.life.stretches for edge in (part.start, part.end)), one.end]
+        assert edges[::2] == pytest.approx(edges[1::2])
 
 
 @RUNS
@@ -61,20 +65,20 @@ def test_the_critical_path_is_a_chain_as_long_as_the_span(events: list[Event]) -
     assert all(before in lives[task].after for before, task in pairwise(outer))
 
 
-def test_a_node_that_awaits_agents_is_paused_meanwhile() -> None:
-    states = [part.state for part in line(timeline(everything()), "plan").stretches]
-    assert states == [WORKING, PAUSED, WORKING]
+def test_how_many_were_at_work_and_how_many_waited_is_told_at_each_change() -> None:
+    told = timeline(everything())
+    assert max(number for _, number in told.at_work) == told.receipt.peak
+    seconds = sum((after - at) * number for (at, number), (after, _) in pairwise(told.at_work))
+    assert seconds == pytest.approx(told.receipt.work)
+    seconds = sum((after - at) * number for (at, number), (after, _) in pairwise(told.waiting))
+    assert seconds == pytest.approx(told.receipt.waited)
 
 
-def test_a_wait_names_the_limit_that_it_was_for() -> None:
-    first = line(timeline(everything()), "critic").stretches[0]
-    assert (first.state, first.why) == (WAITING, "limit 2")
-
-
-def test_time_behind_a_lock_is_a_stretch_that_says_which() -> None:
-    one = alone(TaskBlocked(3.0, "a", "lock", 2.0, "made in app.py:7"), TaskFinished(4.0, "a"))
-    told = [(part.start, part.end, part.state, part.why) for part in one.stretches]
-    assert told == [(0, 1, WORKING, ""), (1, 3, LOCKED, "a lock made in app.py:7"), (3, 4, WORKING, "")]
+@pytest.mark.parametrize("part", PARTS)
+def test_every_part_of_a_life_has_words_that_name_what_it_is_on(part: str) -> None:
+    text = words(Stretch(0, 1, part, "t1"), {"t1": "writer"})
+    assert text.endswith("writer")
+    assert text != f"{part}: writer"
 
 
 def test_what_held_the_loop_is_told_with_its_place_and_once() -> None:
@@ -97,16 +101,38 @@ def test_the_answers_of_a_program_follow_each_other() -> None:
     assert [(request.start, request.end) for request in one.requests] == [(1.0, 3.0), (3.0, 4.0)]
 
 
+def test_a_tool_ends_where_it_answered_if_that_is_told() -> None:
+    calls = [ToolCalled(1.0, "a", "read"), ToolCalled(1.1, "a", "find")]
+    one = alone(*calls, ToolAnswered(2.0, "a", "find", 0.9), TaskFinished(3.0, "a"))
+    assert [(use.tool, use.start, use.end) for use in one.tools] == [("find", 1.1, 2.0), ("read", 1.0, None)]
+
+
+def test_what_is_done_is_on_the_line_on_which_a_jump_of_the_clock_does_not_count() -> None:
+    events = [ModelAsked(1.0, "a", "x"), ClockJumped(102.0, 100.0), ModelAnswered(103.0, "a", "x")]
+    one = alone(*events, LoopHeld(104.0, "a", 0.5), TaskFinished(104.0, "a"))
+    assert [(request.start, request.end) for request in one.requests] == [(1.0, 3.0)]
+    assert [(held.start, held.end) for held in one.held] == [(3.5, 4.0)]
+    assert one.end == 4.0
+
+
 def test_the_time_between_two_sittings_does_not_count() -> None:
     told = timeline(resumed())
-    assert (told.end, told.status, told.sittings) == (2.0, "done", (0.0, 1.0))
-    states = [(part.start, part.end, part.state) for part in line(told, "b").stretches]
-    assert states == [(0, 1, WORKING), (1, 1.5, WAITING), (1.5, 2, WORKING)]
+    assert (told.end, told.receipt.status) == (2.0, "done")
+    b = line(told, "b")
+    assert (b.start, b.end) == (0.0, 2.0)
+    assert [(part.start, part.end) for part in b.life.stretches] == [(0, 1), (1, 1.5), (1.5, 2)]
+
+
+def test_what_a_killed_sitting_asked_ends_with_it() -> None:
+    killed = [*resumed()[:5], ModelAsked(500.5, "b", "x"), *resumed()[5:]]
+    (request,) = line(timeline(killed), "b").requests
+    assert (request.start, request.end) == (0.5, 1.0)
 
 
 def test_a_run_that_goes_on_ends_for_now_where_its_events_do() -> None:
-    one = alone(LoopHeld(2.0, "a", 0.5))
-    assert (one.status, one.ended, one.end) == ("running", None, 2.0)
+    one = alone(ModelAsked(1.0, "a", "x"), TaskBlocked(2.0, "a", "lock", 0.5))
+    assert (one.life.status, one.life.ended, one.end) == ("running", None, 2.0)
+    assert [(request.start, request.end) for request in one.requests] == [(1.0, None)]
 
 
 def test_events_without_a_beginning_are_refused() -> None:

@@ -13,13 +13,12 @@ from fanfold import START, StateGraph, Task, python_agent
 from fanfold.events import Event, RunFinished, RunStarted, TaskFinished, TaskQueued, TaskRemembered, TaskStarted
 from fanfold.exports.timeline import timeline
 from fanfold.exports.trace import trace
-from fanfold.receipt import receipt
 from tests.exports.rules import complaints, strict
 from tests.exports.runs import HOSTILE, crowd, everything
 
 
 def traced(events: list[Event]) -> Any:
-    return strict(trace(timeline(events), receipt(events)))
+    return strict(trace(timeline(events)))
 
 
 def of(document: Any, phase: str, **fields: Any) -> list[Any]:
@@ -133,14 +132,16 @@ def test_each_state_of_a_task_is_a_slice_of_its_own_at_its_time() -> None:
         if agent["ts"] <= one["ts"] < agent["ts"] + agent["dur"] and one is not agent
     }
     assert inside == {
-        ("working", 0.2, 0.1),
-        ("held up by others", 0.3, 0.3),
-        ("working", 0.6, 0.3),
-        ("waits for the rate of openai:gpt-x", 0.9, 0.2),
-        ("working", 1.1, 0.9),
+        ("works", 0.2, 0.1),
+        ("held up: the event loop is held by side", 0.3, 0.3),
+        ("works", 0.6, 0.3),
+        ("waits at a rate gate: the rate of openai:gpt-x", 0.9, 0.2),
+        ("works", 1.1, 0.9),
     }
     (node,) = of(document, "X", name="plan")
-    assert [one["dur"] for one in of(document, "X", name="paused", tid=node["tid"])] == [pytest.approx(1.9e6)]
+    assert [one["dur"] for one in of(document, "X", name="paused: its agents work", tid=node["tid"])] == [
+        pytest.approx(1.9e6)
+    ]
     (waits,) = of(document, "X", name="waits for limit 2")
     assert (waits["ts"], waits["dur"]) == (pytest.approx(0.2e6), pytest.approx(0.5e6))
 
@@ -187,7 +188,7 @@ def test_the_counters_tell_how_many_were_at_work() -> None:
 
 
 def test_text_of_agents_is_only_text() -> None:
-    text = trace(timeline(everything()), receipt(everything()))
+    text = trace(timeline(everything()))
     assert "\\ud800" not in text
     assert "\\u202e" not in text
     (agent,) = of(strict(text), "X", name="critic")

@@ -11,6 +11,7 @@ from fanfold import audit
 from fanfold.errors import UsageError
 from fanfold.events import Event, LoopHeld, ModelAnswered, Noticed, StepFinished, TaskHeldUp, ToolCalled
 from fanfold.receipt import NOTHING_TO_OVERLAP, PARALLEL, PARTLY_SERIAL, SEQUENTIAL, Receipt, receipt
+from fanfold.receipt.causes import REMEDIES
 from tests.proof.telling import (
     begun,
     cancelled,
@@ -30,6 +31,10 @@ from tests.proof.telling import (
 def numbers(found: Receipt) -> dict[str, float]:
     names = ("wall", "work", "span", "speedup", "gain", "peak", "mean", "waited")
     return {name: getattr(found, name) for name in names}
+
+
+def said(found: Receipt) -> list[str]:
+    return [cause.what for cause in found.causes]
 
 
 def told(*parts: Event | list[Event]) -> Receipt:
@@ -68,7 +73,12 @@ def test_a_limit_of_one_is_sequential_and_named() -> None:
         "waited": 2,
     }
     assert (found.verdict, found.limit) == (SEQUENTIAL, 1)
-    assert found.culprits == ("1 task waited 2.00 s in all for limit 1",)
+    assert [cause.what for cause in found.causes] == ["1 task waited 2.00 s in all for limit 1"]
+    assert (
+        str(found.causes[0])
+        == found.culprits[0]
+        == f"limit: 1 task waited 2.00 s in all for limit 1; {REMEDIES['limit']}"
+    )
 
 
 def test_a_limit_of_two_for_four_tasks_is_partly_serial_and_named() -> None:
@@ -76,7 +86,7 @@ def test_a_limit_of_two_for_four_tasks_is_partly_serial_and_named() -> None:
     found = told(start(limit=2), worked("a", 0, 2), worked("b", 0, 2), waits, over(4))
     assert (found.wall, found.work, found.span, found.gain, found.peak) == (4, 8, 2, 4 / 6, 2)
     assert found.verdict == PARTLY_SERIAL
-    assert found.culprits == ("2 tasks waited 4.00 s in all for limit 2",)
+    assert said(found) == ["2 tasks waited 4.00 s in all for limit 2"]
 
 
 def test_a_chain_leaves_nothing_to_overlap() -> None:
@@ -91,7 +101,8 @@ def test_what_a_task_waited_at_a_barrier_is_told_with_the_one_that_it_waited_for
     waits = {task.name: (task.barrier, task.held_back_by) for task in found.tasks}
     assert waits == {"a": (0, ""), "c": (0, ""), "b": (3, "c")}
     assert (found.barrier, found.waited, found.verdict) == (3, 0, PARTLY_SERIAL)
-    assert found.culprits[0].startswith("node 'b' waited 3.00 s for 'c', which it does not follow")
+    assert found.causes[0].kind == "barrier"
+    assert found.causes[0].what == "node 'b' waited 3.00 s for 'c', which it does not follow"
     assert "3.000 s at barriers" in str(found)
     assert found.to_dict()["barrier"] == 3
 
@@ -115,7 +126,9 @@ def test_agents_that_a_node_awaits_one_after_another_are_sequential_and_the_node
         over(4),
     )
     assert (found.work, found.span, found.peak, found.verdict) == (4, 2, 1, SEQUENTIAL)
-    assert found.culprits == ("node 'n' awaited its 2 agents one after another; use asyncio.gather",)
+    assert [(cause.kind, cause.what) for cause in found.causes] == [
+        ("awaited one after another", "node 'n' awaited its 2 agents one after another")
+    ]
 
 
 def test_agents_that_overlap_in_part_are_no_loop() -> None:
@@ -143,14 +156,14 @@ def test_agents_called_in_rounds_are_told_as_rounds() -> None:
         over(4),
     )
     assert found.verdict == PARTLY_SERIAL
-    assert found.culprits == ("node 'n' awaited its 4 agents in 2 rounds, each after the one before",)
+    assert said(found) == ["node 'n' awaited its 4 agents in 2 rounds, each after the one before"]
 
 
 def test_tasks_that_began_late_for_no_known_reason_are_told() -> None:
     late = [queued(0, "b"), queued(0, "c"), begun(2, "b"), done(4, "b"), begun(4, "c"), done(6, "c")]
     found = told(start(), worked("hog", 0, 2), late, over(6))
     assert (found.verdict, found.waited) == (SEQUENTIAL, 6)
-    assert found.culprits == ("tasks that were ready began 6.00 s late in all: something held the event loop",)
+    assert said(found) == ["tasks that were ready began or went on 6.00 s late in all"]
 
 
 def test_time_in_which_others_held_the_loop_is_waiting_and_no_work() -> None:
@@ -162,9 +175,10 @@ def test_time_in_which_others_held_the_loop_is_waiting_and_no_work() -> None:
         over(4),
     )
     assert (found.work, found.wall, found.waited, found.verdict) == (4, 4, 2, SEQUENTIAL)
-    assert sorted(found.culprits) == [
-        "'a' held the event loop for 2.00 s in all: code that blocks in an async function",
-        "'b' held the event loop for 2.00 s in all: code that blocks in an async function",
+    assert {cause.kind for cause in found.causes} == {"blocks the event loop"}
+    assert sorted(said(found)) == [
+        "'a' held the event loop for 2.00 s in all",
+        "'b' held the event loop for 2.00 s in all",
     ]
 
 
@@ -178,7 +192,7 @@ def test_agents_that_block_are_not_told_to_be_gathered() -> None:
         over(4),
     )
     assert found.verdict == SEQUENTIAL
-    assert not any("gather" in culprit for culprit in found.culprits)
+    assert {cause.kind for cause in found.causes} == {"blocks the event loop"}
 
 
 def test_what_a_task_waited_in_an_earlier_sitting_counts_on() -> None:
@@ -186,7 +200,7 @@ def test_what_a_task_waited_in_an_earlier_sitting_counts_on() -> None:
     again = [start(10, limit=1, resumed=True), queued(10, "b"), begun(10, "b"), done(12, "b"), over(12)]
     found = told(first, again)
     assert found.waited == 3
-    assert found.culprits == ("1 task waited 3.00 s in all for limit 1",)
+    assert said(found) == ["1 task waited 3.00 s in all for limit 1"]
 
 
 def test_what_cost_less_than_a_hundredth_of_the_wall_is_no_culprit() -> None:
@@ -354,7 +368,7 @@ def test_a_limit_that_never_bound_is_said_not_to_have() -> None:
 def test_culprits_have_a_line_each() -> None:
     waits = [queued(0, "b"), begun(2, "b", "limit 1"), done(4, "b")]
     found = told(start(limit=1), worked("a", 0, 2), waits, over(4))
-    assert found.lines()[2] == "held back: 1 task waited 2.00 s in all for limit 1"
+    assert found.lines()[2].startswith("held back: limit: 1 task waited 2.00 s in all for limit 1; raise it")
 
 
 def test_agents_are_what_is_counted_where_there_are_any() -> None:

@@ -43,6 +43,38 @@ def environment(extra: Mapping[str, str], base: Mapping[str, str] | None = None)
     return {**kept, **extra}
 
 
+def below(pid: int) -> tuple[int, float]:
+    """How many processes there are from one on downwards, and the seconds of a core that they have used, with those of
+    them that have ended."""
+    number, seconds, left = 0, 0.0, [pid]
+    while left:
+        one = left.pop()
+        used = _used(one)
+        if used is None:  # it has ended meanwhile
+            continue
+        alive, cpu = used
+        number, seconds = number + alive, seconds + cpu
+        left += [int(child) for child in _read(f"/proc/{one}/task/{one}/children").split()]
+    return number, seconds
+
+
+def _read(file: str) -> bytes:
+    try:
+        with open(file, "rb") as opened:
+            return opened.read()
+    except OSError:
+        return b""
+
+
+def _used(pid: int) -> tuple[bool, float] | None:
+    """Whether a process has not ended, and the seconds of a core that it and its children that have ended have used."""
+    words = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+    if not words:
+        return None
+    ticks = os.sysconf("SC_CLK_TCK")
+    return words[0] not in (b"Z", b"X"), sum(int(word) for word in words[11:15]) / ticks
+
+
 class Program:
     """A program that runs under the launcher. Leaving the `async with` block ends it and whatever came of it.
 
@@ -143,6 +175,13 @@ class Program:
             self._rest += piece
         rest, self._rest = self._rest, b""
         return rest.decode("utf-8", "replace")
+
+    def seen(self) -> tuple[int, float]:
+        """How many processes of the program there are now, with the launcher, and the seconds of a core that they used.
+
+        The operating system says so, where it has a `/proc`; else there are none.
+        """
+        return below(self.process.pid)
 
     async def ended(self) -> int:
         """The code with which the program ends; 128 and more is a signal's."""

@@ -12,7 +12,6 @@ import click
 from fanfold.cli.common import check_writable, counted, open_named_store, say, short, store_option
 from fanfold.errors import UsageError
 from fanfold.events import Event, from_record
-from fanfold.receipt import receipt
 
 Records = Sequence[Mapping[str, Any]]
 
@@ -24,16 +23,14 @@ def _html(records: Records) -> str:
     from fanfold.exports.report import report
     from fanfold.exports.timeline import timeline
 
-    events = tuple(_events(records))
-    return report(timeline(events), receipt(events))
+    return report(timeline(_events(records)))
 
 
 def _trace(records: Records) -> str:
     from fanfold.exports.timeline import timeline
     from fanfold.exports.trace import trace
 
-    events = tuple(_events(records))
-    return trace(timeline(events), receipt(events))
+    return trace(timeline(_events(records)))
 
 
 def _ndjson(records: Records) -> str:

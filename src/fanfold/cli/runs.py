@@ -127,8 +127,8 @@ def audit(
 
 def _shortfalls(told: Receipt, min_concurrency: int | None, min_speedup: float | None) -> list[str]:
     found = []
-    if min_concurrency is not None and told.peak < min_concurrency:
-        found.append(f"at most {told.peak} tasks ran at once; {min_concurrency} were asked for")
+    if min_concurrency is not None and told.steady < min_concurrency:
+        found.append(f"at most {told.steady} tasks ran at once; {min_concurrency} were asked for")
     if min_speedup is not None and told.speedup < min_speedup:
         found.append(f"it was {told.speedup:.2f}x as fast as one by one; {min_speedup:g}x were asked for")
     return found

@@ -49,9 +49,11 @@
     defs.append(clip);
     return defs;
   };
-  const CLASSES = ["waiting", "working", "paused", "limited", "stood", "locked"]; // as STATES in timeline.py
-  const WORDS = ["waits", "works", "paused: its agents work", "waits for a model's rate or a budget",
-    "held up: others hold the event loop", "stands behind a lock or a full pool"];
+  // How each part of a life is drawn; those that are not named here are waits of some kind, and hatched.
+  const KINDS = { working: "working", blocking: "blocked", children: "paused", barrier: "barrier", "held up": "stood",
+    lock: "locked", thread: "locked", GIL: "locked", "rate gate": "limited", budget: "limited", memory: "limited",
+    provider: "limited" };
+  const kinds = run.parts.map((part) => KINDS[part] || "waiting");
 
   // The time axis: steps of 1, 2 or 5.
   const ticks = () => {
@@ -134,16 +136,14 @@
       "fill-opacity": task.index === view.chosen ? 1 : 0 }));
     const bars = svg("g", { "clip-path": "url(#plot)" });
     if (task.critical) bar(bars, task.queued, task.end, y + ROW - 3, 2, "critical", "on the critical path");
-    if (task.barrier) bar(bars, task.queued - task.barrier, task.queued, mid + 2, BAR - 4, "barrier",
-      `held back ${seconds(task.barrier)} by ${task.behind}`);
     let last = -1;
     for (let i = 0; i < task.stretches.length; i += 4) {
-      const [start, end, state, why] = task.stretches.slice(i, i + 4);
+      const [start, end, part, says] = task.stretches.slice(i, i + 4);
       const right = Math.round(place(end));
       if (right === last && (end - start) * scale() < 1) continue; // a hundred in one pixel look like one
       last = right;
-      bar(bars, start, end, mid, BAR, CLASSES[state],
-        `${task.name}: ${WORDS[state]}${why >= 0 ? `, ${run.whys[why]}` : ""}, ${seconds(end - start)}`);
+      if (kinds[part] === "blocked") continue; // drawn below, with where its code was
+      bar(bars, start, end, mid, BAR, kinds[part], `${task.name}: ${run.says[says]}, ${seconds(end - start)}`);
     }
     task.blocks.forEach(([start, end, where]) => bar(bars, start, end, mid - 2, BAR + 4, "blocked",
       `${task.name} blocks the event loop for ${seconds(end - start)}${where ? ` in ${where}` : ""}`));
@@ -239,7 +239,7 @@
     ArrowDown: () => step(1), ArrowUp: () => step(-1), PageDown: () => step(page()), PageUp: () => step(-page()),
     Home: () => step(-Infinity), End: () => step(Infinity),
     ArrowLeft: () => move(view.from - (view.to - view.from) / 5), ArrowRight: () => move(view.from + (view.to - view.from) / 5),
-    "+": () => 0, "=": () => zoom(0.6), "-": () => zoom(1 / 0.6), 0: () => move(0, WHOLE),
+    "+": () => zoom(0.6), "=": () => zoom(0.6), "-": () => zoom(1 / 0.6), 0: () => move(0, WHOLE),
   };
   timeline.addEventListener("keydown", (event) => {
     const action = event.ctrlKey || event.metaKey || event.altKey ? undefined : KEYS[event.key];
@@ -338,7 +338,9 @@
 
   // The legend, and what the strip shows, in words.
   const legend = document.querySelector(".legend");
-  [["working", WORDS[1]], ["waiting", WORDS[0]], ["limited", WORDS[3]], ["stood", WORDS[4]], ["locked", WORDS[5]], ["paused", WORDS[2]],
+  [["working", "works"], ["waiting", "waits for its turn or a limit"], ["limited", "waits for a rate, a budget, a server"],
+    ["stood", "held up: others hold the event loop"], ["locked", "waits for a lock, a thread, the GIL"],
+    ["paused", "paused: its agents work"],
     ["blocked", "blocks the event loop"], ["model", "a model's request"], ["critical", "◆ critical path"],
     ["barrier", "held back at a barrier"]].forEach(([kind, words]) => {
     const item = html("li"), picture = svg("svg", { "aria-hidden": "true" });

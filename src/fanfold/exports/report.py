@@ -18,8 +18,9 @@ from importlib.resources import files
 from typing import Any, Final
 
 from fanfold.cleaning import clean, escaped
-from fanfold.exports.timeline import STATES, WORKING, Line, Stretch, Timeline, critical_path
-from fanfold.receipt import LimitUse, Receipt, TaskLife
+from fanfold.exports.timeline import Line, Timeline, critical_path, words
+from fanfold.receipt import LimitUse, Receipt, Stretch
+from fanfold.receipt.values import PARTS
 
 FIELDS: Final = (
     *("id", "name", "label", "role", "step", "depth", "status", "error", "parent", "after", "critical"),
@@ -32,15 +33,16 @@ MOST: Final = 200
 """Requests, tools and blocks of one task that are listed."""
 
 
-def report(timeline: Timeline, receipt: Receipt) -> str:
+def report(timeline: Timeline) -> str:
     """The page, as text of a file."""
+    receipt = timeline.receipt
     began = datetime.fromtimestamp(timeline.wall, UTC).isoformat(timespec="seconds")
     texts = {
-        "title": f"{timeline.graph}: {receipt.verdict} · fanfold",
-        "graph": timeline.graph,
-        "run": timeline.run_id,
-        "thread": timeline.thread_id,
-        "status": timeline.status,
+        "title": f"{receipt.graph}: {receipt.verdict} · fanfold",
+        "graph": receipt.graph,
+        "run": receipt.run_id,
+        "thread": receipt.thread_id,
+        "status": receipt.status,
         "began": began,
         "verdict": receipt.verdict,
         "foot": "Written by fanfold from the run's events. This page makes no request to any network.",
@@ -50,7 +52,7 @@ def report(timeline: Timeline, receipt: Receipt) -> str:
     parts["numbers"] = numbers(receipt)
     parts["words"] = "".join(_line(line) for line in receipt.lines())
     parts["limits"] = limits(receipt.limits)
-    parts["data"] = _embedded(data(timeline, receipt))
+    parts["data"] = _embedded(data(timeline))
     style, script = _part("report.css"), _part("report.js")
     parts |= {"style": style, "script": script, "policy": policy(style, script)}
     # In one pass: what a text of an agent brings with it is never taken for a place of ours.
@@ -143,28 +145,37 @@ def _by(use: LimitUse) -> str:
 # The data of the script
 
 
-def data(timeline: Timeline, receipt: Receipt) -> dict[str, Any]:
+def data(timeline: Timeline) -> dict[str, Any]:
     """What the script draws: each task as a row of `fields`, in the order of a tree of who called whom."""
-    whys: dict[str, int] = {}
-    lives = {life.task: life for life in receipt.tasks}
-    names = {life.task: life.name for life in receipt.tasks}
+    receipt, says = timeline.receipt, _Says(timeline.names)
     critical = frozenset(critical_path(receipt))
     return {
         "fields": FIELDS,
+        "parts": PARTS,
         "end": _rounded(timeline.end),
-        "limit": timeline.limit,
+        "limit": receipt.limit,
         "peak": receipt.peak,
         "steps": [
             (step.step, _rounded(step.start), _rounded(timeline.end if step.end is None else step.end))
             for step in timeline.steps
         ],
-        "working": [(_rounded(at), number) for at, number in timeline.count(WORKING)],
+        "working": [(_rounded(at), number) for at, number in timeline.at_work],
         "tasks": [
-            _row(line, lives[line.task], depth, line.task in critical, names, whys, timeline.end)
-            for line, depth in _tree(timeline.lines)
+            _row(line, depth, line.life.task in critical, says, timeline.end) for line, depth in _tree(timeline.lines)
         ],
-        "whys": [clean(why)[:LONGEST] for why in whys],
+        "says": list(says.known),
     }
+
+
+class _Says:
+    """What stretches are called. Thousands share a few texts, so each is told once, and has a number."""
+
+    def __init__(self, names: Mapping[str, str]) -> None:
+        self.names = names
+        self.known: dict[str, int] = {}
+
+    def number(self, stretch: Stretch) -> int:
+        return self.known.setdefault(_text(words(stretch, self.names)), len(self.known))
 
 
 def _rounded(seconds: float) -> float:
@@ -176,13 +187,13 @@ def _text(text: str) -> str:
     return clean(text)[:LONGEST]
 
 
-def _row(
-    line: Line, life: TaskLife, depth: int, critical: bool, names: Mapping[str, str], whys: dict[str, int], now: float
-) -> list[Any]:
-    told = [line.task, _text(line.name), _text(line.label), line.role, line.step, depth, line.status, _text(line.error)]
-    place = [line.parent, list(line.after)[:MOST], int(critical)]
-    times = [_rounded(line.queued), *(None if at is None else _rounded(at) for at in (line.started, line.ended))]
+def _row(line: Line, depth: int, critical: bool, says: _Says, now: float) -> list[Any]:
+    life = line.life
+    told = [life.task, _text(life.name), _text(life.label), life.role, life.step, depth, life.status, _text(life.error)]
+    place = [life.parent, list(life.after)[:MOST], int(critical)]
+    times = [_rounded(line.start), *(None if at is None else _rounded(at) for at in (life.started, life.ended))]
     sums = [_rounded(seconds) for seconds in (line.end, life.work, life.waited, life.held, life.barrier)]
+    behind = _text(says.names.get(life.held_back_by, ""))
     spent = [life.input_tokens + life.output_tokens, life.tools, life.cost_usd]
     blocks = [(_rounded(held.start), _rounded(held.end), _text(held.where)) for held in line.held[:MOST]]
     requests = [
@@ -196,30 +207,28 @@ def _row(
         )
         for one in line.requests[:MOST]
     ]
-    used = [(_rounded(use.at), _text(use.tool), _text(use.detail)) for use in line.tools[:MOST]]
-    behind = _text(names.get(life.held_back_by, ""))
-    return [*told, *place, *times, *sums, behind, *spent, _flat(line.stretches, whys), blocks, requests, used]
+    used = [(_rounded(use.start), _text(use.tool), _text(use.detail)) for use in line.tools[:MOST]]
+    return [*told, *place, *times, *sums, behind, *spent, _flat(life.stretches, says), blocks, requests, used]
 
 
-def _flat(stretches: Iterable[Stretch], whys: dict[str, int]) -> list[float]:
-    """Stretches as one list: where each starts and ends, which state it is, and what it waits for, if that is told."""
+def _flat(stretches: Iterable[Stretch], says: _Says) -> list[float]:
+    """Stretches as one list: where each starts and ends, which part of a life it is, and what it is called."""
     row: list[float] = []
     for one in stretches:
-        why = whys.setdefault(one.why, len(whys)) if one.why else -1
-        row += [_rounded(one.start), _rounded(one.end), STATES.index(one.state), why]
+        row += [_rounded(one.start), _rounded(one.end), PARTS.index(one.part), says.number(one)]
     return row
 
 
 def _tree(lines: Sequence[Line]) -> list[tuple[Line, int]]:
     """The tasks in the order in which they could run, each with those that it called below it, and how deep it is."""
-    known = {line.task for line in lines}
+    known = {line.life.task for line in lines}
     inside: dict[str | None, list[Line]] = {}
     for line in lines:
-        inside.setdefault(line.parent if line.parent in known else None, []).append(line)
+        inside.setdefault(line.life.parent if line.life.parent in known else None, []).append(line)
     waiting = [(line, 0) for line in reversed(inside.get(None, []))]
     rows: list[tuple[Line, int]] = []
     while waiting:
         line, depth = waiting.pop()
         rows.append((line, depth))
-        waiting += [(child, depth + 1) for child in reversed(inside.get(line.task, []))]
+        waiting += [(child, depth + 1) for child in reversed(inside.get(line.life.task, []))]
     return rows

@@ -1,18 +1,16 @@
-"""What happened in a run as pictures show it: for each task, the stretches of its life, and what it did in each.
+"""What happened in a run as pictures show it: each task's life, as the receipt tells it, and what was done in it.
 
-The receipt says what a run's time came to; a picture needs to know when each thing was. Both read the same events, and
-place them on the same line: seconds since the run began, where the time between two sittings does not count.
-
-A task's life is cut into stretches of one state each, which follow each other without a gap from where it could have
-run until its end. Over them lie the moments in which its code held the event loop, its requests to models, and the
-calls of its tools.
+The receipt has the lives: stretches without a gap, on one line of seconds since the run began, on which neither the
+time between two sittings counts nor any in which the whole process stood still. What a picture needs besides is read
+from the same events, and laid on the same line: requests to models, calls of tools, where in the code the event loop
+was held, and steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from fanfold.errors import UsageError
 from fanfold.events import (
@@ -25,56 +23,21 @@ from fanfold.events import (
     RunFinished,
     RunStarted,
     StepFinished,
-    TaskBlocked,
     TaskCancelled,
-    TaskContinued,
     TaskFailed,
     TaskFinished,
-    TaskHeldUp,
     TaskInterrupted,
-    TaskPaused,
     TaskQueued,
-    TaskRemembered,
-    TaskStarted,
-    TaskWaited,
-    TaskWaiting,
+    ToolAnswered,
     ToolCalled,
 )
 from fanfold.facts import fact
-from fanfold.receipt import Receipt, TaskLife
+from fanfold.receipt import Receipt, TaskLife, Thresholds
+from fanfold.receipt.book import Book, Sitting
+from fanfold.receipt.judging import judged
+from fanfold.receipt.values import BUSY, CHILDREN, Stretch
 
-WAITING: Final = "waiting"
-"""It could run, and does not yet: for a slot, or for the event loop."""
-WORKING: Final = "working"
-"""It has a slot, and its code runs, or awaits what is its own."""
-PAUSED: Final = "paused"
-"""It waits for children, who have slots of their own."""
-LIMITED: Final = "limited"
-"""It is at work, and waits for its model's rate or a budget."""
-STOOD: Final = "held up"
-"""It could go on, and others hold the event loop."""
-LOCKED: Final = "locked"
-"""It needs a lock, a semaphore or a thread that other code of the process has; `why` says which."""
-
-STATES: Final = (WAITING, WORKING, PAUSED, LIMITED, STOOD, LOCKED)
-WAITS: Final = (WAITING, LIMITED, STOOD, LOCKED)
-"""The states in which a task could do something, were it let."""
-
-_Ending: TypeAlias = TaskFinished | TaskFailed | TaskInterrupted | TaskCancelled | TaskRemembered
-_ENDINGS: Final = (TaskFinished, TaskFailed, TaskInterrupted, TaskCancelled, TaskRemembered)
-_Delay: TypeAlias = LoopHeld | TaskHeldUp | TaskBlocked | TaskWaiting | TaskWaited
-_DELAYS: Final = (LoopHeld, TaskHeldUp, TaskBlocked, TaskWaiting, TaskWaited)
-_MODELS: Final = (ModelAsked, ModelAnswered, ModelRetried)
-
-
-@fact
-class Stretch:
-    """From when until when a task was in one state; `why` names the limit that it waited for."""
-
-    start: float
-    end: float
-    state: str
-    why: str = ""
+ENDS: Final = (TaskFinished, TaskFailed, TaskInterrupted, TaskCancelled)
 
 
 @fact
@@ -100,34 +63,24 @@ class Request:
 
 @fact
 class ToolUse:
-    """A tool that an agent called, and when."""
+    """A tool that an agent called. `end` is None where nobody told when it had answered."""
 
-    at: float
     tool: str
+    start: float
+    end: float | None = None
     detail: str = ""
 
 
 @fact
 class Line:
-    """One task's life. `ended` is None of one that is not over; `end` is where what is known of it ends."""
+    """One task: its life, and what was done in it. `start` and `end` are where what is known of it begins and ends."""
 
-    task: str
-    name: str
-    role: str
-    step: int
-    label: str
-    parent: str | None
-    after: tuple[str, ...]
-    status: str
-    error: str
-    queued: float
-    started: float | None
-    ended: float | None
+    life: TaskLife
+    start: float
     end: float
-    stretches: tuple[Stretch, ...]
-    held: tuple[Held, ...]
-    requests: tuple[Request, ...]
-    tools: tuple[ToolUse, ...]
+    held: tuple[Held, ...] = ()
+    requests: tuple[Request, ...] = ()
+    tools: tuple[ToolUse, ...] = ()
 
 
 @fact
@@ -143,25 +96,25 @@ class Step:
 class Timeline:
     """A whole run. `wall` is when it began, in seconds since 1970, and `end` how many seconds it took."""
 
-    run_id: str
-    thread_id: str
-    graph: str
-    status: str
+    receipt: Receipt
     error: str
-    limit: int | None
     wall: float
     end: float
     lines: tuple[Line, ...] = field(repr=False)
     steps: tuple[Step, ...] = field(repr=False)
     notices: tuple[tuple[float, str], ...] = field(repr=False)
-    sittings: tuple[float, ...] = field(repr=False)
 
-    def count(self, *states: str) -> list[tuple[float, int]]:
-        """How many tasks were in one of these states, from each moment at which that changed."""
+    @property
+    def names(self) -> dict[str, str]:
+        """What each task is called."""
+        return {life.task: life.name for life in self.receipt.tasks}
+
+    def count(self, parts: Collection[str], *, without: Collection[str] = ()) -> list[tuple[float, int]]:
+        """How many tasks were in one of these parts of their lives, or in any but those `without`, at each change."""
         edges: dict[float, int] = {}
         for line in self.lines:
-            for stretch in line.stretches:
-                if stretch.state in states:
+            for stretch in line.life.stretches:
+                if stretch.part in parts or (without and stretch.part not in without):
                     edges[stretch.start] = edges.get(stretch.start, 0) + 1
                     edges[stretch.end] = edges.get(stretch.end, 0) - 1
         now, counts = 0, [(0.0, 0)]
@@ -173,13 +126,61 @@ class Timeline:
                 counts.append((at, now))
         return counts
 
+    @property
+    def at_work(self) -> list[tuple[float, int]]:
+        """How many tasks were at work, from each moment at which that changed."""
+        return self.count(BUSY)
 
-def timeline(events: Iterable[Event]) -> Timeline:
+    @property
+    def waiting(self) -> list[tuple[float, int]]:
+        """How many waited for anything but their children."""
+        return self.count((), without={CHILDREN, *BUSY})
+
+
+def timeline(events: Iterable[Event], *, thresholds: Thresholds | None = None) -> Timeline:
     """The timeline of what `events` tell. Raises `UsageError` when they do not begin with the start of a run."""
-    reader = _Reader()
-    for event in events:
+    told, book = tuple(events), Book()
+    book.read(told)
+    if book.first is None:
+        raise UsageError("there is nothing to show of a run of which no event is known")
+    reader = _Reader(book.sittings)
+    for event in told:
         reader.read(event)
-    return reader.close()
+    receipt = judged(book, thresholds or Thresholds(), ())
+    return Timeline(
+        receipt=receipt,
+        error=reader.error,
+        wall=book.first.wall,
+        end=book.now,
+        lines=tuple(reader.line(life, book.now) for life in receipt.tasks),
+        steps=tuple(Step(step, start, reader.ends.get(step)) for step, start in sorted(reader.starts.items())),
+        notices=tuple(reader.notices),
+    )
+
+
+def words(stretch: Stretch, names: Mapping[str, str]) -> str:
+    """What a task did or waited for in a stretch, where `names` are those of tasks."""
+    on = names.get(stretch.on, stretch.on)
+    text, joint = _SAID.get(stretch.part, (stretch.part, ": "))
+    return f"{text}{joint}{on}" if on else text
+
+
+_SAID: Final = {
+    "barrier": ("held back at a barrier", " by "),
+    "queued": ("waits for its turn", " "),
+    "limit": ("waits", " for "),
+    "rate gate": ("waits at a rate gate", ": "),
+    "budget": ("waits", " for "),
+    "memory": ("waits", " for "),
+    "held up": ("held up: the event loop is held", " by "),
+    "lock": ("waits for a lock", ": "),
+    "thread": ("waits for a thread", ": "),
+    "provider": ("waits in the provider's queue", ": "),
+    "GIL": ("waits for its turn of the GIL", ": "),
+    "children": ("paused: its agents work", ": "),
+    "working": ("works", ": "),
+    "blocking": ("blocks the event loop", ": "),
+}
 
 
 def critical_path(receipt: Receipt) -> tuple[str, ...]:
@@ -221,102 +222,30 @@ def _walked(last: str, led: Mapping[str, tuple[str, tuple[str, ...]]]) -> tuple[
 
 @dataclass(slots=True)
 class _Open:
-    """A task's life while its events are being read."""
+    """What a task did, while its events are being read. `asked` and `called` are what has no answer yet."""
 
-    told: TaskQueued
-    queued: float
-    status: str = "queued"
-    error: str = ""
-    started: float | None = None
-    ended: float | None = None
-    state: str = WAITING
-    why: str = ""
-    since: float | None = None
-    stretches: list[Stretch] = field(default_factory=list)
     held: list[Held] = field(default_factory=list)
     asked: list[Request] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
+    called: list[ToolUse] = field(default_factory=list)
     tools: list[ToolUse] = field(default_factory=list)
-    waits: int = 0
 
-    def become(self, at: float, state: str, why: str = "") -> None:
-        """It is in another state from now on."""
-        self.stop(at)
-        self.state, self.why, self.since = state, why, at
-
-    def stop(self, at: float) -> None:
-        """It is in no state any more."""
-        if self.since is not None and at > self.since:
-            self.stretches.append(Stretch(self.since, at, self.state, self.why))
-        self.since = None
-
-    def again(self, told: TaskQueued, at: float) -> None:
-        """A later sitting begins it anew."""
-        self.told, self.status, self.ended, self.waits = told, "queued", None, 0
-        self.become(at, WAITING)
-
-    def hold(self, event: TaskStarted | TaskPaused | TaskContinued, at: float) -> None:
-        if isinstance(event, TaskPaused):
-            self.become(at, PAUSED)
-            self.status = "paused"
-            return
-        if isinstance(event, TaskStarted):
-            self.started, self.why = at, event.waited_for
-        self.become(at, WORKING)
-        self.status = "running"
-
-    def finish(self, event: _Ending, at: float) -> None:
-        self.stop(at)
-        self.ended, self.status = at, event.kind.removeprefix("task_")
-        if isinstance(event, TaskFailed):
-            self.error = event.error
-        self.unanswered(at)
-
-    def unanswered(self, at: float) -> None:
-        """Nothing more is heard of what its models were asked."""
-        self.requests += [Request(one.model, one.start, max(at, one.start)) for one in self.asked]
-        self.asked.clear()
-
-    def delay(self, event: _Delay, at: float) -> None:
-        if isinstance(event, LoopHeld):
-            self.holds(event, at)
-        elif isinstance(event, TaskHeldUp):
-            self.stood(at - event.seconds, at, STOOD)
-        elif isinstance(event, TaskBlocked):
-            self.stood(at - event.seconds, at, LOCKED, f"a {event.on} {event.place}".rstrip())
-        elif isinstance(event, TaskWaiting):
-            self.waits += 1
-            if self.state == WORKING and self.since is not None:
-                self.become(at, LIMITED, event.waits_for)
-        else:
-            self.waits -= 1
-            if self.state == LIMITED and self.since is not None and self.waits <= 0:
-                self.become(at, WORKING)
-
-    def holds(self, event: LoopHeld, at: float) -> None:
-        start = max(at - event.seconds, self.queued)
-        if self.held and start <= self.held[-1].end:  # a slice within a slice tells the same time again
+    def hold(self, since: float, at: float, where: str) -> None:
+        """Its code held the loop; a slice within a slice tells the same time again."""
+        if self.held and since <= self.held[-1].end:
             last = self.held.pop()
-            start, at = min(start, last.start), max(at, last.end)
-        self.held.append(Held(start, at, place(event)))
+            since, at, where = min(since, last.start), max(at, last.end), where or last.where
+        self.held.append(Held(since, at, where))
 
-    def stood(self, since: float, at: float, state: str, why: str = "") -> None:
-        """It has stood still since then, as is known only now."""
-        if self.state == WORKING and self.since is not None:
-            self.become(max(since, self.since), state, why)
-            self.become(at, WORKING)
-
-    def talk(self, event: ModelAsked | ModelAnswered | ModelRetried, at: float) -> None:
-        if isinstance(event, ModelAsked):
-            self.asked.append(Request(event.model, at, None))
-            return
-        start = self.began(event.model, at)
+    def answer(self, event: ModelAnswered | ModelRetried, at: float) -> None:
+        """The model has answered, or refused."""
+        start = self._began(event.model, at)
         if isinstance(event, ModelAnswered):
             self.requests.append(Request(event.model, start, at, event.input_tokens, event.output_tokens))
         else:
             self.requests.append(Request(event.model, start, at, error=event.error))
 
-    def began(self, model: str, at: float) -> float:
+    def _began(self, model: str, at: float) -> float:
         """When the request was made that is answered now: the oldest one that waits, of the same model if there is one.
 
         A program may answer under another name than it was asked by, and more often than we saw it ask.
@@ -326,31 +255,113 @@ class _Open:
             return one.start
         return max((one.end for one in self.requests if one.end is not None), default=at)
 
-    def line(self, now: float) -> Line:
-        stretches = list(self.stretches)
-        if self.since is not None and now > self.since:
-            stretches.append(Stretch(self.since, now, self.state, self.why))
-        told = self.told
-        end = now if self.since is not None else max([self.queued, *(stretch.end for stretch in stretches)])
-        return Line(
-            task=told.task,
-            name=told.name,
-            role=told.role,
-            step=told.step,
-            label=told.label,
-            parent=told.parent,
-            after=told.after,
-            status=self.status,
-            error=self.error,
-            queued=self.queued,
-            started=self.started,
-            ended=self.ended,
-            end=end,
-            stretches=tuple(stretches),
-            held=tuple(self.held),
-            requests=tuple(self.requests + self.asked),
-            tools=tuple(self.tools),
-        )
+    def use(self, event: ToolAnswered, at: float) -> None:
+        """A tool has answered: the oldest one of that name which has not."""
+        for one in self.called:
+            if one.tool == event.tool:
+                self.called.remove(one)
+                self.tools.append(ToolUse(one.tool, one.start, at, one.detail))
+                return
+
+    def close(self, at: float) -> None:
+        """Nothing more is heard of what was asked."""
+        self.requests += [Request(one.model, one.start, max(at, one.start)) for one in self.asked]
+        self.tools += self.called
+        self.asked.clear()
+        self.called.clear()
+
+
+class _Reader:
+    """Reads what the receipt does not tell, sitting by sitting."""
+
+    def __init__(self, sittings: Iterable[Sitting]) -> None:
+        self.error = ""
+        self.starts: dict[int, float] = {}
+        self.ends: dict[int, float] = {}
+        self.notices: list[tuple[float, str]] = []
+        self._tasks: dict[str, _Open] = {}
+        self._sittings = iter(sittings)
+        self._sitting = next(self._sittings)
+        self._now = 0.0
+        self._began = False
+
+    def read(self, event: Event) -> None:
+        """Take in an event."""
+        if isinstance(event, RunStarted):
+            self._begin()
+        at = self._sitting.moment(event.at)
+        self._now = max(self._now, at)
+        read = _ABOUT.get(type(event))
+        if read is not None:
+            read(self, event, at)
+
+    def _begin(self) -> None:
+        if self._began:
+            self._sitting = next(self._sittings)
+            for task in self._tasks.values():  # what a killed sitting asked, nobody has answered
+                task.close(self._now)
+        self._began, self.error = True, ""
+
+    def line(self, life: TaskLife, now: float) -> Line:
+        """All that is known of a task, which must have been told of."""
+        task = self._task(life.task)
+        start = life.stretches[0].start if life.stretches else life.queued
+        end = max(life.stretches[-1].end if life.stretches else start, life.ended or 0.0)
+        requests, tools = (*task.requests, *task.asked), (*task.tools, *task.called)
+        return Line(life, start, end, tuple(task.held), requests, tools)
+
+    def _task(self, id: str) -> _Open:
+        task = self._tasks.get(id)
+        if task is None:
+            task = self._tasks[id] = _Open()
+        return task
+
+    def _queue(self, event: TaskQueued, at: float) -> None:
+        if event.role == "node" and event.parent is None:
+            self.starts.setdefault(event.step, at)
+
+    def _step(self, event: StepFinished, at: float) -> None:
+        self.ends[event.step] = at
+
+    def _notice(self, event: Noticed, at: float) -> None:
+        self.notices.append((at, event.message))
+
+    def _over(self, event: RunFinished, at: float) -> None:
+        self.error = event.error
+
+    def _hold(self, event: LoopHeld, at: float) -> None:
+        self._task(event.task).hold(self._sitting.moment(event.at - event.seconds), at, place(event))
+
+    def _ask(self, event: ModelAsked, at: float) -> None:
+        self._task(event.task).asked.append(Request(event.model, at, None))
+
+    def _answer(self, event: ModelAnswered | ModelRetried, at: float) -> None:
+        self._task(event.task).answer(event, at)
+
+    def _call(self, event: ToolCalled, at: float) -> None:
+        self._task(event.task).called.append(ToolUse(event.tool, at, None, event.detail))
+
+    def _use(self, event: ToolAnswered, at: float) -> None:
+        self._task(event.task).use(event, at)
+
+    def _end(self, event: Any, at: float) -> None:
+        self._task(event.task).close(at)
+
+
+_Read: TypeAlias = Callable[[_Reader, Any, float], None]
+_ABOUT: Final[Mapping[type[Event], _Read]] = {
+    TaskQueued: _Reader._queue,
+    StepFinished: _Reader._step,
+    Noticed: _Reader._notice,
+    RunFinished: _Reader._over,
+    LoopHeld: _Reader._hold,
+    ModelAsked: _Reader._ask,
+    ModelAnswered: _Reader._answer,
+    ModelRetried: _Reader._answer,
+    ToolCalled: _Reader._call,
+    ToolAnswered: _Reader._use,
+    **dict.fromkeys(ENDS, _Reader._end),
+}
 
 
 def place(event: LoopHeld) -> str:
@@ -359,91 +370,3 @@ def place(event: LoopHeld) -> str:
         return event.function
     spot = f"{event.file}:{event.line}"
     return f"{event.function} ({spot})" if event.function else spot
-
-
-class _Reader:
-    """Reads events in order. The time between two sittings, when nobody ran the run, does not count."""
-
-    def __init__(self) -> None:
-        self.first: RunStarted | None = None
-        self.now = 0.0
-        self.status = "running"
-        self.error = ""
-        self.limit: int | None = None
-        self.open: dict[str, _Open] = {}
-        self.starts: dict[int, float] = {}
-        self.ends: dict[int, float] = {}
-        self.notices: list[tuple[float, str]] = []
-        self.sittings: list[float] = []
-        self._shift = 0.0
-
-    def read(self, event: Event) -> None:
-        if isinstance(event, RunStarted):
-            self._begin(event)
-        elif self.first is None:
-            raise UsageError(f"the events begin with {event.kind}, not with the start of a run")
-        at = event.at + self._shift
-        self.now = max(self.now, at)
-        if isinstance(event, TaskQueued):
-            self._queue(event, at)
-        elif isinstance(event, StepFinished):
-            self.ends[event.step] = at
-        elif isinstance(event, Noticed):
-            self.notices.append((at, event.message))
-        elif isinstance(event, RunFinished):
-            self.status, self.error = event.status, event.error
-        else:
-            line = self.open.get(getattr(event, "task", ""))
-            if line is not None:
-                self._happen(line, event, at)
-
-    def _begin(self, event: RunStarted) -> None:
-        self.first = self.first or event
-        self.status, self.error, self.limit = "running", "", event.max_concurrency
-        self._shift = self.now - event.at
-        self.sittings.append(self.now)
-        for line in self.open.values():  # what a killed sitting left open ended with it
-            if line.since is not None:
-                line.stop(self.now)
-                line.status = "lost"
-            line.unanswered(self.now)
-
-    def _queue(self, event: TaskQueued, at: float) -> None:
-        before = self.open.get(event.task)
-        if before is None:
-            self.open[event.task] = _Open(event, at, since=at)
-        else:
-            before.again(event, at)
-        if event.role == "node" and event.parent is None:
-            self.starts.setdefault(event.step, at)
-
-    def _happen(self, line: _Open, event: Event, at: float) -> None:
-        if isinstance(event, TaskStarted | TaskPaused | TaskContinued):
-            line.hold(event, at)
-        elif isinstance(event, _ENDINGS):
-            line.finish(event, at)
-        elif isinstance(event, _DELAYS):
-            line.delay(event, at)
-        elif isinstance(event, _MODELS):
-            line.talk(event, at)
-        elif isinstance(event, ToolCalled):
-            line.tools.append(ToolUse(at, event.tool, event.detail))
-
-    def close(self) -> Timeline:
-        if self.first is None:
-            raise UsageError("there is nothing to show of a run of which no event is known")
-        first = self.first
-        return Timeline(
-            run_id=first.run_id,
-            thread_id=first.thread_id,
-            graph=first.graph,
-            status=self.status,
-            error=self.error,
-            limit=self.limit,
-            wall=first.wall,
-            end=self.now,
-            lines=tuple(line.line(self.now) for line in self.open.values()),
-            steps=tuple(Step(step, start, self.ends.get(step)) for step, start in sorted(self.starts.items())),
-            notices=tuple(self.notices),
-            sittings=tuple(self.sittings),
-        )

@@ -14,44 +14,48 @@ from __future__ import annotations
 
 import heapq
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import count
 from typing import Any, Final, TypeAlias
 
 from fanfold.cleaning import clean
-from fanfold.exports.timeline import LIMITED, LOCKED, STOOD, WAITING, WAITS, WORKING, Held, Line, Stretch, Timeline
-from fanfold.receipt import Receipt
+from fanfold.exports.timeline import Held, Line, Timeline, words
+from fanfold.receipt import Stretch
+from fanfold.receipt.values import BLOCKING
 
 NODES: Final = 1
 AGENTS: Final = 2
 FIRST_TRACK: Final = 11
 """Tracks are no thread whose id is that of its process: viewers would take it for the main one."""
+LONGEST: Final = 2_000
+"""Characters of one text of an agent that are kept."""
 LEAST: Final = 1_000
 """Nanoseconds that a task's slice lasts at least, so that one that took no time can be seen, and pointed at."""
 
 _Event: TypeAlias = dict[str, Any]
 
 
-def trace(timeline: Timeline, receipt: Receipt) -> str:
+def trace(timeline: Timeline) -> str:
     """The whole trace, as text of a file."""
     events = sorted(_events(timeline), key=lambda event: (event["ph"] != "M", event.get("ts", 0)))
     document = {
         "traceEvents": events,
         "displayTimeUnit": "ms",
-        "otherData": _about(timeline, receipt),
+        "otherData": _about(timeline),
     }
     return json.dumps(document, separators=(",", ":"), allow_nan=False)
 
 
-def _about(timeline: Timeline, receipt: Receipt) -> Mapping[str, str]:
+def _about(timeline: Timeline) -> Mapping[str, str]:
+    receipt = timeline.receipt
     began = datetime.fromtimestamp(timeline.wall, UTC)
     return {
-        "run": clean(timeline.run_id),
-        "thread": clean(timeline.thread_id),
-        "graph": clean(timeline.graph),
+        "run": clean(receipt.run_id),
+        "thread": clean(receipt.thread_id),
+        "graph": clean(receipt.graph),
         "began": began.isoformat(),
-        "status": timeline.status,
+        "status": receipt.status,
         "verdict": receipt.verdict,
         "receipt": clean(str(receipt)),
     }
@@ -61,7 +65,8 @@ def _events(timeline: Timeline) -> Iterator[_Event]:
     """All events; what lies within another one comes after it."""
     tracks = _tracks(timeline.lines)
     yield from _names(timeline, tracks)
-    slices = {line.task: _Slice(line, _process(line), tracks[line.task]) for line in timeline.lines}
+    names = timeline.names
+    slices = {line.life.task: _Slice(line, tracks[line.life.task], names) for line in timeline.lines}
     for placed in slices.values():
         yield from placed.events()
     yield from _arrows(slices)
@@ -70,14 +75,14 @@ def _events(timeline: Timeline) -> Iterator[_Event]:
         end = timeline.end if step.end is None else step.end
         yield from _spanning(f"step {step.step}", "step", NODES, next(ids), step.start, end, {})
     for placed in slices.values():
-        yield from placed.requests(ids, timeline.end)
+        yield from placed.inside(ids, timeline.end)
     yield from _counters(timeline)
     for at, message in timeline.notices:
         yield _instant(clean(message)[:200], "notice", at, NODES, FIRST_TRACK, "p")
 
 
 def _process(line: Line) -> int:
-    return NODES if line.role == "node" else AGENTS
+    return NODES if line.life.role == "node" else AGENTS
 
 
 def _nanoseconds(seconds: float) -> int:
@@ -90,7 +95,7 @@ def _microseconds(nanoseconds: int) -> float:
 
 def _reach(line: Line) -> tuple[int, int]:
     """From when until when a task's slice is, in nanoseconds."""
-    start = _nanoseconds(line.queued)
+    start = _nanoseconds(line.start)
     return start, max(_nanoseconds(line.end), start + LEAST)
 
 
@@ -118,19 +123,19 @@ def _lanes(lines: Sequence[Line]) -> dict[str, int]:
             heapq.heappush(free, heapq.heappop(busy)[1])
         lane = heapq.heappop(free) if free else len(busy)
         heapq.heappush(busy, (end, lane))
-        lanes[line.task] = lane
+        lanes[line.life.task] = lane
     return lanes
 
 
 def _names(timeline: Timeline, tracks: Mapping[str, int]) -> Iterator[_Event]:
-    graph = clean(timeline.graph)
+    graph = clean(timeline.receipt.graph)
     titles = {NODES: f"{graph}: nodes and steps", AGENTS: f"{graph}: agents"}
     kinds = {NODES: "nodes", AGENTS: "agents"}
     there = {_process(line) for line in timeline.lines} | {NODES}
     for process in sorted(there):
         yield _about_track("process_name", process, FIRST_TRACK, name=titles[process])
         yield _about_track("process_sort_index", process, FIRST_TRACK, sort_index=process)
-        used = sorted({tracks[line.task] for line in timeline.lines if _process(line) == process})
+        used = sorted({tracks[line.life.task] for line in timeline.lines if _process(line) == process})
         for number, track in enumerate(used, 1):
             yield _about_track("thread_name", process, track, name=f"{kinds[process]} {number}")
             yield _about_track("thread_sort_index", process, track, sort_index=track)
@@ -146,30 +151,37 @@ def _about_track(kind: str, process: int, track: int, **args: Any) -> _Event:
 class _Slice:
     """The slice of one task, and what lies within it. Nanoseconds, so that nothing sticks out by a rounding."""
 
-    def __init__(self, line: Line, process: int, track: int) -> None:
+    def __init__(self, line: Line, track: int, names: Mapping[str, str]) -> None:
         self.line = line
-        self.place = {"pid": process, "tid": track}
+        self.place = {"pid": _process(line), "tid": track}
         self.start, self.end = _reach(line)
+        self.names = names
 
     def events(self) -> Iterator[_Event]:
-        line = self.line
-        yield self._slice(clean(line.name), "task", self.start, self.end, self._about())
-        for stretch in line.stretches:
+        life = self.line.life
+        yield self._slice(clean(life.name), "task", self.start, self.end, self._about())
+        for stretch in life.stretches:
             start, end = self._within(stretch)
-            if start < end:
-                yield self._slice(_words(stretch), stretch.state, start, end, {})
+            if start >= end:
+                continue
+            if stretch.part == BLOCKING:
                 yield from self._blocks(start, end)
-        for use in line.tools:
-            at = min(max(_nanoseconds(use.at), self.start), self.end - 1)
-            yield {**_instant(clean(use.tool), "tool", 0, 0, 0, "t"), **self.place, "ts": _microseconds(at)}
+            else:
+                yield self._slice(clean(words(stretch, self.names)), stretch.part, start, end, {})
+        for use in self.line.tools:
+            if use.end is None:
+                at = min(max(_nanoseconds(use.start), self.start), self.end - 1)
+                yield {**_instant(clean(use.tool), "tool", 0, 0, 0, "t"), **self.place, "ts": _microseconds(at)}
 
     def _blocks(self, start: int, end: int) -> Iterator[_Event]:
-        """The moments in which it held the loop, as far as they lie within a stretch."""
-        for held in self.line.held:
-            since, until = (min(max(at, start), end) for at in self._within(held))
-            if since < until:
-                where = {"where": clean(held.where)} if held.where else {}
-                yield self._slice("blocks the event loop", "blocked", since, until, where) | {"cname": "terrible"}
+        """A stretch in which it held the loop, with where its code was, if that was seen."""
+        where = next((held.where for held in self.line.held if self._meets(held, start, end)), "")
+        told = {"where": clean(where)} if where else {}
+        yield self._slice("blocks the event loop", "blocked", start, end, told) | {"cname": "terrible"}
+
+    def _meets(self, held: Held, start: int, end: int) -> bool:
+        since, until = self._within(held)
+        return since < end and until > start
 
     def _within(self, stretch: Stretch | Held) -> tuple[int, int]:
         start, end = _nanoseconds(stretch.start), _nanoseconds(stretch.end)
@@ -180,27 +192,24 @@ class _Slice:
         return {"ph": "X", "name": name, "cat": kind, **self.place, **times, "args": dict(args)}
 
     def _about(self) -> dict[str, Any]:
-        line = self.line
-        told: dict[str, Any] = {"task": line.task, "step": line.step, "status": line.status}
-        texts = {"label": line.label, "error": line.error, "called by": line.parent or ""}
-        return told | {name: clean(text)[:2000] for name, text in texts.items() if text}
+        life = self.line.life
+        told: dict[str, Any] = {"task": life.task, "step": life.step, "status": life.status}
+        caller = self.names.get(life.parent or "", life.parent or "")
+        texts = {"label": life.label, "error": life.error, "called by": caller}
+        return told | {name: clean(text)[:LONGEST] for name, text in texts.items() if text}
 
-    def requests(self, ids: Iterable[int], now: float) -> Iterator[_Event]:
-        """Its requests to models."""
-        for one, id in zip(self.line.requests, ids, strict=False):
+    def inside(self, ids: Iterator[int], now: float) -> Iterator[_Event]:
+        """Its requests to models, and its tools, which may overlap each other."""
+        process = self.place["pid"]
+        for one in self.line.requests:
             end = now if one.end is None else one.end
-            about = {"task": self.line.task, "input_tokens": one.input_tokens, "output_tokens": one.output_tokens}
-            more = {"error": clean(one.error)[:2000]} if one.error else {}
-            yield from _spanning(clean(one.model), "model", self.place["pid"], id, one.start, end, about | more)
-
-
-def _words(stretch: Stretch) -> str:
-    """What a stretch is called."""
-    if stretch.state in (WAITING, LIMITED):
-        return f"waits for {clean(stretch.why)}" if stretch.why else "waits for its turn"
-    if stretch.state == LOCKED:
-        return f"stands behind {clean(stretch.why)}"
-    return "held up by others" if stretch.state == STOOD else stretch.state
+            about = {"task": self.line.life.task, "input_tokens": one.input_tokens, "output_tokens": one.output_tokens}
+            more = {"error": clean(one.error)[:LONGEST]} if one.error else {}
+            yield from _spanning(clean(one.model), "model", process, next(ids), one.start, end, about | more)
+        for use in self.line.tools:
+            if use.end is not None:
+                about = {"task": self.line.life.task, "detail": clean(use.detail)[:LONGEST]}
+                yield from _spanning(clean(use.tool), "tool", process, next(ids), use.start, use.end, about)
 
 
 def _spanning(
@@ -225,9 +234,9 @@ def _arrows(slices: Mapping[str, _Slice]) -> Iterator[_Event]:
     """From each task to those that followed it or that it called. An arrow never leads back in time."""
     ids = count(1)
     for target in slices.values():
-        line = target.line
-        ends = [(slices[id], "after", slices[id].end - 1) for id in line.after if id in slices]
-        caller = slices.get(line.parent or "")
+        life = target.line.life
+        ends = [(slices[id], "after", slices[id].end - 1) for id in life.after if id in slices]
+        caller = slices.get(life.parent or "")
         if caller is not None:
             ends.append((caller, "calls", min(max(target.start, caller.start), caller.end - 1)))
         for source, kind, at in ends:
@@ -238,12 +247,11 @@ def _arrows(slices: Mapping[str, _Slice]) -> Iterator[_Event]:
 
 
 def _counters(timeline: Timeline) -> Iterator[_Event]:
-    series = {"at work": (WORKING,), "waiting": WAITS}
-    for name, states in series.items():
-        for at, number in timeline.count(*states):
+    for name, counts in {"at work": timeline.at_work, "waiting": timeline.waiting}.items():
+        for at, number in counts:
             yield _count(name, at, number)
-    if timeline.limit is not None:
-        yield _count("limit", 0.0, timeline.limit)
+    if timeline.receipt.limit is not None:
+        yield _count("limit", 0.0, timeline.receipt.limit)
 
 
 def _count(name: str, at: float, number: int) -> _Event:

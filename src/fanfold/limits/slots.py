@@ -14,7 +14,7 @@ import asyncio
 import time
 from collections import deque
 
-from fanfold.limits.values import Report, reported
+from fanfold.limits.values import Report, least, reported
 
 
 class Slots:
@@ -123,6 +123,11 @@ class Pair:
             self.own.give()
             raise
         return " and ".join(waited)
+
+    @property
+    def limit(self) -> int | None:
+        """How many at once there can be of what takes both."""
+        return least(self.own.limit, self.common.limit)
 
     def give(self) -> None:
         """Give both back."""

@@ -13,6 +13,7 @@ from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
 from fanfold import __version__
 from fanfold.cleaning import clean
 from fanfold.events import (
+    ClockJumped,
     Event,
     LoopHeld,
     ModelAnswered,
@@ -35,6 +36,8 @@ from fanfold.events import (
     TaskStarted,
     TaskWaited,
     TaskWaiting,
+    ThreadUsed,
+    ToolAnswered,
     ToolCalled,
 )
 from fanfold.exports import conventions as names
@@ -81,7 +84,8 @@ class _Task:
     model: str = ""
     tokens: tuple[int, int] = (0, 0)
     asked: list[_Asked] = field(default_factory=list)
-    tools: list[tuple[Span, int]] = field(default_factory=list)
+    tools: list[tuple[str, Span, int]] = field(default_factory=list)
+    cpu: float = 0.0
     answered: int = 0
 
 
@@ -127,6 +131,8 @@ class Spans:
             self._finish(event, at)
         elif isinstance(event, StepFinished):
             self._run.add_event("step finished", {names.STEP: event.step}, at)
+        elif isinstance(event, ClockJumped):
+            self._run.add_event("clock jumped", {names.SECONDS: event.seconds}, at)
         elif isinstance(event, Noticed):
             self._run.add_event("noticed", {names.MESSAGE: _text(event.message)} if self._content else {}, at)
         else:
@@ -227,6 +233,10 @@ class Spans:
             self._talk(task, event, at)
         elif isinstance(event, ToolCalled):
             self._tool(task, event, at)
+        elif isinstance(event, ToolAnswered):
+            self._tool_answered(task, event, at)
+        elif isinstance(event, ThreadUsed):
+            task.cpu += event.cpu
         elif isinstance(event, TaskHeldUp | TaskBlocked | TaskWaited | LoopHeld):
             self._delay(task, event, at)
         elif isinstance(event, TaskWaiting):
@@ -234,7 +244,9 @@ class Spans:
 
     def _hold(self, task: _Task, event: TaskStarted | TaskContinued, at: int) -> None:
         if isinstance(event, TaskContinued):
-            task.span.add_event("continued", {}, at)
+            task.waited += event.seconds
+            waits: dict[str, Any] = {names.WAITED_FOR: _text(event.waited_for), names.SECONDS: event.seconds}
+            task.span.add_event("continued", waits if event.waited_for else {}, at)
         else:
             waited = max(0.0, (at - task.queued) / 1e9) if not task.began else 0.0
             about: dict[str, Any] = {names.WAITED_FOR: _text(event.waited_for)} if event.waited_for else {}
@@ -283,6 +295,7 @@ class Spans:
             names.STATUS: status,
             names.WAITED: task.waited * 1000,
             names.BLOCKED: task.blocked * 1000,
+            **({names.CPU: task.cpu * 1000} if task.cpu else {}),
         }
         if task.model:
             taken, given = task.tokens
@@ -355,11 +368,20 @@ class Spans:
         if self._content and event.detail:
             attributes[names.TOOL_ARGUMENTS] = _text(event.detail)
         name = f"{names.EXECUTE_TOOL} {_text(event.tool)}"
-        task.tools.append((self._inside(task, name, SpanKind.INTERNAL, attributes, at), at))
+        task.tools.append((event.tool, self._inside(task, name, SpanKind.INTERNAL, attributes, at), at))
+
+    def _tool_answered(self, task: _Task, event: ToolAnswered, at: int) -> None:
+        for called in task.tools:
+            tool, span, began = called
+            if tool == event.tool:
+                task.tools.remove(called)
+                span.set_attribute(names.UNTIL, "answer")
+                span.end(max(at, began))
+                return
 
     def _tools_end(self, task: _Task, at: int | None) -> None:
         """The agent asks a model again, so its tools have ended. Where it does not, nobody told when they had."""
-        for span, began in task.tools:
+        for _, span, began in task.tools:
             span.set_attribute(names.UNTIL, "unknown" if at is None else "next_request")
             span.end(began if at is None else max(at, began))
         task.tools.clear()

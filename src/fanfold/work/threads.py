@@ -13,6 +13,7 @@ import contextvars
 import inspect
 import itertools
 import threading
+import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -28,6 +29,9 @@ pool of just `limit` threads would leave none for the node that got the slot.
 
 AT_ONCE: Final = 2
 """Threads that are started without looking first whether those that are there get through with it."""
+
+BUSY_FROM: Final = 0.02
+"""Seconds of a core that are worth telling."""
 
 LOOK_AFTER: Final = 1.0
 """Seconds after which a thread that has nothing to do looks whether the program is at its end."""
@@ -145,6 +149,42 @@ class Threads:
                 call.future.set_result(value)
             else:
                 call.future.set_exception(error)
+
+
+def metered(code: Callable[..., Any], tell: Callable[[float, float, float, float], object]) -> Callable[..., Any]:
+    """The same code. When it has kept a core busy, `tell` gets its end, its seconds, and how many of these it used a
+    core, and how many it could have gone on while others had them.
+
+    Of threads that take turns, each takes longer by the others, and spends that in neither.
+    """
+
+    def run(*args: Any) -> Any:
+        began, used = time.monotonic(), time.thread_time()
+        try:
+            return code(*args)
+        finally:
+            if (cpu := time.thread_time() - used) >= BUSY_FROM:
+                ended = time.monotonic()
+                tell(ended, ended - began, cpu, max(0.0, min(_ready(), ended - began - cpu)))
+
+    return run
+
+
+_been: Final = threading.local()
+
+
+def _ready() -> float:
+    """Seconds since it was last asked that this thread could have gone on while others had the cores; Linux knows.
+
+    What it takes to ask is spent only after code that takes a thousand times as long.
+    """
+    try:
+        with open("/proc/thread-self/schedstat", "rb") as file:
+            waited = int(file.read().split()[1]) / 1e9
+    except (OSError, IndexError):
+        return 0.0
+    before, _been.ready = getattr(_been, "ready", 0.0), waited
+    return waited - before
 
 
 def _called(action: Callable[..., Any], args: tuple[Any, ...]) -> Any:

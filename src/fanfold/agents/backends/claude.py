@@ -26,7 +26,7 @@ from fanfold.agents.backends.claude_command import KEY_DESCRIPTOR, handed, start
 from fanfold.agents.definition import AgentDefinition
 from fanfold.agents.processes import Bounds, Program
 from fanfold.errors import AgentError, MissingExtraError
-from fanfold.events import Noticed
+from fanfold.events import ModelAnswered, Noticed, ProgramSeen
 from fanfold.frame import clock
 
 MEGABYTE: Final = 1024 * 1024
@@ -85,8 +85,11 @@ class ClaudeBackend:
                     Program(begin.command, call.workspace.root, environment, bounds, [key]) as program,
                     session(call, program, begin, asking) as talk,
                 ):
+                    yield ProgramSeen(clock(), call.task, *program.seen())
                     async for event in talk.events():
                         yield event
+                        if isinstance(event, ModelAnswered):
+                            yield ProgramSeen(clock(), call.task, *program.seen())
                     answer = talk.answer()
         yield answer
 

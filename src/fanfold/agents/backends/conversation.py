@@ -45,7 +45,7 @@ async def converse(call: Call, tell: Tell) -> Answer:
         if call.servers:
             from fanfold.agents.backends.mcp import connected
 
-            toolsets = await stack.enter_async_context(connected(call))
+            toolsets = await stack.enter_async_context(connected(call, tell))
         form = Form(call.schema)
         agent: Agent[None, Any] = Agent(
             model,

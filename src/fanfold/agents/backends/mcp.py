@@ -13,6 +13,7 @@ import contextlib
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -24,12 +25,15 @@ from mcp.shared.message import SessionMessage
 from mcp.types import jsonrpc_message_adapter
 from pydantic_ai import RunContext, ToolDefinition
 from pydantic_ai.mcp import MCPToolset
-from pydantic_ai.toolsets import AbstractToolset
+from pydantic_ai.toolsets import AbstractToolset, ToolsetTool, WrapperToolset
 
 from fanfold.agents.backends.base import Call
+from fanfold.agents.backends.requesting import Tell
 from fanfold.agents.processes import Program
 from fanfold.agents.tools import permits
 from fanfold.errors import AgentError
+from fanfold.events import ToolAnswered
+from fanfold.frame import clock
 
 SECONDS_TO_START: Final = 30.0
 _SHORTEST_SECRET: Final = 6
@@ -97,7 +101,7 @@ def _message(line: bytes) -> SessionMessage | Exception:
 
 
 @asynccontextmanager
-async def connected(call: Call) -> AsyncIterator[list[AbstractToolset[None]]]:
+async def connected(call: Call, tell: Tell) -> AsyncIterator[list[AbstractToolset[None]]]:
     """The tools of the servers that a call may use, as far as its definition permits them."""
     toolsets: list[AbstractToolset[None]] = []
     async with AsyncExitStack() as stack:
@@ -108,8 +112,34 @@ async def connected(call: Call) -> AsyncIterator[list[AbstractToolset[None]]]:
             )
             with _named(call, name, entry, transport):
                 await stack.enter_async_context(toolset)
-            toolsets.append(_permitted(call, toolset.prefixed(f"mcp__{re.sub(r'[^A-Za-z0-9_-]', '_', name)}_")))
+            named = toolset.prefixed(f"mcp__{re.sub(r'[^A-Za-z0-9_-]', '_', name)}_")
+            toolsets.append(_permitted(call, Timed(named, tell, call.task)))
         yield toolsets
+
+
+@dataclass
+class Timed(WrapperToolset[None]):
+    """Tools that tell how long each call of them took: those of one message may run one after the other."""
+
+    tell: Tell
+    task: str
+
+    async def call_tool(
+        self, name: str, tool_args: dict[str, Any], ctx: RunContext[None], tool: ToolsetTool[None]
+    ) -> Any:
+        """What the tool answers."""
+        began = clock()
+        try:
+            answer = await self.wrapped.call_tool(name, tool_args, ctx, tool)
+        except Exception:  # and not when it is cancelled: nobody may be there any more who takes in what is told
+            await self._tell(name, began)
+            raise
+        await self._tell(name, began)
+        return answer
+
+    async def _tell(self, name: str, began: float) -> None:
+        ended = clock()
+        await self.tell(ToolAnswered(ended, self.task, name, ended - began))
 
 
 def _transport(call: Call, entry: Mapping[str, Any]) -> ClientTransport:

@@ -14,19 +14,26 @@ that was cut off asks for the same answer again, and `FANFOLD_AGENT`, the agent'
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shlex
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from typing import Any
+from contextlib import aclosing
+from typing import Any, Final
 
 from fanfold.agents.backends.base import Answer, Call, Progress
 from fanfold.agents.definition import AgentDefinition
 from fanfold.agents.processes import Bounds, Program
 from fanfold.errors import AgentError
-from fanfold.events import ModelAnswered, ToolCalled
+from fanfold.events import ModelAnswered, ProgramSeen, ToolCalled
 from fanfold.frame import clock
 
 MEGABYTE = 1024 * 1024
+
+SHORTEST_SILENCE: Final = 0.25
+LONGEST_SILENCE: Final = 8.0
+"""Seconds between two looks at what the operating system says of a program that is silent: each twice the one before.
+"""
 
 
 class ProcessBackend:
@@ -42,13 +49,39 @@ class ProcessBackend:
         extra = {"FANFOLD_TASK": call.task, "FANFOLD_AGENT": definition.name}
         async with Program(_command(definition), call.workspace.root, extra, bounds) as program:
             program.tell(_prompt(call))
-            while lines := await program.lines():
-                for event in clerk.take(lines):
-                    yield event
+            async with aclosing(_watched(program)) as written:
+                looked = 0.0
+                async for lines in written:
+                    for event in clerk.take(lines) if lines else ():
+                        yield event
+                    if not lines or clock() - looked >= SHORTEST_SILENCE:  # who writes without end is read first
+                        looked = clock()
+                        yield ProgramSeen(looked, call.task, *program.seen())
             code, complaints = await program.ended(), await program.complaints()
         if code:
             raise AgentError(f"agent {definition.name!r}: {_ending(code, definition)}{_quoted(complaints)}")
         yield clerk.answer()
+
+
+async def _watched(program: Program) -> AsyncGenerator[str, None]:
+    """What the program writes, and nothing whenever it has been silent for a while, and at its end."""
+    silence = SHORTEST_SILENCE
+    yield ""
+    lines = asyncio.ensure_future(program.lines())
+    try:
+        while True:
+            await asyncio.wait([lines], timeout=silence)
+            if not lines.done():
+                silence = min(LONGEST_SILENCE, 2 * silence)
+                yield ""
+            elif written := lines.result():
+                lines = asyncio.ensure_future(program.lines())
+                yield written
+            else:
+                break
+        yield ""
+    finally:
+        lines.cancel()
 
 
 def _prompt(call: Call) -> str:

@@ -78,8 +78,16 @@ class PythonBackend:
                 hint="register one on the run: agents=[python_agent(name)(function)]",
             )
         async with _place(call, agent) as executor:
-            output = await executor.call(agent.function, call.prompt)
+            output = await executor.call(_metered(agent.function, executor), call.prompt)
         yield Answer(output)
+
+
+def _metered(function: Callable[[str], Any], executor: Executor) -> Callable[[str], Any]:
+    """The function, which tells what it used of a core where it is in a thread of the run's."""
+    frame = current_frame()
+    if frame is None or executor is not frame.runner.family.places.threads:
+        return function
+    return frame.metered(function)
 
 
 @asynccontextmanager

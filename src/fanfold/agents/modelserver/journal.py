@@ -29,7 +29,10 @@ from fanfold.errors import CorruptRecordError, UsageError
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call of the model. `started` and `ended` are `time.monotonic()`; `usage` is tokens (in, out)."""
+    """One call of the model. `started` and `ended` are `time.monotonic()`; `usage` is tokens (in, out).
+
+    `served` is when it was taken up, by a server that takes up so many at once; until then it was in its queue.
+    """
 
     no: int
     protocol: str
@@ -48,6 +51,7 @@ class Call:
     tool_uses: tuple[ToolUse, ...] = ()
     usage: tuple[int, int] = (0, 0)
     error: str = ""
+    served: float | None = None
 
 
 class Journal:
@@ -109,6 +113,11 @@ class Journal:
             self._write(call)
         return call
 
+    def taken_up(self, call: Call) -> None:
+        """The call is out of the queue, and is being served."""
+        with self._lock:
+            self._calls[call.no - 1] = replace(self._calls[call.no - 1], served=time.monotonic())
+
     def answered(self, call: Call, said: Message) -> None:
         """The answer is complete; or, when the message is not, the connection is cut after its text."""
         status = "answered" if said.complete else "cut"
@@ -132,7 +141,7 @@ class Journal:
         with self._lock:
             if self._calls[call.no - 1].status != "open":
                 return
-            ended = replace(call, ended=time.monotonic(), **how)  # type: ignore[arg-type]  # the callers above
+            ended = replace(self._calls[call.no - 1], ended=time.monotonic(), **how)  # type: ignore[arg-type]  # the callers above
             self._calls[call.no - 1] = ended
             self._flying[call.agent, call.task] -= 1
             self._flying += Counter()  # drops those who are at zero

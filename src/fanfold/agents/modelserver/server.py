@@ -38,14 +38,23 @@ class ModelServer:
     Whose a call is, its header `x-fanfold-agent` says; without it the name of a scripted agent that occurs in the
     system prompt; else it is "unknown-N", one N for each system prompt. `latency` seconds are added to each call.
     With `journal_path` the journal is a file too, for other processes. With `required_key` other keys are refused.
+    With `at_once`, no more calls than that are served at once, as small servers do: others wait in its queue.
     """
 
     def __init__(
-        self, *, latency: float = 0.0, journal_path: Path | None = None, required_key: str | None = None
+        self,
+        *,
+        latency: float = 0.0,
+        journal_path: Path | None = None,
+        required_key: str | None = None,
+        at_once: int | None = None,
     ) -> None:
         if latency < 0:
             raise UsageError(f"a latency of {latency} seconds is not possible; it must be 0 or more")
+        if at_once is not None and at_once < 1:
+            raise UsageError(f"a server that serves {at_once} calls at once would answer none; it must be 1 or more")
         self._latency = latency
+        self._at_once = at_once
         self._required_key = required_key
         self._journal = Journal(journal_path)
         self._scripts = Scripts()
@@ -80,7 +89,7 @@ class ModelServer:
                 hint="pip install 'fanfold[llm]'",
             ) from error
         self._journal.open()
-        self._desk = Desk(self._journal, self._scripts, self._latency, self._required_key)
+        self._desk = Desk(self._journal, self._scripts, self._latency, self._required_key, self._at_once)
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=2048)
         self._port = self._socket.getsockname()[1]
         ready: Future[None] = Future()

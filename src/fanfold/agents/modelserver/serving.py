@@ -68,8 +68,23 @@ class Desk:
     scripts: Scripts
     latency: float
     required_key: str | None = field(repr=False)
+    at_once: int | None = None
     gate: Rendezvous | None = None
     unknown: dict[str, str] = field(default_factory=dict)  # system prompt -> the name we gave
+    places: asyncio.Semaphore | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.places = None if self.at_once is None else asyncio.Semaphore(self.at_once)
+
+    @asynccontextmanager
+    async def serving(self, call: Call) -> AsyncIterator[None]:
+        """Within this, the call is served; before, it may have to wait until others have been."""
+        if self.places is None:
+            yield
+            return
+        async with self.places:
+            self.journal.taken_up(call)
+            yield
 
     def admit(self, headers: Mapping[str, str]) -> None:
         """Refuse a call that has another key than the one required."""
@@ -126,7 +141,8 @@ class Endpoint:
             return
         call = self._desk.journal.begin(request)
         try:
-            await self._answer(request, call, await self._desk.reply(request), send)
+            async with self._desk.serving(call):
+                await self._answer(request, call, await self._desk.reply(request), send)
         finally:
             self._desk.journal.left(call)
 

@@ -1,0 +1,110 @@
+"""From lives to a verdict: work, the longest chain, the gain, and what follows from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from fanfold.receipt.book import Book
+from fanfold.receipt.causes import causes
+from fanfold.receipt.values import (
+    NOTHING_TO_OVERLAP,
+    PARALLEL,
+    PARTLY_SERIAL,
+    SEQUENTIAL,
+    Receipt,
+    TaskLife,
+    Thresholds,
+    peak_of,
+    steady_of,
+    union_of,
+)
+from fanfold.receipt.witnesses import Served, testimony
+
+
+def judged(book: Book, thresholds: Thresholds, journal: Iterable[Served]) -> Receipt:
+    """The receipt of what a book holds. What other witnesses say is weighed before anything is added up."""
+    assert book.first is not None, "a book without a sitting is refused before"
+    said = testimony(book, list(journal), thresholds)
+    tasks = tuple(life.closed() for life in book.lives.values())
+    wall = book.now
+    works = [task.work for task in tasks]
+    work = sum(works)
+    span = longest_chain(tasks, works)
+    busy = [stretch for task in tasks for stretch in task.busy]
+    peak, steady = peak_of(busy), steady_of(busy, thresholds.telling * wall)
+    gain = max(0.0, min(1.0, (work - wall) / (work - span))) if work > span else 0.0
+    speedup = work / wall if wall else 0.0
+    verdict = _verdict(tasks, works, gain, steady, thresholds)
+    found = causes(tasks, book, thresholds, wall) if verdict in (PARTLY_SERIAL, SEQUENTIAL) else ()
+    blocked = sum(end - start for start, end in union_of((hold.start, hold.end) for hold in book.holds))
+    return Receipt(
+        run_id=book.first.run_id,
+        thread_id=book.first.thread_id,
+        graph=book.first.graph,
+        status=book.status,
+        verdict=verdict,
+        wall=wall,
+        work=work,
+        span=span,
+        speedup=speedup,
+        gain=gain,
+        peak=peak,
+        mean=speedup,
+        limit=book.limit,
+        waited=sum(task.waited for task in tasks),
+        culprits=tuple(map(str, found)),
+        tasks=tasks,
+        limits=tuple(book.limits.values()),
+        causes=found,
+        witnesses=said.witnesses,
+        disagreements=(*_over_limit(peak, book.limit), *said.disagreements),
+        steady=steady,
+        jumped=book.jumped,
+        blocked=blocked,
+        thresholds=thresholds,
+    )
+
+
+def _over_limit(peak: int, limit: int | None) -> Iterable[str]:
+    """A limit that does not hold: one that each graph inside has for itself, for instance."""
+    if limit is not None and peak > limit:
+        yield f"the run's limit is {limit}, and {peak} tasks were at work at once: it does not hold for the whole run"
+
+
+def _verdict(tasks: Sequence[TaskLife], works: Sequence[float], gain: float, steady: int, lines: Thresholds) -> str:
+    # Whether there was anything to overlap is judged with the times that others held the loop counted as work: a task
+    # that slept meanwhile may have had that to overlap, and one that was ready did.
+    most = [work + task.held_up for task, work in zip(tasks, works, strict=True)]
+    work, span = sum(most), longest_chain(tasks, most)
+    if work - span <= lines.worthwhile * work:
+        return NOTHING_TO_OVERLAP
+    if steady <= 1 or gain <= lines.sequential:
+        return SEQUENTIAL
+    return PARALLEL if gain >= lines.parallel else PARTLY_SERIAL
+
+
+def longest_chain(tasks: Sequence[TaskLife], own: Sequence[float]) -> float:
+    """The longest chain: a task is as long as what is its own, and the longest chain inside of it.
+
+    A task follows what its edges say. What it was released by is not among that: for that it waited, at a barrier.
+    """
+    inside: dict[str | None, list[tuple[TaskLife, float]]] = {}
+    known = {task.task for task in tasks}
+    for task, seconds in zip(tasks, own, strict=True):  # in the order in which they were queued: after all before it
+        inside.setdefault(task.parent if task.parent in known else None, []).append((task, seconds))
+
+    def longest(parent: str | None) -> float:
+        ends: dict[str, float] = {}
+        most = 0.0
+        for task, seconds in inside.get(parent, ()):
+            before = 0.0
+            for id in task.after:
+                if (end := ends.get(id, 0.0)) > before:
+                    before = end
+            end = before + seconds + (longest(task.task) if task.task in inside else 0.0)
+            ends[task.task] = end
+            if end > most:
+                most = end
+        return most
+
+    return longest(None)

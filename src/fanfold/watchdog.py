@@ -1,0 +1,333 @@
+"""A thread that looks at the event loops' threads while they do not come back, and says which line keeps them.
+
+::
+
+    a slice begins ─▶ `since` is set ──── 10 ms ────▶ the watchdog looks ── 10 ms ──▶ again ...
+                          │                              │
+    it ends ◀─────────────┘ `since` is cleared           └─▶ each look counts for the time since the one before
+
+Code that runs on the loop in an asyncio task of its own, such as a tool that an agent's framework calls, has no slice
+of ours. When it is seen there, the loop is asked to answer as soon as it can; for as long as it does not, it is held::
+
+    a task that we did not start is seen ─▶ the loop is asked ── 20 ms: it is held, and looked at ─▶ it answers
+
+One thread looks after all loops of the process: it costs what one poll costs, however many there are. It sleeps between
+polls, waits for good when no loop runs anything of ours, and ends when that lasts.
+
+What code holds the interpreter's lock keeps the watchdog from looking, too. It gets its turn when that code returns to
+Python, and then finds the very line, since that is where the lock is handed over. A garbage collection is no line of
+anybody's: how long each one took is known from `gc.callbacks`, and taken off whatever it fell into.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import gc
+import os
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from functools import lru_cache
+from types import CodeType, FrameType
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from fanfold.frame import clock
+
+POLL: Final = 0.01
+"""Seconds between two looks; with these, a slice that is worth telling has been seen at least once."""
+
+HELD_FROM: Final = 0.02
+"""Seconds on the loop without an await that are worth telling; people do not notice less, and neither do servers."""
+
+RIGHT_AFTER: Final = 0.005
+"""Seconds within which a slice begins after the loop was held, when it had been ready before."""
+
+IDLE: Final = 1.0
+"""Seconds without anything to look after when the thread ends. Runs that follow each other share one."""
+
+WORTH_KNOWING: Final = 0.001
+"""Seconds that a garbage collection has to take to be remembered."""
+
+STOPPED_FROM: Final = 0.5
+"""Seconds for which the watchdog does not wake up, while nothing uses a core, from which on the process was stopped."""
+
+_OURS: Final = os.path.dirname(__file__) + os.sep
+_PYTHON: Final = os.path.dirname(os.__file__) + os.sep
+
+
+class Place(NamedTuple):
+    """A line of code, and the functions that had called it, innermost first."""
+
+    file: str = ""
+    line: int = 0
+    function: str = ""
+    callers: tuple[str, ...] = ()
+
+
+Teller: TypeAlias = tuple[str, Callable[[str, float, float, Place], None]]
+"""A task, and what to call when it has held the loop: with the task, from when to when, and where."""
+
+NOWHERE: Final = Place()
+COLLECTING: Final = Place(function="garbage collection")
+
+
+class Post:
+    """What the watchdog looks at for one event loop, and what it has seen there.
+
+    `since` is when the code began that is on the loop now, 0.0 when there is none of ours. Only the loop's thread sets
+    it. `held_since` and `held_until` are the last stretch in which the loop was held, and `held_by` who did it.
+    """
+
+    __slots__ = (
+        "_asked",
+        "_last",
+        "_seen",
+        "_slice",
+        "_strangers",
+        "held_by",
+        "held_since",
+        "held_until",
+        "loop",
+        "since",
+        "thread",
+        "users",
+    )
+
+    def __init__(self) -> None:
+        self.thread = threading.get_ident()
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.since = 0.0
+        self.held_since = self.held_until = float("-inf")
+        self.held_by: set[str] = set()
+        self.users = 0
+        self._slice = self._last = self._asked = 0.0
+        self._seen: dict[Place, float] = {}
+        self._strangers: tuple[Teller, ...] = ()
+
+    def look(self) -> None:
+        """See where the code is, if it has been on the loop for a while. Called by the watchdog."""
+        since, now = self.since, clock()
+        if since:
+            if now - since >= POLL / 2:
+                self._sample(since, now)
+        elif self._asked:
+            self._sample(self._asked, now)
+        elif self.loop is not None and (stranger := asyncio.current_task(self.loop)) is not None:
+            self._ask(self.loop, stranger, now)
+
+    def place(self, since: float) -> Place:
+        """Where the slice that began then was most of the time; `NOWHERE` if nobody has looked."""
+        seen = self._seen if self._slice == since else {}
+        return max(seen, key=seen.__getitem__, default=NOWHERE)
+
+    def held(self, since: float, until: float, by: str) -> None:
+        """A task has held the loop for that long; stretches that follow each other are one."""
+        if not self.follows(since):
+            self.held_since = since
+            self.held_by.clear()
+        self.held_by.add(by)
+        self.held_until = until
+
+    def follows(self, now: float) -> bool:
+        """Whether what begins now does so right after the loop was held."""
+        late = now - self.held_until
+        return late <= RIGHT_AFTER or late - WATCHDOG.collected(self.held_until, now) <= RIGHT_AFTER
+
+    def _sample(self, since: float, now: float) -> None:
+        frame = sys._current_frames().get(self.thread)
+        place = NOWHERE if frame is None else place_of(frame)
+        if (self.since or self._asked) != since:  # it has ended meanwhile, and what was seen may be of another
+            return
+        if self._slice != since:
+            self._seen, self._slice, self._last = {}, since, since
+        self._seen[place] = self._seen.get(place, 0.0) + now - self._last
+        self._last = now
+
+    def _ask(self, loop: asyncio.AbstractEventLoop, stranger: asyncio.Task[Any], now: float) -> None:
+        tellers = tuple(found for find in FINDERS if (found := find(context_of(stranger))) is not None)
+        if not tellers or self.since:
+            return
+        self._asked, self._strangers = now, tellers
+        try:
+            loop.call_soon_threadsafe(self._answer)
+        except RuntimeError:  # it was closed
+            self._asked = 0.0
+
+    def _answer(self) -> None:
+        """The loop has come round. It may have been a slice of ours that kept it, or nothing of the user's."""
+        asked, now, self._asked = self._asked, clock(), 0.0
+        place, began = self.place(asked), max(asked, self.held_until)
+        if now - began < HELD_FROM or owner(place.file or __file__) != USERS:
+            return
+        for task, tell in self._strangers:
+            self.held(began, now, task)
+            tell(task, began, now, place)
+
+
+class Watchdog:
+    """The thread, and what it looks after."""
+
+    def __init__(self) -> None:
+        self._posts: dict[int, Post] = {}
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._pauses: deque[tuple[float, float]] = deque(maxlen=64)
+        self._stops: deque[tuple[float, float]] = deque(maxlen=64)
+        self._collecting = 0.0
+
+    def begin(self) -> Post:
+        """The post of this thread's event loop, looked after until as many calls of `end`."""
+        with self._lock:
+            post = self._posts.get(threading.get_ident())
+            if post is None:
+                post = self._posts[threading.get_ident()] = Post()
+            post.loop = asyncio._get_running_loop() or post.loop
+            post.users += 1
+            if len(self._posts) == post.users == 1:
+                self._start()
+        return post
+
+    def end(self, post: Post) -> None:
+        """One that has called `begin` needs it no longer."""
+        with self._lock:
+            post.users -= 1
+            if not post.users:
+                self._posts.pop(post.thread, None)
+                if not self._posts:
+                    gc.callbacks.remove(self._collected)
+
+    def held(self, since: float, until: float) -> float:
+        """How many seconds of that time this thread's event loop was held, as far as that is the last that it was."""
+        post = self._posts.get(threading.get_ident())
+        return 0.0 if post is None else max(0.0, min(until, post.held_until) - max(since, post.held_since))
+
+    def collected(self, since: float, until: float) -> float:
+        """How many seconds of that time garbage was collected, in whatever thread: all the others stood still."""
+        return sum(max(0.0, min(until, end) - max(since, start)) for start, end in self._pauses.copy())
+
+    def _start(self) -> None:
+        gc.callbacks.append(self._collected)
+        self._wake.set()
+        if self._thread is None or not self._thread.is_alive():  # it has none in a process that was forked, either
+            self._thread = threading.Thread(target=self._watch, name="fanfold-watchdog", daemon=True)
+            self._thread.start()
+
+    def _watch(self) -> None:
+        while self._goes_on():
+            self._sleep()
+            for post in list(self._posts.values()):
+                post.look()
+
+    def _sleep(self) -> None:
+        """Wait until it is time to look again. When that takes far too long, and nothing of the process ran meanwhile,
+        it or the machine was stopped, or the clock was moved."""
+        began, used = clock(), time.process_time()
+        time.sleep(POLL)
+        ended = clock()
+        if ended - began >= STOPPED_FROM and time.process_time() - used < (ended - began) / 10:
+            self._stops.append((began + POLL, ended))
+
+    def stops(self, since: float) -> list[tuple[float, float]]:
+        """When the whole process has stood still since then."""
+        return [(max(start, since), end) for start, end in self._stops.copy() if end > since]
+
+    def _goes_on(self) -> bool:
+        """Whether there is something to look after, maybe after a wait for it. If not, the thread is given up."""
+        if self._posts:
+            return True
+        self._wake.clear()
+        if self._posts or self._wake.wait(IDLE):
+            return True
+        with self._lock:
+            if self._posts:
+                return True
+            self._thread = None
+        return False
+
+    def _collected(self, phase: str, info: dict[str, Any]) -> None:
+        if phase == "start":
+            self._collecting = clock()
+            return
+        ended = clock()
+        if ended - self._collecting >= WORTH_KNOWING:
+            self._pauses.append((self._collecting, ended))
+
+
+WATCHDOG: Final = Watchdog()
+os.register_at_fork(after_in_child=lambda: WATCHDOG.__init__())  # type: ignore[misc]  # a lock may have been held
+
+
+FINDERS: Final[list[Callable[[contextvars.Context], Teller | None]]] = []
+"""Ask whom to tell of code that runs in such a context."""
+
+
+def context_of(task: asyncio.Task[Any]) -> contextvars.Context:
+    """The context that a task runs in; Python says so itself from 3.12 on."""
+    if sys.version_info >= (3, 12):
+        return task.get_context()
+    held = (each for each in gc.get_referents(task) if isinstance(each, contextvars.Context))
+    return next(held, contextvars.Context())
+
+
+# Whose code
+
+
+def place_of(frame: FrameType | None) -> Place:
+    """Which line of the user's the code at `frame` is in; without one, of whatever is nearest to the user's.
+
+    A library that the user's code calls, such as a client of a server, is not the user's; where nothing else is there,
+    it is the innermost line of what was called first.
+    """
+    frames: list[tuple[CodeType, int]] = []
+    while frame is not None and not _is_end(frame.f_code):
+        frames.append((frame.f_code, frame.f_lineno))
+        frame = frame.f_back
+    owners = [owner(code.co_filename) for code, _ in frames]
+    whose = USERS if USERS in owners else next((o for o in reversed(owners) if o not in (PYTHON, OURS)), None)
+    if whose is None:
+        whose = OURS if OURS in owners else PYTHON
+    chosen = [each for each, one in zip(frames, owners, strict=True) if one == whose]
+    if not chosen:
+        return NOWHERE
+    (code, line), *above = chosen
+    return Place(code.co_filename, line, code.co_qualname, tuple(each.co_qualname for each, _ in above))
+
+
+PYTHON: Final = "python"
+OURS: Final = "fanfold"
+USERS: Final = ""
+
+
+@lru_cache(maxsize=4096)
+def owner(file: str) -> str:
+    """Whose code a file has: Python's, ours, that of the package with this name, or the user's."""
+    for folder in ("site-packages", "dist-packages"):
+        _, found, inside = file.rpartition(f"{os.sep}{folder}{os.sep}")
+        if found:
+            return OURS if inside.startswith(f"fanfold{os.sep}") else f"package {inside.split(os.sep)[0]}"
+    if file.endswith(".pyx"):  # compiled, with a path in its own sources
+        return f"package {file.split('/')[0]}"
+    if file.startswith(_OURS):
+        return OURS
+    return PYTHON if file.startswith((_PYTHON, "<frozen ")) else USERS
+
+
+_ends: set[CodeType] = {
+    asyncio.Handle._run.__code__,
+    asyncio.BaseEventLoop.run_forever.__code__,
+    asyncio.BaseEventLoop.run_until_complete.__code__,
+    asyncio.Runner.run.__code__,
+}
+
+
+def ends_at(code: CodeType) -> None:
+    """What has called a function with this code is no part of what a task does."""
+    _ends.add(code)
+
+
+def _is_end(code: CodeType) -> bool:
+    return code in _ends

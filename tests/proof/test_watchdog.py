@@ -1,0 +1,341 @@
+"""Who held the event loop, and at which line. What is blocked here is what is to be found out."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import operator
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Annotated, Any, TypedDict
+
+import pytest
+import uvloop
+
+from fanfold import START, StateGraph, Task, python_agent
+from fanfold.events import Event, LoopHeld, TaskBlocked, TaskHeldUp
+from fanfold.watchdog import IDLE, OURS, PYTHON, USERS, WATCHDOG, owner, place_of
+
+BLOCKS = 0.08
+
+
+class State(TypedDict, total=False):
+    log: Annotated[list[str], operator.add]
+
+
+@pytest.fixture(autouse=True)
+def _without_the_garbage_of_others() -> Iterator[None]:
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def on(request: pytest.FixtureRequest) -> Callable[[Coroutine[Any, Any, Any]], Any]:
+    """Runs a coroutine on a loop of each kind."""
+
+    def run(work: Coroutine[Any, Any, Any]) -> Any:
+        with asyncio.Runner(loop_factory=request.param) as runner:
+            return runner.run(work)
+
+    return run
+
+
+def beside(*actions: Any, state: type = State) -> Any:
+    graph = StateGraph(state)
+    for number, action in enumerate(actions):
+        graph.add_node(f"{action.__name__}-{number}", action).add_edge(START, f"{action.__name__}-{number}")
+    return graph.compile()
+
+
+def told(result: Any, kind: Any = LoopHeld) -> list[Any]:
+    return [event for event in result.run.events if isinstance(event, kind)]
+
+
+def line_of(text: str, path: str = __file__) -> int:
+    """The line of a file that ends with a comment of this text."""
+    with open(path) as file:
+        return next(number for number, line in enumerate(file, 1) if line.rstrip().endswith(f"# {text}"))
+
+
+took: list[float] = []
+
+
+def waits_for_a_server() -> None:
+    began = time.monotonic()
+    time.sleep(BLOCKS)  # the culprit
+    took.append(time.monotonic() - began)
+
+
+async def blocks(state: State) -> None:
+    await asyncio.sleep(0)
+    waits_for_a_server()
+
+
+def test_the_line_that_blocks_is_named_and_so_is_who_called_it_and_for_how_long(on: Any) -> None:
+    took.clear()
+    held = told(on(beside(blocks, blocks).ainvoke({"log": []})))
+    assert len(held) == 2
+    for event, seconds in zip(held, took, strict=True):
+        assert (event.file, event.line) == (__file__, line_of("the culprit"))
+        assert (event.function, event.callers) == ("waits_for_a_server", ("blocks",))
+        assert event.seconds == pytest.approx(seconds, rel=0.05)
+
+
+async def blocks_twice(state: State) -> None:
+    time.sleep(BLOCKS / 2)
+    time.sleep(2 * BLOCKS)  # the longer one
+    time.sleep(BLOCKS / 2)
+
+
+def test_of_several_lines_in_one_hold_the_one_that_took_longest_is_named() -> None:
+    (held,) = told(beside(blocks_twice).invoke({"log": []}))
+    assert held.line == line_of("the longer one")
+
+
+async def keeps_the_interpreter(state: State) -> None:
+    sum(range(6_000_000))  # no other thread runs meanwhile
+
+
+def test_code_that_lets_no_other_thread_run_is_named_all_the_same() -> None:
+    (held,) = told(beside(keeps_the_interpreter).invoke({"log": []}))
+    assert held.line == line_of("no other thread runs meanwhile")
+
+
+async def tool() -> None:
+    time.sleep(2 * BLOCKS)  # in a task of its own
+
+
+async def calls_a_tool(state: State) -> None:
+    await asyncio.gather(tool(), asyncio.sleep(0))
+
+
+def test_code_in_an_asyncio_task_that_a_node_has_started_is_its(on: Any) -> None:
+    result = on(beside(calls_a_tool).ainvoke({"log": []}))
+    (held,) = told(result)
+    assert (held.line, held.function) == (line_of("in a task of its own"), "tool")
+    assert held.task == told(result, TaskHeldUp | LoopHeld)[0].task
+    assert 1.2 * BLOCKS < held.seconds < 3 * BLOCKS
+    assert not told(result, TaskHeldUp), "nobody is held up by code of its own"
+
+
+@python_agent("asker")
+async def asker(prompt: str) -> str:
+    reads_a_page()
+    return prompt
+
+
+def reads_a_page() -> None:
+    time.sleep(BLOCKS)  # below an agent
+
+
+async def asks(state: State) -> None:
+    await asyncio.gather(*(Task(subagent_type="asker", prompt=word) for word in "ab"))
+
+
+def test_a_blocking_tool_of_an_agent_is_found_below_the_agent() -> None:
+    held = told(beside(asks).invoke({"log": []}, agents=[asker]))
+    assert [(event.function, event.callers, event.line) for event in held] == [
+        ("reads_a_page", ("asker",), line_of("below an agent"))
+    ] * 2
+
+
+def slowly(old: list[str], new: list[str]) -> list[str]:
+    time.sleep(BLOCKS)  # folds
+    return old + new
+
+
+class Slow(TypedDict, total=False):
+    log: Annotated[list[str], slowly]
+
+
+def writes(state: Any) -> Any:
+    return {"log": ["a"]}
+
+
+def test_a_reducer_that_blocks_is_named() -> None:
+    held = told(beside(writes, state=Slow).invoke({"log": []}))
+    assert {(event.function, event.line) for event in held} == {("slowly", line_of("folds"))}
+
+
+def test_a_path_that_blocks_is_named() -> None:
+    async def route(state: State) -> str:
+        time.sleep(BLOCKS)  # decides
+        return "__end__"
+
+    graph = StateGraph(State).add_node("a", writes).add_edge(START, "a").add_conditional_edges("a", route)
+    (held,) = told(graph.compile().invoke({"log": []}))
+    assert held.line == line_of("decides")
+
+
+def test_quick_code_that_takes_its_time_is_named() -> None:
+    def heavy(state: Any) -> Any:
+        return {"log": [a for a in state["log"] for b in state["log"] if a == b == "x"]}  # quick it seems
+
+    (held,) = told(beside(heavy).invoke({"log": list(map(str, range(2500)))}))
+    assert held.line == line_of("quick it seems")
+
+
+def test_each_loop_of_a_process_has_culprits_of_its_own() -> None:
+    async def one(state: State) -> None:
+        time.sleep(BLOCKS)  # of the one loop
+
+    async def other(state: State) -> None:
+        time.sleep(BLOCKS)  # of the other loop
+
+    found: dict[str, int] = {}
+
+    def run(name: str, action: Any) -> None:
+        (held,) = told(beside(action).invoke({"log": []}))
+        found[name] = held.line
+
+    threads = [threading.Thread(target=run, args=args) for args in (("one", one), ("other", other))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == {"one": line_of("of the one loop"), "other": line_of("of the other loop")}
+
+
+# Whose code it is
+
+
+def _called(file: str, body: str, **known: Any) -> Any:
+    exec(compile(f"def library():\n    {body}", file, "exec"), known)
+    return known["library"]
+
+
+def test_of_a_library_that_blocks_the_line_that_called_it_is_named() -> None:
+    fetch = _called("/env/lib/python3.11/site-packages/http/client.py", "return place_of(frame())", **_FRAMES)
+    assert fetch().function.endswith("test_of_a_library_that_blocks_the_line_that_called_it_is_named")
+
+
+def test_where_nothing_is_the_users_the_package_that_was_called_first_is_named() -> None:
+    def end() -> Any:
+        return library()
+
+    fetch = _called("/env/lib/site-packages/http/client.py", "return place_of(frame())", **_FRAMES)
+    library = _called("/env/lib/site-packages/team/nodes.py", "return fetch()", fetch=fetch)
+    from fanfold.watchdog import ends_at
+
+    ends_at(end.__code__)
+    assert end().file == "/env/lib/site-packages/team/nodes.py"
+
+
+def _frame() -> Any:
+    import sys
+
+    return sys._getframe(1)
+
+
+_FRAMES: dict[str, Any] = {"place_of": place_of, "frame": _frame}
+
+
+def test_files_are_pythons_ours_or_the_users() -> None:
+    import fanfold.run
+
+    assert [owner(file) for file in (asyncio.__file__, fanfold.run.__file__, __file__)] == [PYTHON, OURS, USERS]
+    assert owner("/env/site-packages/requests/api.py") == "package requests"
+    assert owner("<stdin>") == USERS
+
+
+# Garbage
+
+
+def _garbage() -> list[Any]:
+    return [{"number": [number]} for number in range(250_000)]
+
+
+def test_a_collection_right_after_a_hold_does_not_hide_who_was_held_up() -> None:
+    kept = _garbage()
+
+    async def first(state: State) -> None:
+        await asyncio.sleep(0)
+        asyncio.get_running_loop().call_soon(gc.collect)
+        time.sleep(BLOCKS)
+
+    async def second(state: State) -> None:
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # so that its turn comes after the collection's
+        await asyncio.sleep(0)
+
+    async def both() -> Any:
+        return await beside(first, second).ainvoke({"log": []})
+
+    result = asyncio.run(both())
+    assert len(kept) == 250_000
+    assert len(told(result)) == 1
+    held_up = told(result, TaskHeldUp)
+    assert len(held_up) == 1
+    assert held_up[0].seconds == pytest.approx(told(result)[0].seconds, rel=0.05)
+
+
+def test_a_collection_within_a_slice_is_told_apart_from_its_code() -> None:
+    kept = _garbage()
+
+    async def collects(state: State) -> None:
+        time.sleep(BLOCKS)  # besides
+        gc.collect()
+
+    held = told(beside(collects).invoke({"log": []}))
+    assert len(kept) == 250_000
+    assert [event.function.rpartition(".")[2] for event in held] == ["collects", "garbage collection"]
+    assert held[0].seconds == pytest.approx(BLOCKS, rel=0.25)
+    assert held[1].file == ""
+
+
+# Locks
+
+
+def test_who_stands_behind_a_lock_is_told_for_as_long_as_it_did(on: Any) -> None:
+    async def run() -> Any:
+        lock, few = asyncio.Lock(), asyncio.Semaphore(1)
+
+        async def locks(state: State) -> None:
+            async with lock:  # all of them
+                await asyncio.sleep(0.04)
+
+        async def counts(state: State) -> None:
+            async with few:
+                await asyncio.sleep(0.04)
+
+        return await beside(locks, locks, locks, counts, counts).ainvoke({"log": []})
+
+    blocked = told(on(run()), TaskBlocked)
+    assert sorted(event.on for event in blocked) == ["lock", "lock", "semaphore"]
+    waited = sorted(event.seconds for event in blocked if event.on == "lock")
+    assert 0.03 < waited[0] < waited[1]
+    assert waited[1] > 0.07
+    assert {event.line for event in blocked if event.on == "lock"} == {line_of("all of them")}
+
+
+def test_nothing_is_told_of_a_lock_that_was_free() -> None:
+    async def locks(state: State) -> None:
+        async with asyncio.Lock():
+            await asyncio.sleep(0.04)
+
+    assert told(beside(locks, locks).invoke({"log": []}), TaskBlocked) == []
+
+
+# The thread
+
+
+def test_runs_share_one_thread_which_ends_when_there_are_none_and_leave_no_callback_behind() -> None:
+    def thread() -> threading.Thread | None:
+        return next((one for one in threading.enumerate() if one.name == "fanfold-watchdog"), None)
+
+    before = list(gc.callbacks)
+    beside(writes).invoke({"log": []})
+    first = thread()
+    beside(writes).invoke({"log": []})
+    assert first is not None
+    assert thread() is first
+    assert gc.callbacks == before
+    assert WATCHDOG._posts == {}
+    first.join(IDLE + 5)
+    assert not first.is_alive()
+    heard: list[Event] = []
+    beside(blocks).invoke({"log": []}, on_event=heard.append)
+    assert [event.line for event in heard if isinstance(event, LoopHeld)] == [line_of("the culprit")]
