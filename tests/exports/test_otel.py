@@ -23,7 +23,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 
 from fanfold import START, StateGraph, Task, asking, python_agent
 from fanfold.errors import ExportError, UsageError
-from fanfold.events import Noticed, RunStarted
+from fanfold.events import ClockJumped, Noticed, RunStarted, ThreadUsed, ToolAnswered, ToolCalled
 from fanfold.exports import conventions as names
 from fanfold.otel import Telemetry, export, send
 from tests.exports.receiver import Receiver, receiving
@@ -194,6 +194,26 @@ def test_a_receiver_that_refuses_is_an_error_that_says_so(receiver: Receiver) ->
         send(everything(), receiver.url)
     with pytest.raises(UsageError, match="no URL"):
         send(everything(), "collector:4318")
+
+
+def test_a_tool_ends_where_it_answered_and_where_nobody_told_it_has_no_length(receiver: Receiver) -> None:
+    begun = everything()[:19]
+    calls = [ToolCalled(101.5, "a", "find"), ToolAnswered(101.55, "a", "find", 0.05), ToolCalled(101.7, "a", "late")]
+    send([*begun, *calls, *everything()[22:24]], receiver.url)
+    told = {
+        span.attributes["gen_ai.tool.name"]: (span.attributes["fanfold.tool.until"], span.end - span.start)
+        for span in receiver.spans
+        if span.name.startswith("execute_tool")
+    }
+    assert told == {"find": ("answer", pytest.approx(0.05e9, abs=1e3)), "late": ("unknown", 0)}
+
+
+def test_cores_that_a_task_used_and_jumps_of_the_clock_are_told(receiver: Receiver) -> None:
+    seen = [ThreadUsed(102.3, "end", 0.1, 0.08), ClockJumped(102.3, 0.05)]
+    send([*everything()[:-4], *seen, *everything()[-4:]], receiver.url)
+    assert receiver.named("node end").attributes["fanfold.cpu_ms"] == pytest.approx(80)
+    events = receiver.named("invoke_workflow team").events
+    assert ("clock jumped", 0.05) in [(name, about.get("fanfold.seconds")) for name, _, about in events]
 
 
 def test_models_have_the_names_of_their_providers() -> None:

@@ -22,6 +22,12 @@ ARTEFACTS: Final = Path(__file__).parents[2] / "build" / "screenshots"
 A_SECOND: Final = 1_000
 
 
+def artefact(name: str) -> Path:
+    """A file of that name for whoever wants to look."""
+    ARTEFACTS.mkdir(parents=True, exist_ok=True)
+    return ARTEFACTS / name
+
+
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     path = browser.program()
@@ -78,8 +84,7 @@ def test_a_run_of_2000_tasks_opens_within_a_second_without_a_complaint_or_a_requ
         assert page.complaints == []
         assert page.requests == [(tmp_path / "report.html").as_uri()]
         assert page.tab.locator("#shown").inner_text() == "2,000 tasks"
-        ARTEFACTS.mkdir(parents=True, exist_ok=True)
-        page.tab.screenshot(path=ARTEFACTS / "report-2000.png")
+        page.tab.screenshot(path=artefact("report-2000.png"))
         page.tab.close()
         if took[-1] < A_SECOND:
             break
@@ -104,8 +109,7 @@ def test_a_hostile_label_is_shown_and_does_nothing(chromium: Browser, tmp_path: 
     assert "onerror=alert(1)" in page.tab.locator("#details").inner_text()
     assert page.tab.locator("img").count() == 0
     assert page.complaints == []
-    ARTEFACTS.mkdir(parents=True, exist_ok=True)
-    page.tab.screenshot(path=ARTEFACTS / f"report-{scheme}.png", full_page=True)
+    page.tab.screenshot(path=artefact(f"report-{scheme}.png"), full_page=True)
     page.tab.close()
 
 
@@ -180,7 +184,7 @@ def test_it_can_be_printed(chromium: Browser, tmp_path: Path) -> None:
     assert page.tab.locator(".tools").is_hidden()
     paper = page.tab.pdf()
     assert paper.startswith(b"%PDF")
-    (ARTEFACTS / "report.pdf").write_bytes(paper)
+    artefact("report.pdf").write_bytes(paper)
     page.tab.close()
 
 

@@ -124,9 +124,10 @@ def test_the_time_between_two_sittings_does_not_count() -> None:
 
 
 def test_what_a_killed_sitting_asked_ends_with_it() -> None:
-    killed = [*resumed()[:5], ModelAsked(500.5, "b", "x"), *resumed()[5:]]
-    (request,) = line(timeline(killed), "b").requests
-    assert (request.start, request.end) == (0.5, 1.0)
+    later = [ModelAsked(3.5, "b", "x"), ModelAnswered(3.75, "b", "x")]
+    killed = [*resumed()[:5], ModelAsked(500.5, "b", "x"), *resumed()[5:11], *later, *resumed()[11:]]
+    requests = line(timeline(killed), "b").requests
+    assert [(request.start, request.end) for request in requests] == [(0.5, 1.0), (1.5, 1.75)]
 
 
 def test_a_run_that_goes_on_ends_for_now_where_its_events_do() -> None:
