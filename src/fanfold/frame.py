@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from fanfold import chat, interop
 from fanfold.errors import GraphInterrupt, MissingExtraError, UsageError
-from fanfold.events import TaskContinued, TaskPaused, ThreadUsed
+from fanfold.events import TaskBlocked, TaskContinued, TaskPaused, ThreadUsed
 from fanfold.kernel.channels import MISSING
 from fanfold.kernel.ledger import Task, Write
 from fanfold.types import ExecutionInfo, Interrupt, Runtime, StreamWriter, TimeoutPolicy
@@ -265,13 +265,21 @@ class Frame:
     def metered(self, code: Callable[..., T]) -> Callable[..., T]:
         """Code for a thread, which tells the run what it used of a core there."""
         emit, loop, task = self.runner.emit, self.runner.family.loop, self.task.id
+        threads = self.runner.family.places.threads
 
-        def tell(ended: float, seconds: float, cpu: float, ready: float) -> None:
+        def say(event: ThreadUsed | TaskBlocked) -> None:
             with contextlib.suppress(RuntimeError):  # the run is over, and its loop closed
                 if loop is not None:
-                    loop.call_soon_threadsafe(emit, ThreadUsed(ended, task, seconds, cpu, ready))
+                    loop.call_soon_threadsafe(emit, event)
 
-        return metered(code, tell)
+        def tell(ended: float, seconds: float, cpu: float, ready: float) -> None:
+            say(ThreadUsed(ended, task, seconds, cpu, ready))
+
+        def late(began: float, seconds: float) -> None:
+            if threads.full:
+                say(TaskBlocked(began, task, "thread", seconds, f"pool of {len(threads)} threads"))
+
+        return metered(code, tell, late)
 
     def injected(self, asks: Mapping[str, str]) -> dict[str, Any]:
         """The values of the parameters that code asks for by name or type."""

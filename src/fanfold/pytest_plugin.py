@@ -81,8 +81,8 @@ def _missed(receipt: Receipt, wanted: Mapping[str, float | None], hold: LoopHeld
     """In words, what was wanted and did not come; `hold` is the longest of the event loop."""
     least, speedup, blocked = (wanted.get(name) for name in _LEAST)
     found = []
-    if least is not None and receipt.peak < least:
-        found.append(f"at most {receipt.peak} ran at once, and {least} were asked for")
+    if least is not None and receipt.steady < least:
+        found.append(f"at most {receipt.steady} ran at once, and {least} were asked for")
     if speedup is not None and receipt.speedup < speedup:
         found.append(f"it was {receipt.speedup:.2f}x as fast as one by one, and {speedup:g}x were asked for")
     if blocked is not None and receipt.blocked * 1000 > blocked:

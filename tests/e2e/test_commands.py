@@ -233,7 +233,9 @@ def test_resuming_a_run_that_is_done_says_so_prints_its_receipt_and_runs_nothing
     done = fanfold("resume", run)
     assert done.returncode == 0
     assert "is done" in done.stderr
-    assert done.stdout.startswith(before)
+    receipt, further = done.stdout.rsplit("\n", 2)[0], done.stdout.splitlines()[-1]
+    assert before.endswith(f"\n{receipt}\n")
+    assert further.startswith("look further:")
     told = fanfold.json("resume", run, "--json")
     assert told["output"] == {"names": ["quick", "slow", "last"]}
     assert fanfold("resume", run, "--respond", "yes").returncode == 2

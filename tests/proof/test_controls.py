@@ -39,7 +39,6 @@ from fanfold import (
 from fanfold.events import (
     LoopHeld,
     ModelAsked,
-    TaskBlocked,
     TaskHeldUp,
     TaskWaited,
     TaskWaiting,
@@ -49,6 +48,7 @@ from fanfold.events import (
 from fanfold.receipt import NOTHING_TO_OVERLAP, PARALLEL, PARTLY_SERIAL, SEQUENTIAL, receipt
 from fanfold.receipt.causes import BLOCKS, FEW_THREADS, GIL_BOUND, LOCKED, MCP, ONE_BY_ONE, QUEUES, SYNC_TOOL
 from fanfold.testing import ModelServer
+from fanfold.work import threads
 from tests.proof.controls import ROWS, WORK, Row, State, alone, audited, beside, control
 from tests.proof.portable import burns_here, sleeps
 from tests.proof.telling import begun, continued, done, in_order, over, paused, queued, start, worked
@@ -312,6 +312,14 @@ def test_threads_that_keep_one_core_busy_are_not_parallel() -> None:
     assert all(0.35 < task.cpu < 0.5 for task in found.tasks)
 
 
+def test_a_pool_with_too_few_threads_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "MOST_THREADS", 1)
+    monkeypatch.setattr(threads, "AT_ONCE", 1)
+    found = audited(beside(*[in_a_thread] * 3))
+    control("a pool of one thread for three tasks", found, f"{SEQUENTIAL} by {FEW_THREADS}", "")
+    assert "for a thread (pool of 1 threads)" in found.culprits[0]
+
+
 def test_a_branch_that_waits_at_a_barrier_is_named() -> None:
     def after(seconds: float) -> Any:
         async def node(state: State) -> None:
@@ -355,18 +363,6 @@ def test_tools_of_a_server_that_the_client_calls_one_by_one_are_named() -> None:
     overlapping = [ToolAnswered(4, "a", "mcp__s__t", 4), ToolAnswered(4, "a", "mcp__s__t", 4)]
     found = receipt(in_order(start(), worked("a", 0, 4), overlapping, worked("b", 4, 6), over(6)))
     assert MCP not in {cause.kind for cause in found.causes}
-
-
-def test_a_pool_with_too_few_threads_is_named() -> None:
-    waits = [
-        queued(0, "b"),
-        begun(0, "b"),
-        TaskBlocked(2, "b", "thread", 2, "of the pool 'io', which has 1"),
-        done(4, "b"),
-    ]
-    found = receipt(in_order(start(), worked("a", 0, 2), waits, over(4)))
-    control("a pool of one thread for two tasks", found, f"{SEQUENTIAL} by {FEW_THREADS}", "")
-    assert "1 task waited 2.00 s in all for the thread of the pool 'io', which has 1" in found.culprits[0]
 
 
 @pytest.mark.parametrize(

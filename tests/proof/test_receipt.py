@@ -10,7 +10,7 @@ import pytest
 from fanfold import audit
 from fanfold.errors import UsageError
 from fanfold.events import Event, LoopHeld, ModelAnswered, Noticed, StepFinished, TaskHeldUp, ToolCalled
-from fanfold.receipt import NOTHING_TO_OVERLAP, PARALLEL, PARTLY_SERIAL, SEQUENTIAL, Receipt, receipt
+from fanfold.receipt import NOTHING_TO_OVERLAP, PARALLEL, PARTLY_SERIAL, SEQUENTIAL, Receipt, Thresholds, receipt
 from fanfold.receipt.causes import REMEDIES
 from tests.proof.telling import (
     begun,
@@ -209,7 +209,88 @@ def test_what_cost_less_than_a_hundredth_of_the_wall_is_no_culprit() -> None:
     assert (found.verdict, found.culprits) == (PARTLY_SERIAL, ())
 
 
+def test_a_garbage_collection_is_no_code_s_fault() -> None:
+    held = [queued(0, "a"), begun(0, "a"), LoopHeld(2, "a", 2, function="garbage collection"), done(2, "a")]
+    late = [queued(0, "b"), begun(0, "b"), TaskHeldUp(2, "b", 2), done(4, "b")]
+    found = told(start(), held, late, over(4))
+    assert [cause.kind for cause in found.causes] == ["garbage collection"]
+
+
+def test_what_one_line_costs_is_added_up_over_all_whose_code_it_is() -> None:
+    names = "abcdef"
+    holds = [
+        [queued(0, name), TaskHeldUp(at, name, at), begun(at, name), LoopHeld(at + 1, name, 1, "app.py", 7, "f")]
+        for at, name in enumerate(names)
+    ]
+    found = told(start(), *holds, *(done(at + 1, name) for at, name in enumerate(names)), over(6))
+    (cause,) = found.causes
+    assert (cause.place, cause.seconds) == ("app.py:7 in f", 6)
+    assert cause.what == "'a', 'b', 'c' and 3 more held the event loop for 6.00 s in all, at app.py:7 in f"
+
+
+def test_causes_are_ranked_by_what_they_cost() -> None:
+    waits = [queued(0, "b"), begun(3, "b", "limit 1"), TaskHeldUp(5, "b", 1), LoopHeld(9, "b", 4), done(9, "b")]
+    found = told(start(limit=1), worked("a", 0, 3), waits, over(9))
+    assert [(cause.kind, cause.seconds) for cause in found.causes] == [
+        ("blocks the event loop", 4),
+        ("limit", 3),
+        ("late for no known reason", 1),
+    ]
+
+
+# Thresholds
+
+
+def overlapping() -> list[Event]:
+    """Two tasks that reached half of the overlap that there was."""
+    return in_order(start(), worked("a", 0, 4), worked("b", 2, 6), over(6))
+
+
+@pytest.mark.parametrize(
+    ("lines", "verdict"),
+    [
+        (Thresholds(), PARTLY_SERIAL),
+        (Thresholds(parallel=0.5), PARALLEL),
+        (Thresholds(sequential=0.5), SEQUENTIAL),
+        (Thresholds(worthwhile=0.5), NOTHING_TO_OVERLAP),
+    ],
+)
+def test_the_lines_of_a_verdict_can_be_moved(lines: Thresholds, verdict: str) -> None:
+    assert audit(overlapping(), thresholds=lines).verdict == verdict
+
+
+def test_what_is_worth_telling_can_be_moved() -> None:
+    waits = [queued(0, "b"), begun(2, "b", "limit 1"), done(4, "b")]
+    events = in_order(start(limit=1), worked("a", 0, 2), waits, over(4))
+    assert len(audit(events).causes) == 1
+    assert audit(events, thresholds=Thresholds(telling=0.6)).causes == ()
+
+
+@pytest.mark.parametrize("wrong", [{"parallel": 1.5}, {"sequential": -0.1}, {"parallel": 0.1}, {"telling": 2}])
+def test_thresholds_that_make_no_sense_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(UsageError, match="threshold"):
+        Thresholds(**wrong)
+
+
 # Numbers
+
+
+def test_tasks_that_meet_only_for_a_moment_are_not_steadily_at_once() -> None:
+    found = told(start(), worked("a", 0, 10), worked("b", 9.95, 20), over(20))
+    assert (found.peak, found.steady, found.verdict) == (2, 1, SEQUENTIAL)
+    assert told(start(), worked("a", 0, 10), worked("b", 9.5, 20), over(20)).steady == 2
+
+
+def test_efficiency_is_how_near_the_wall_time_came_to_the_longest_chain() -> None:
+    assert told(start(), worked("a", 0, 4), worked("b", 2, 6), over(6)).efficiency == 4 / 6
+    assert told(start(), over(0)).efficiency == 1
+
+
+def test_what_a_sitting_tells_late_renames_nothing_of_the_one_before() -> None:
+    first = [start(), queued(0, "a"), begun(0, "a"), failed(4, "a"), over(4, "failed")]
+    again = [start(10, resumed=True), queued(10, "a"), begun(10, "a"), LoopHeld(11, "a", 9), done(12, "a"), over(12)]
+    found = told(first, again)
+    assert found.tasks[0].parts == {"working": 5, "blocking": 1}
 
 
 def test_a_node_that_awaits_an_agent_is_not_busy_and_the_agent_is() -> None:

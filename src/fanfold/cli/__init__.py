@@ -50,7 +50,10 @@ COMMANDS: Final = {
     "agents": ("fanfold.cli.agents:agents", "See which agents there are."),
     "runs": ("fanfold.cli.runs:runs", "See what has been run."),
     "graph": ("fanfold.cli.graph:graph", "See what a graph looks like."),
-    "audit": ("fanfold.cli.runs:audit", "Print a run's receipt, and fail when it falls short."),
+    "audit": (
+        "fanfold.cli.audit:audit",
+        "Print a run's receipt, or run a graph and judge it; fail when it falls short.",
+    ),
     "bench": ("fanfold.cli.bench:bench", "Measure what fanfold costs on this machine."),
     "store": ("fanfold.cli.store:store", "Keep what is kept in order: prune, check, migrate, count."),
 }

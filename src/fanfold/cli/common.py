@@ -41,6 +41,15 @@ def display_options(function: F) -> F:
     return click.option("--quiet", is_flag=True, help="Show nothing while it runs.")(function)
 
 
+def input_options(function: F) -> F:
+    """`-i KEY=VALUE`, as often as one likes, and `-f FILE`: the input of a graph."""
+    text = "A key of the input; VALUE may be JSON."
+    file = click.option(
+        "-f", "--file", "input_file", type=click.Path(), metavar="FILE", help="The input as a JSON file."
+    )
+    return click.option("-i", "--input", "pairs", multiple=True, metavar="KEY=VALUE", help=text)(file(function))
+
+
 def open_named_store(url: str | None, *, make: bool = True) -> SqlStore:
     """The store of the option, of the environment, or of the working directory; unless `make`, one that is there."""
     from fanfold.store.opening import open_store

@@ -16,6 +16,7 @@ from fanfold.cli.common import (
     display_options,
     existing_folder,
     further,
+    input_options,
     json_option,
     open_named_store,
     print_json,
@@ -42,10 +43,7 @@ from fanfold.types import INTERRUPT, Command, Interrupt
 
 @click.command()
 @click.argument("graph")
-@click.option(
-    "-i", "--input", "pairs", multiple=True, metavar="KEY=VALUE", help="A key of the input; VALUE may be JSON."
-)
-@click.option("-f", "--file", "input_file", type=click.Path(), metavar="FILE", help="The input as a JSON file.")
+@input_options
 @click.option("--thread", metavar="ID", help="The thread to run in.  [default: a new one]")
 @click.option("--workspace", metavar="DIR", help="The folder that agents see.  [default: this one]")
 @model_options
@@ -78,7 +76,7 @@ def run(
     folder = existing_folder(workspace, "--workspace") if workspace else None
     with open_named_store(store_url) as store:
         compiled = load_graph(graph, store)
-        value = _input(compiled, pairs, input_file)
+        value = input_of(compiled, pairs, input_file)
         options = {**answering.settings, "workspace": folder}
         settings = {"graph": absolute(graph), **options, "limits": held}
         sitting = Sitting(compiled, settings, plain=plain, quiet=quiet or as_json)
@@ -216,7 +214,8 @@ def _show(sitting: Sitting, result: Any, told: Receipt) -> None:
         print(line)
 
 
-def _input(graph: CompiledGraph, pairs: tuple[str, ...], input_file: str | None) -> Any:
+def input_of(graph: CompiledGraph, pairs: tuple[str, ...], input_file: str | None) -> Any:
+    """The input that a person typed. Raises `UsageError` where it is none of the graph's."""
     value = _from_file(input_file) if input_file else {}
     if pairs and not isinstance(value, dict):
         raise UsageError(f"{input_file} holds no JSON object, so -i has nothing to add to")

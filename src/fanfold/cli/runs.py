@@ -1,14 +1,12 @@
-"""`fanfold runs` and `fanfold audit`: what has been run, and whether it was parallel."""
+"""`fanfold runs`: what has been run, each task of it, and its receipt."""
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import asdict
 
 import click
 
-from fanfold.cli import GATE
 from fanfold.cli.common import (
     ago,
     json_option,
@@ -23,9 +21,9 @@ from fanfold.cli.export import export
 from fanfold.cli.outcome import kept, readable
 from fanfold.cli.sitting import whole_receipt
 from fanfold.cli.transcript import show_transcripts
-from fanfold.errors import UsageError
 from fanfold.live import clean
-from fanfold.receipt import Receipt, TaskLife
+from fanfold.receipt import TaskLife
+from fanfold.receipt.values import WORKING
 from fanfold.store import owner as owners
 from fanfold.store.base import DONE, PAUSED, RUNNING, RunRecord, Store
 
@@ -82,9 +80,11 @@ def show(run_id: str, result: bool, agent: str | None, store_url: str | None, as
     print(f"run {record.run_id} · graph {clean(record.graph)} · thread {record.thread_id} · {status}")
     if record.error:
         print(clean(f"error: {record.error}"))
-    names = {life.task: life.name for life in told.tasks}
+    names = {life.task: clean(life.name) for life in told.tasks}
     for life in told.tasks:
         print(_task_line(life, names.get(life.held_back_by, "")))
+        if life.parts.keys() - {WORKING}:
+            print(f"{'        ' if life.parent else '      '}{clean(life.account(names))}")
     for line in told.lines():
         print(line)
     if status not in (DONE, RUNNING):
@@ -97,41 +97,6 @@ def _print_result(record: RunRecord, output: object, as_json: bool) -> None:
         print_json({"run_id": record.run_id, "output": output})
     else:
         print(readable(record.settings, output).removesuffix("\n"))
-
-
-@click.command()
-@click.argument("run_id", metavar="RUN")
-@click.option("--min-concurrency", type=click.IntRange(1), metavar="N", help="Fail unless N tasks ran at once.")
-@click.option("--min-speedup", type=float, metavar="X", help="Fail unless it was X times as fast as one by one.")
-@store_option
-@json_option
-def audit(
-    run_id: str, min_concurrency: int | None, min_speedup: float | None, store_url: str | None, as_json: bool
-) -> None:
-    """Print the receipt of RUN; with a gate that it does not pass, exit with 4."""
-    if min_speedup is not None and not (math.isfinite(min_speedup) and min_speedup >= 0):
-        raise UsageError(f"--min-speedup is {min_speedup}; it is a number such as 2 or 1.5")
-    with open_named_store(store_url) as store:
-        told = whole_receipt(store, store.run(run_id).run_id)
-    if as_json:
-        print_json(told.to_dict())
-    else:
-        for line in told.lines():
-            print(line)
-    shortfalls = _shortfalls(told, min_concurrency, min_speedup)
-    for shortfall in shortfalls:
-        say(f"gate: {shortfall}")
-    if shortfalls:
-        click.get_current_context().exit(GATE)
-
-
-def _shortfalls(told: Receipt, min_concurrency: int | None, min_speedup: float | None) -> list[str]:
-    found = []
-    if min_concurrency is not None and told.steady < min_concurrency:
-        found.append(f"at most {told.steady} tasks ran at once; {min_concurrency} were asked for")
-    if min_speedup is not None and told.speedup < min_speedup:
-        found.append(f"it was {told.speedup:.2f}x as fast as one by one; {min_speedup:g}x were asked for")
-    return found
 
 
 def _status(store: Store, record: RunRecord) -> str:

@@ -15,7 +15,7 @@ from fanfold.events import Event, ModelAnswered, Noticed
 from fanfold.family import UnknownKeyWarning
 from fanfold.graph import CompiledGraph
 from fanfold.live import view_for
-from fanfold.receipt import Receipt, receipt
+from fanfold.receipt import Receipt, audit, receipt
 from fanfold.store.base import Store
 
 
@@ -86,8 +86,6 @@ class Sitting:
         return feed
 
 
-def whole_receipt(store: Store, run_id: str) -> Receipt:
-    """The receipt over all sittings of a stored run."""
-    from fanfold.receipt import audit
-
-    return audit(run_id, store=store)
+def whole_receipt(store: Store, run_id: str, **how: Any) -> Receipt:
+    """The receipt over all sittings of a stored run; `how` it is judged is as for `fanfold.audit`."""
+    return audit(run_id, store=store, **how)

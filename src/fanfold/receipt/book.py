@@ -155,8 +155,7 @@ class Book:
     def _hold(self, event: LoopHeld, at: float) -> None:
         life, since = self.lives[event.task], self._since(event)
         life.rename(since, at, BLOCKING)
-        place = f"{event.file}:{event.line}" if event.file else ""
-        where = f"{place} in {event.function}" if place and event.function else place
+        where = f"{event.file}:{event.line} in {event.function}" if event.file else event.function
         self.holds.append(Hold(since, at, event.task, where, life.tooling))
 
     def _held_up(self, event: TaskHeldUp, at: float) -> None:

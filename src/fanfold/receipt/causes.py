@@ -42,6 +42,7 @@ TOOLS: Final = "tools one after another"
 MCP: Final = "MCP tools serialised by the client"
 QUEUES: Final = "a provider that queues"
 GIL_BOUND: Final = "GIL-bound"
+GARBAGE: Final = "garbage collection"
 LATE: Final = "late for no known reason"
 
 REMEDIES: Final[Mapping[str, str]] = {
@@ -59,6 +60,7 @@ REMEDIES: Final[Mapping[str, str]] = {
     MCP: "use a client that sends a call before the one before is answered, or a connection for each",
     QUEUES: "let it serve more at once, or spread the agents over several",
     GIL_BOUND: "run it in processes: executor='process'",
+    GARBAGE: "keep fewer objects alive, or gc.freeze() those that stay",
     LATE: "look for code that blocks the loop outside of the run's tasks, and whether the machine is short of cores",
 }
 """What to do about each class of cause."""
@@ -166,7 +168,9 @@ def _holders(tasks: Sequence[TaskLife], holds: Sequence[Hold]) -> Iterator[Cause
         people, place = list(who[tool, at]), at if at not in who[tool, at] else ""
         where = f", at {place}" if place else ""
         named = _listed(people)
-        if tool:
+        if place == GARBAGE:
+            yield _cause(GARBAGE, cost, f"it held up {named} and all others for {cost:.2f} s in all")
+        elif tool:
             yield _cause(
                 SYNC_TOOL, cost, f"tool {tool!r} of {named} held the event loop for {cost:.2f} s in all{where}", place
             )
@@ -199,7 +203,7 @@ def _locks(tasks: Sequence[TaskLife], waits: Waits, book: Book) -> Iterator[Caus
         event = next((event for (place, _), event in places.items() if place == on), None)
         what, where, by = on, "", ""
         if event is not None:
-            what = f"the {event.on}" + (f" {event.place}" if event.place else "")
+            what = f"a {event.on}" + (f" ({event.place})" if event.place else "")
             where = f"{event.file}:{event.line}" if event.file else ""
             by = f", which {names[event.holder]!r} had" if event.holder in names else ""
         text = f"{_waiting(len(each))} {seconds:.2f} s in all for {what}{by}" + (f", at {where}" if where else "")

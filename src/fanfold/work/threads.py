@@ -59,7 +59,17 @@ class Threads:
         self._open = 0  # calls that have not ended
         self._told = False  # that something has ended
         self._hiring = False
+        self._short = False  # of threads: the system allows no more
         self._loop: asyncio.AbstractEventLoop | None = None
+
+    def __len__(self) -> int:
+        """How many threads there are."""
+        return len(self._threads)
+
+    @property
+    def full(self) -> bool:
+        """Whether there are as many threads as there can be, so that a call waits until one of them is free."""
+        return self._short or len(self._threads) >= MOST_THREADS
 
     async def call(self, action: Callable[..., Any], *args: Any) -> Any:
         """What `action(*args)` returns in a thread."""
@@ -107,6 +117,7 @@ class Threads:
 
     def _do_without(self, error: RuntimeError) -> None:
         """Leave what waits to the threads that there are; without one, nobody would ever call it."""
+        self._short = True
         if self._threads:
             warnings.warn(f"no more than {len(self._threads)} threads for blocking nodes: {error}", stacklevel=2)
             return
@@ -151,15 +162,23 @@ class Threads:
                 call.future.set_exception(error)
 
 
-def metered(code: Callable[..., Any], tell: Callable[[float, float, float, float], object]) -> Callable[..., Any]:
+def metered(
+    code: Callable[..., Any],
+    tell: Callable[[float, float, float, float], object],
+    late: Callable[[float, float], object],
+) -> Callable[..., Any]:
     """The same code. When it has kept a core busy, `tell` gets its end, its seconds, and how many of these it used a
-    core, and how many it could have gone on while others had them.
+    core, and how many it could have gone on while others had them. When it begins long after now, `late` gets when
+    that is, and for how long it has waited.
 
     Of threads that take turns, each takes longer by the others, and spends that in neither.
     """
+    asked = time.monotonic()
 
     def run(*args: Any) -> Any:
         began, used = time.monotonic(), time.thread_time()
+        if began - asked >= BUSY_FROM:
+            late(began, began - asked)
         try:
             return code(*args)
         finally:
