@@ -27,6 +27,7 @@ demo: $(VENV)/.$(if $(filter postgres%,$(STORE)),demo-postgres,llm)
 	@$(BIN)/fanfold demo $(if $(STORE),--store '$(NAMED)') $(ARGS)
 
 test: check
+	$(BIN)/python -m tests.exports.browser
 	$(BIN)/python -m pytest -q --cov --cov-report= $(ARGS)
 	$(BIN)/python -m coverage report --include='*/fanfold/kernel/*' --fail-under=100
 	$(BIN)/python -m coverage report --fail-under=90
