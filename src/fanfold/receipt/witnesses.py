@@ -17,6 +17,7 @@ from fanfold.receipt.lives import Life
 from fanfold.receipt.values import (
     GIL,
     PROVIDER,
+    WORKING,
     Thresholds,
     Witness,
     mean_of,
@@ -219,15 +220,26 @@ def _in_turns(uses: Sequence[tuple[float, float, float, Life]], thresholds: Thre
     if not thresholds.turns <= could / length <= (1 + together) / 2:
         return ""
     part = min(1.0, length / could)  # they cannot have gone on for longer than there was time
-    waited = sum(
-        life.rename(start + had * part, end, GIL, ever=True)
-        for start, end, had, life in keen
-        if start + had * part < end
-    )
+    waited = 0.0
+    for start, end, had, life in keen:
+        first, last = _around(life, start, end)
+        waited += life.rename(min(last, first + had * part), last, GIL, ever=True)
     return (
         f"the engine had {most} threads at work at once (mean {together:.2f}), and the operating system saw"
         f" {could / length:.2f} of them that could go on; they waited {waited:.2f} s for each other"
     )
+
+
+def _around(life: Life, start: float, end: float) -> tuple[float, float]:
+    """From when to when a task was at work around its code in a thread: the loop that starts it, and takes what it
+    returns, waits for its turn, too."""
+    for stretch in reversed(life.stretches):
+        if stretch.part == WORKING and stretch.start < start <= stretch.end:
+            start = stretch.start
+    for stretch in life.stretches:
+        if stretch.part == WORKING and stretch.start <= end < stretch.end:
+            end = stretch.end
+    return start, end
 
 
 def _length(times: Iterable[tuple[float, float]]) -> float:
