@@ -72,16 +72,11 @@ class LoopWatch:
             if ended - began >= HELD_FROM:
                 self.held(emit, task, began, ended)
 
-    def settle(self, emit: Emit, task: str, code: Callable[..., T], *given: Any) -> T:
-        """What code of ours answers, in which the user's reducers are called: when one was seen, it held the loop."""
-        began = self.post.since = clock()
-        try:
-            return code(*given)
-        finally:
-            ended = clock()
-            self.post.since = 0.0
-            if ended - began >= HELD_FROM and owner(self.post.place(began).file or __file__) == USERS:
-                self.held(emit, task, began, ended)
+    def settled(self, emit: Emit, task: str, began: float) -> None:
+        """Code of ours, in which the user's reducers are called, has returned: when one was seen, it held the loop."""
+        self.post.since, ended = 0.0, clock()
+        if ended - began >= HELD_FROM and owner(self.post.place(began).file or __file__) == USERS:
+            self.held(emit, task, began, ended)
 
     def waited(self, task: str, suspended: float, now: float) -> float:
         """How many seconds before now a task that was suspended could have gone on, had others not held the loop."""
@@ -191,5 +186,4 @@ def awaiting(work: Any) -> Iterator[FrameType]:
 
 FINDERS.append(_teller)
 ends_at(LoopWatch.call.__code__)
-ends_at(LoopWatch.settle.__code__)
 ends_at(_Timed.__await__.__code__)

@@ -420,13 +420,16 @@ class Runner:
         self._stop(_noted(error, task))  # `drive` raises it when the siblings have ended
 
     def _go_on(self, task: Task, result: Result) -> Task | None:
+        watch = self.family.watch
+        began = watch.post.since = clock()
         try:
-            watch = self.family.watch
-            changed = self._failure is None and watch.settle(self.emit, task.id, self._settle, task, result)
+            changed = self._failure is None and self._settle(task, result)
         except Exception as error:  # noqa: BLE001 - a step that cannot be folded ends the run like a failed node
             error.add_note(f"at the end of step {self.ledger.step}")
             self._stop(error)
             return None
+        finally:
+            watch.settled(self.emit, task.id, began)
         return self._launch(task) if changed else None
 
     def _settle(self, task: Task, result: Result) -> bool:

@@ -140,7 +140,9 @@ def floor_bars(sizes: Sizes) -> tuple[Bar, ...]:
         Bar("unequal branches: wall", plain("unequal", 1, "seconds"), 1.12, 1.105, "s"),
         Bar("four nodes that block the loop for 0.1 s each: named", plain("blocked", 4, "named"), 4, 4, "", more=True),
         Bar("timing a slice of an agent's code", plain("slices", 1), 1.0, 0.7, "us"),
-        Bar("audit and events on: over off", against("audited", "untold", sizes.fan), 1.3, 1.15),
+        Bar("a watchdog for a run that only waits: of one core", plain("resting", 2, "percent"), 2.0, 1.0, "%"),
+        Bar("events, timing and watchdog on: over off", against("fanout", "untold", sizes.fan), 1.15, 1.1),
+        Bar("the same with a receipt made: over off", against("audited", "untold", sizes.fan), 1.3, 1.15),
         Bar(
             f"bytes stored a step, messages of 1 KB, {sizes.messages:,} steps",
             plain("sqlite_bytes", sizes.messages, "bytes", scale=1 / 1024),
@@ -195,6 +197,7 @@ def floor_jobs(sizes: Sizes) -> tuple[Job, ...]:
         Job("unequal", 1),
         Job("blocked", 4, ours),
         Job("slices", 1, ours),
+        Job("resting", 2, ours),
         *(Job(name, sizes.fan, ours) for name in ("audited", "untold")),
         Job("sqlite_bytes", sizes.messages, ours),
         Job("agent_files", sizes.files),

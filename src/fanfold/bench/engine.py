@@ -47,7 +47,7 @@ def audited(n: int) -> Work:
 
 
 def untold(n: int) -> Work:
-    """A fan-out that nobody is told of: the driver's events are made by a function that does nothing."""
+    """A fan-out that nobody is told of: no events are made, no code is timed, and no watchdog looks."""
     _silence()
     return ENGINE.fanout(n)
 
@@ -58,6 +58,10 @@ def _silence() -> None:
             if isinstance(value, type) and hasattr(value, "kind") and value.__module__ == Event.__args__[0].__module__:
                 setattr(module, name, _nothing)
     importlib.import_module("fanfold.family").Emitter.__call__ = _nothing
+    watch = importlib.import_module("fanfold.held").LoopWatch
+    watch.begin = watch.end = watch.settled = _nothing
+    watch.timed = lambda self, emit, task, work: work
+    watch.call = lambda self, emit, task, code, *given: code(*given)
 
 
 def _nothing(*_: Any, **__: Any) -> None:
@@ -91,6 +95,28 @@ async def _spun(around: Callable[[Awaitable[None]], Awaitable[None]]) -> float:
     began = loop.time()
     await around(spin())
     return loop.time() - began
+
+
+def resting(n: int) -> Figures:
+    """What the watchdog takes of one core while a run only waits, in percent; less what the waiting itself takes."""
+
+    async def find() -> Mapping[str, float]:
+        async def rest(state: Any) -> None:
+            await asyncio.sleep(n)
+
+        app = shapes.fanout(fanfold, 1, rest).compile()
+        await shapes.fanout(fanfold, 1).compile().ainvoke({"items": []})
+        bare = await _used(asyncio.sleep(n))
+        return {"tasks": 1, "percent": (await _used(app.ainvoke({"items": []})) - bare) / n * 100}
+
+    return Figures(find)
+
+
+async def _used(work: Awaitable[object]) -> float:
+    """Seconds of a core that this process has used meanwhile."""
+    began = time.process_time()
+    await work
+    return time.process_time() - began
 
 
 def blocked(n: int) -> Figures:
@@ -136,6 +162,7 @@ WORKLOADS: Final[Workloads] = {
     "audited": audited,
     "untold": untold,
     "slices": slices,
+    "resting": resting,
     "blocked": blocked,
     "seed": seeded,
     "agent_files": agentfiles.loaded,
