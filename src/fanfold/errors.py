@@ -10,6 +10,7 @@
     │   ├── InvalidNamespaceError  a label of long-term memory that cannot be one
     │   └── StateError             a call that does not fit how the thread or the graph stands
     ├── MissingExtraError          an optional package is not installed
+    ├── ExportError                what was told of a run did not reach where it was to go
     ├── GraphError                 a graph that cannot be compiled; lists every problem
     ├── EmptyInputError            input that sets none of the graph's keys
     ├── InvalidUpdateError         what a node returned cannot be written
@@ -96,6 +97,10 @@ class UnsupportedError(UsageError, NotImplementedError):
 
 class MissingExtraError(FanfoldError, ImportError):
     """An optional package is needed and is not installed."""
+
+
+class ExportError(FanfoldError):
+    """What was told of a run did not reach where it was to go."""
 
 
 class GraphError(FanfoldError, ValueError):

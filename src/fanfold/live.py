@@ -20,7 +20,6 @@ from __future__ import annotations
 import math
 import os
 import queue
-import re
 import sys
 import threading
 import time
@@ -30,6 +29,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Protocol, Self, TextIO
 
+from fanfold.cleaning import clean as clean
 from fanfold.events import (
     ClockJumped,
     Event,
@@ -65,25 +65,6 @@ from fanfold.events import (
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
-
-
-# -- text of others ----------------------------------------------------------------------------------------------------
-
-_ESCAPES: Final = re.compile(
-    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # colours, cursor, screen
-    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)"  # title, links, device strings
-    r"|\x1b[ -/]*[0-~]"
-)
-_CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2028\u2029\u2066-\u2069]")
-_SURROGATES: Final = re.compile(r"[\ud800-\udfff]")
-
-
-def clean(text: str) -> str:
-    """`text` without what a terminal would obey: escapes, control bytes except newline and tab, bidi overrides.
-
-    A lone surrogate, which no stream can encode, becomes the replacement character.
-    """
-    return _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", _CONTROLS.sub("", _ESCAPES.sub("", text)))
 
 
 def _line(text: str) -> str:

@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
+from fanfold.cells import cell
 from fanfold.claiming import claimed, standing_still
 from fanfold.context import configurable
 from fanfold.errors import (
@@ -66,6 +67,13 @@ class RunOutput(dict[str, Any]):
     def __init__(self, values: Mapping[str, Any], run: FinishedRun) -> None:
         super().__init__(values)
         self.run = run
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows of it: the receipt, the tasks on a line of time, and the values."""
+        from fanfold.receipt import receipt  # most runs are shown to nobody
+
+        told = receipt(self.run.events)
+        return cell(told.lines(), told.rows(), told.wall, self)
 
 
 @dataclass(frozen=True, slots=True)

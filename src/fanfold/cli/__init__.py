@@ -21,6 +21,7 @@ from fanfold.errors import (
     AgentNotFoundError,
     BudgetError,
     EmptyInputError,
+    ExportError,
     GraphError,
     MissingExtraError,
     ModelKeyError,
@@ -131,7 +132,7 @@ def exit_code(error: BaseException) -> int:
         WorkspaceError,
         RunNotFoundError,
     )
-    environment = (MissingExtraError, ModelKeyError, ModelUnavailableError, StoreError)
+    environment = (MissingExtraError, ExportError, ModelKeyError, ModelUnavailableError, StoreError)
     if isinstance(error, usage):
         return USAGE
     if isinstance(error, BudgetError):

@@ -17,6 +17,7 @@ from fanfold.cli.common import (
     store_option,
     suggested,
 )
+from fanfold.cli.export import export
 from fanfold.cli.outcome import kept, readable
 from fanfold.cli.sitting import whole_receipt
 from fanfold.cli.transcript import show_transcripts
@@ -30,6 +31,9 @@ from fanfold.store.base import DONE, PAUSED, RUNNING, RunRecord, Store
 @click.group()
 def runs() -> None:
     """See what has been run."""
+
+
+runs.add_command(export)
 
 
 @runs.command()

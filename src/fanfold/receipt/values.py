@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
+from fanfold.cells import GREEN, GREY, RED, YELLOW, Row, cell
 from fanfold.errors import UsageError
 from fanfold.facts import fact
 
@@ -370,6 +371,23 @@ class Receipt:
 
     def __str__(self) -> str:
         return "\n".join(self.lines())
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows of it: its last line, the tasks on a line of time, and the other lines."""
+        return cell(self.lines(), self.rows(), self.wall)
+
+    def rows(self) -> list[Row]:
+        """A row of a picture for each task."""
+        return [_drawn(task) for task in self.tasks]
+
+
+_COLOURS: Final = {WORKING: GREEN, CHILDREN: GREY, BLOCKING: RED}
+
+
+def _drawn(task: TaskLife) -> Row:
+    words = f"{task.name} {task.label}: {task.status}, worked {task.work:.3f} s, waited {task.waited:.3f} s"
+    marks = [(each.start, each.end, _COLOURS.get(each.part, YELLOW)) for each in task.stretches]
+    return Row(task.name, words, marks)
 
 
 def peak_of(stretches: Iterable[tuple[float, float]]) -> int:
