@@ -218,9 +218,9 @@ class Watchdog:
 
     def _watch(self) -> None:
         while self._goes_on():
-            self._sleep()
-            for post in list(self._posts.values()):
+            for post in list(self._posts.values()):  # before it sleeps: it may have been kept from beginning until now
                 post.look()
+            self._sleep()
 
     def _sleep(self) -> None:
         """Wait until it is time to look again. When that takes far too long, and nothing of the process ran meanwhile,
