@@ -20,7 +20,7 @@ import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any, TypedDict
 
-from fanfold import END, START, AgentDefinition, Command, CompiledGraph, StateGraph, Task, audit
+from fanfold import END, START, AgentDefinition, Command, CompiledGraph, StateGraph, Task, audit, framed
 from fanfold.testing import ModelServer, Request
 
 
@@ -57,7 +57,8 @@ AGENTS = [
 
 async def ask(agent: str, state: dict[str, Any]) -> str:
     so_far = "\n".join([*state["results"], *state.get("work", [])])
-    return str(await Task(subagent_type=agent, prompt=f"Task: {state['task']}\n\nSo far:\n{so_far or 'nothing'}"))
+    known = framed(so_far, source="colleagues") if so_far else "nothing"
+    return str(await Task(subagent_type=agent, prompt=f"Task: {state['task']}\n\nSo far:\n{known}"))
 
 
 def named(answer: str, names: Sequence[str]) -> list[str]:

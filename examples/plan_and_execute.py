@@ -16,7 +16,7 @@ import operator
 import re
 from typing import Annotated, Literal, TypedDict
 
-from fanfold import END, START, AgentDefinition, StateGraph, Task
+from fanfold import END, START, AgentDefinition, StateGraph, Task, framed
 from fanfold.testing import ModelServer
 
 
@@ -58,19 +58,24 @@ def steps(text: str) -> list[str]:
     return re.findall(r"^\d+\.\s*(.+)$", text, re.MULTILINE)
 
 
+def so_far(done: list[str]) -> str:
+    """What was done, told apart from what is to be done: it is what an agent said, and no step of the plan."""
+    return framed("\n".join(done), source="executor") if done else "nothing yet"
+
+
 async def planner(state: State) -> dict:
     return {"plan": steps(await ask("planner", state["goal"]))}
 
 
 async def executor(state: State) -> dict:
     step, *rest = state["plan"]
-    known = "\n".join(state["done"]) or "nothing yet"
+    known = so_far(state["done"])
     outcome = await ask("executor", f"Known:\n{known}\n\nStep: {step}")
     return {"plan": rest, "done": [f"{step}: {outcome}"]}
 
 
 async def replanner(state: State) -> dict:
-    done, plan = "\n".join(state["done"]), "\n".join(state["plan"])
+    done, plan = so_far(state["done"]), "\n".join(state["plan"])
     text = await ask("replanner", f"Goal: {state['goal']}\n\nDone:\n{done}\n\nPlanned:\n{plan or 'nothing more'}")
     if text.startswith("Answer: "):
         return {"answer": text.removeprefix("Answer: ")}

@@ -14,7 +14,7 @@ The two are separate agents on purpose: a model that has just written something 
 import re
 from typing import Literal, TypedDict
 
-from fanfold import END, START, AgentDefinition, StateGraph, Task
+from fanfold import END, START, AgentDefinition, StateGraph, Task, framed
 from fanfold.testing import ModelServer
 
 GOOD_ENOUGH = 8
@@ -48,13 +48,15 @@ AGENTS = [
 async def writer(state: State) -> dict:
     prompt = f"Brief: {state['brief']}"
     if "draft" in state:
-        prompt += f"\n\nYour draft:\n{state['draft']}\n\nThe critique:\n{state['critique']}"
-    draft = await Task(subagent_type="writer", prompt=prompt)
-    return {"draft": str(draft), "rounds": state.get("rounds", 0) + 1}
+        draft, critique = framed(state["draft"], source="writer"), framed(state["critique"], source="critic")
+        prompt += f"\n\nYour draft:\n{draft}\n\nThe critique:\n{critique}"
+    result = await Task(subagent_type="writer", prompt=prompt)
+    return {"draft": str(result), "rounds": state.get("rounds", 0) + 1}
 
 
 async def critic(state: State) -> dict:
-    critique = str(await Task(subagent_type="critic", prompt=f"Brief: {state['brief']}\n\nText:\n{state['draft']}"))
+    text = framed(state["draft"], source="writer")  # what is to be judged, and gives no orders
+    critique = str(await Task(subagent_type="critic", prompt=f"Brief: {state['brief']}\n\nText:\n{text}"))
     score = re.search(r"(\d+)/10", critique)
     return {"critique": critique, "score": int(score[1]) if score else 0}
 

@@ -235,6 +235,18 @@ class ModelAnswered(_Event):
 
 
 @fact
+class ModelLost(_Event):
+    """A model was asked and has not answered; what was set aside for that counts as taken, as nobody knows better."""
+
+    kind: ClassVar[str] = "model_lost"
+    task: str
+    model: str
+    calls: int = 1
+    tokens: float = 0.0
+    cost_usd: float = 0.0
+
+
+@fact
 class ModelRetried(_Event):
     """A model did not answer, for the reason that `error` says, and is asked again after `seconds`."""
 
@@ -348,6 +360,7 @@ Event: TypeAlias = (
     | TaskWaited
     | ModelAsked
     | ModelAnswered
+    | ModelLost
     | ModelRetried
     | ToolCalled
     | ToolAnswered

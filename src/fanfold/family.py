@@ -117,7 +117,7 @@ class Family:
         """The slots that a child of this kind takes, of which no more than `limit` are to run at once."""
         if limit is None:
             return no_kind(common)
-        return Pair(kind, self.kinds.setdefault(kind, Slots(limit)), common)
+        return Pair(kind, self.kinds.setdefault(kind, Slots(limit, line=self.slots.line)), common)
 
     def reports(self, place: str = "") -> list[Report]:
         """How close a run, or the graph of this `place` inside of one, came to each limit of its own."""

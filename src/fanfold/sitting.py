@@ -262,7 +262,7 @@ class Sitting:
             thread_id=self.thread_id,
             emit=emitter(self.events, subscribers),
             slots=self.slots,
-            governor=Governor(self.limits, self._spent),
+            governor=Governor(self.limits, self._spent, slots=self.slots),
             record=record,
             config=options.config,
             context=_context(self.graph.plan, options.context),

@@ -18,12 +18,15 @@ pytest.importorskip("claude_agent_sdk", reason="the extra `claude` is not instal
 
 from fanfold import Task
 from fanfold.agents.backends import claude_command
+from fanfold.agents.backends.claude import load
+from fanfold.agents.heeded import unheeded
 from fanfold.errors import (
     AgentError,
     AgentLostError,
     AgentMemoryError,
     AgentStalledError,
     BudgetError,
+    MissingExtraError,
     ModelAnswerError,
     ModelCutError,
     ModelError,
@@ -104,6 +107,16 @@ def test_each_answer_is_counted_once_with_the_providers_own_tokens_and_told_in_p
     assert len(last) > 1
 
 
+def test_an_answer_that_could_not_be_streamed_is_counted_once_too(server: ModelServer) -> None:
+    look = Answer("I look.", [READ, READ], usage=(100, 10))
+    server.script("worker", [Fail(404), look, Answer("Done.", usage=(5, 1))])
+    heard: list[Event] = []
+    assert ask(claude(tools=("Read",)), server, heard=heard).output == "Done."
+    counts = [(event.input_tokens, event.output_tokens) for event in heard if isinstance(event, ModelAnswered)]
+    assert counts == [(100, 10), (5, 1)]
+    assert [call.stream for call in server.journal][:2] == [True, False]
+
+
 def test_an_answer_has_the_form_that_was_asked_for(server: ModelServer) -> None:
     server.script("worker", ToolUse("StructuredOutput", {"birds": "ducks"}))
     assert ask(claude(tools=()), server, output=SCHEMA).output == {"birds": "ducks"}
@@ -152,6 +165,62 @@ def test_a_model_without_a_key_is_not_asked() -> None:
         ask(claude(), "anthropic:claude-sonnet-4-5")
 
 
+def test_without_tools_in_its_file_an_agent_has_those_that_stay_in_the_folder(server: ModelServer) -> None:
+    server.script("worker", "done")
+    heard: list[Event] = []
+    ask(claude(), server, heard=heard)
+    own = {tool for tool in server.journal[0].tools if not tool.startswith("Deferred")}
+    assert own == {"Read", "Grep", "Glob", "Edit", "Write", "NotebookEdit"}
+    assert not [event for event in heard if isinstance(event, Noticed)]
+
+
+NOTES = """
+import json, sys
+for line in sys.stdin:
+    asked = json.loads(line)
+    tools = [{"name": "look", "description": "Looks.", "inputSchema": {"type": "object"}}]
+    answers = {
+        "initialize": {
+            "protocolVersion": "2025-06-18",
+            "capabilities": {"tools": {}},
+            "serverInfo": {"name": "notes", "version": "1"},
+        },
+        "tools/list": {"tools": tools},
+        "tools/call": {"content": [{"type": "text", "text": "a note"}]},
+    }
+    if "id" in asked:
+        print(json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": answers.get(asked["method"], {})}), flush=True)
+"""
+
+
+def test_an_agent_can_use_its_own_mcp_servers(server: ModelServer) -> None:
+    server.script("worker", [ToolUse("mcp__notes__look"), "done"])
+    notes = {"command": sys.executable, "args": ["-I", "-c", NOTES]}
+    result = ask(claude(tools=("mcp__notes__look",), extra={"mcpServers": {"notes": notes}}), server)
+    assert list(results(server).values()) == ["a note"]
+    assert result.tool_uses == 1
+
+
+def test_an_mcp_server_that_cannot_be_used_is_an_error_that_names_it(server: ModelServer) -> None:
+    servers = {"notes": {"command": "/no/such/server"}}
+    with pytest.raises(AgentError, match="MCP server 'notes' cannot be used"):
+        ask(claude(extra={"mcpServers": servers}), server)
+
+
+def test_what_claude_does_not_heed_is_said() -> None:
+    extra = {"isolation": "worktree", "effort": "enormous", "skills": "pdf", "permissionMode": "plan"}
+    assert sorted(unheeded(claude(extra=extra))) == ["effort", "isolation", "skills"]
+    assert unheeded(claude(extra={"isolation": "sandbox", "effort": "low"})) == []
+
+
+def test_the_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "claude_agent_sdk", None)
+    monkeypatch.delitem(sys.modules, "fanfold.agents.backends.claude_session", raising=False)
+    with pytest.raises(MissingExtraError, match="claude_agent_sdk") as failure:
+        load()
+    assert failure.value.hint == "install it with: pip install 'fanfold[claude]'"
+
+
 # What goes wrong
 
 
@@ -191,19 +260,40 @@ def test_an_answer_without_the_form_that_was_asked_for_is_none(server: ModelServ
 def test_an_agent_that_has_spent_its_own_budget_is_stopped(server: ModelServer) -> None:
     server.script("worker", [READ, "done"])
     with pytest.raises(BudgetError, match="Reached maximum budget"):
-        ask(claude(extra={"budget_usd": 0.0001}), server)
+        ask(claude(budget_usd=0.0001), server)
     assert len(server.journal) == 1
 
 
 def test_the_calls_of_a_run_are_never_exceeded(server: ModelServer) -> None:
-    server.script("worker", lambda request: READ)
+    server.script("worker", [READ] * 5)
     with pytest.raises(BudgetError, match="there were no calls left for more"):
         ask(claude(), server, limits=Limits(calls=3))
     assert len(server.journal) == 3
 
 
+@pytest.mark.parametrize("limits", [Limits(max_concurrency=1), Limits(models={"rehearsal": 1})])
+def test_an_agent_lends_its_place_to_those_that_it_calls(server: ModelServer, limits: Limits) -> None:
+    call = ToolUse(claude_command.TASK_TOOL, {"subagent_type": "helper", "prompt": "help"})
+    server.script("worker", [[call, call], "done"])
+    server.script("helper", ["one", "two"])
+    agents = [claude(tools=("Agent(helper)",)), claude("helper", backend="model", tools=())]
+    (result,) = asked(Task(subagent_type="worker", prompt="go"), agents=agents, model=server, limits=limits)
+    assert result.output == "done"
+    assert server.peak <= 2 - len(limits.models)
+
+
+def test_an_agent_ends_when_one_that_it_calls_finds_the_budget_spent(server: ModelServer) -> None:
+    call = ToolUse(claude_command.TASK_TOOL, {"subagent_type": "helper", "prompt": "help"})
+    server.script("worker", [call, "It went without help."])
+    helper = claude("helper", backend="model", tools=())
+    agents = [claude(max_turns=3, tools=("Agent(helper)",)), helper]
+    with pytest.raises(BudgetError):
+        asked(Task(subagent_type="worker", prompt="go"), agents=agents, model=server, limits=Limits(calls=3))
+    assert {call.agent for call in server.journal} == {"worker"}
+
+
 def test_an_agent_takes_no_more_turns_than_its_file_allows(server: ModelServer) -> None:
-    server.script("worker", lambda request: READ)
+    server.script("worker", [READ] * 5)
     with pytest.raises(AgentError, match=r"maximum number of turns \(2\)"):
         ask(claude(max_turns=2), server)
 
@@ -245,6 +335,19 @@ def test_a_program_that_wants_more_memory_than_it_may_have_is_told_apart(folder:
         ask(claude(command=path, memory_mb=1000), "rehearsal")
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells what processes hold")
+def test_a_program_that_holds_more_than_it_may_is_ended_for_it(server: ModelServer) -> None:
+    server.script("worker", Stall("Ducks"))
+    with pytest.raises(AgentMemoryError, match=r"held \d+ MB, more than the 60 MB that it may"):
+        ask(claude(memory_mb=60), server)
+
+
+def test_an_answer_may_be_long(server: ModelServer) -> None:
+    text = "Ducks swim. " * 50_000
+    server.script("worker", [Answer(text)])
+    assert ask(claude(), server).output == text
+
+
 def test_a_program_that_says_nothing_sensible_has_stalled(folder: Path) -> None:
     path = playing(folder, "import time; print('hello', flush=True); time.sleep(1000)")
     with pytest.raises(AgentStalledError):
@@ -254,7 +357,6 @@ def test_a_program_that_says_nothing_sensible_has_stalled(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("extra", "text"),
     [
-        ({"memory_mb": 500}, "does not start with less than 900 MB"),
         ({"command": "claude --model x"}, "has more than that"),
         ({"extra": {"permissionMode": "auto"}}, "which nobody is there to answer for"),
     ],
@@ -277,7 +379,7 @@ def test_eight_claude_agents_are_in_flight_at_once(server: ModelServer) -> None:
     assert [result.output for result in results] == ["done"] * 8
     assert gate.met
     assert server.peak == 8
-    assert took < 16  # one after the other, the model alone would take that long
+    assert took < sum(result.duration for result in results) / 4  # however slow the machine is
 
 
 def test_nothing_of_an_agents_home_is_left(

@@ -371,7 +371,7 @@ BROKEN: dict[str, str] = {
     "broken/number-name.md": ":2: `name` must be text (put it in quotes); found 42",
     "broken/many-turns.md": ':4: `maxTurns` must be a whole number of 1 or more; found "unlimited"',
     "broken/yolo.md": "did you mean 'bypassPermissions'?",
-    "broken/remote.md": ':4: `isolation` must be worktree; found "remote"',
+    "broken/remote.md": ':4: `isolation` must be one of worktree, sandbox; found "remote"',
     "broken/unknown-backend.md": "did you mean 'model'?",
     "broken/tools-mapping.md": ":4: `tools` must be names",
     "broken/code.md": "a tag is not read here",

@@ -189,7 +189,7 @@ max_concurrent: 3"""
         ("name: a\ndescription: d\nbudget_usd: 1e999", "`budget_usd` must be a number above 0"),
         ("name: a\ndescription: d\npermissionMode: acceptEdit", "did you mean 'acceptEdits'?"),
         ("name: a\ndescription: d\npermissionMode: yolo", "`permissionMode` must be one of default, manual"),
-        ("name: a\ndescription: d\nisolation: remote", '`isolation` must be worktree; found "remote"'),
+        ("name: a\ndescription: d\nisolation: remote", '`isolation` must be one of worktree, sandbox; found "remote"'),
         ("name: a\ndescription: d\nmcpServers: docs", "`mcpServers` must be servers by name"),
         ("name: a\ndescription: d\nmcpServers: [docs, [x]]", "`mcpServers` must be servers by name"),
         ("name: a\ndescription: d\nmcpServers: {docs: x}", "`mcpServers` must be servers by name"),
@@ -505,6 +505,23 @@ def test_what_is_no_readable_file_is_a_problem_and_is_not_waited_for(home: Path,
     ]:
         assert any(path in message and cause in message for message in messages), (path, messages)
     assert len(messages) == 5
+
+
+@pytest.mark.parametrize(
+    ("tools", "peers"),
+    [
+        (None, ()),
+        ((), ()),
+        (("Read", "mcp__agent__x", "Agents(x)"), ()),
+        (("Agent(x, y)", "Read", "task( z ,x)"), ("x", "y", "z")),
+        (("Agent(x)", "Task"), None),
+        (("agent()",), None),
+    ],
+)
+def test_who_an_agent_may_call_is_said_by_its_tools(
+    tools: tuple[str, ...] | None, peers: tuple[str, ...] | None
+) -> None:
+    assert AgentDefinition("a", "d", tools=tools).peers() == peers
 
 
 def test_the_files_of_a_folder_can_be_handed_to_a_run(tmp_path: Path) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
 import pytest
 
-from fanfold import START, AgentDefinition, CompiledGraph, MessageChunk, StateGraph, Task, python_agent
+from fanfold import START, AgentDefinition, CompiledGraph, Limits, MessageChunk, StateGraph, Task, python_agent
 from fanfold.agents import asking
 from fanfold.errors import ModelUnavailableError
 from fanfold.testing import Answer, CutStream, ModelServer, ToolUse
@@ -155,3 +156,16 @@ def test_a_run_that_is_tagged_so_is_not_heard_and_other_tags_are_told() -> None:
     assert list(graph.stream({}, {"tags": ["nostream"]}, stream_mode="messages", agents=[shouts])) == []
     ((_, said),) = graph.stream({}, {"tags": ["mine"]}, stream_mode="messages", agents=[shouts])
     assert said["tags"] == ["mine"]
+
+
+def test_the_time_for_which_a_listener_keeps_a_model_waiting_is_not_its_silence(server: ModelServer) -> None:
+    server.script("poet", Answer(text=VERSE * 40))
+    pieces = team("Write.").stream(
+        {"verses": []}, stream_mode="messages", agents=[POET], model=server, limits=Limits(patience=0.7)
+    )
+    text = ""
+    for piece, _ in pieces:
+        if not text:
+            threading.Event().wait(1.5)  # twice as long as the model may be silent
+        text += piece.content
+    assert text == VERSE * 40

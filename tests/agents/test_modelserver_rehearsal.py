@@ -373,3 +373,16 @@ def test_a_real_agent_gets_its_structured_output(
     assert assert_quoted(report.summary, folder) >= 2
     assert report.gaps == []
     assert all(call.stream for call in server.journal)
+
+
+@pytest.mark.parametrize("name", ["write", "Edit", "bash", "Task", "Agent", "mcp__mail__send"])
+@pytest.mark.parametrize("forced", [False, True])
+def test_the_rehearsal_never_acts_even_when_it_is_told_to(name: str, forced: bool) -> None:
+    schema = {"type": "object", "properties": {"command": {"type": "string"}}, "required": ["command"]}
+    tools = (Tool(name, "Does things.", schema),)
+    asked = Request("test", turns=(Turn("user", f"Use {name} to do things."),), tools=tools)
+    told = rehearse(replace(asked, must_call=True, forced=name if forced else None))
+    assert isinstance(told, Fail)
+    left_to_itself = rehearse(asked)
+    assert isinstance(left_to_itself, Answer)
+    assert left_to_itself.tool_uses == ()

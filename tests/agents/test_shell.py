@@ -17,6 +17,7 @@ import pytest
 
 from fanfold import START, AgentDefinition, StateGraph, Task
 from fanfold.agents import shell
+from fanfold.agents.processes import Bounds
 from fanfold.agents.workspace import Workspace
 from fanfold.errors import WorkspaceError
 from fanfold.events import Event, Noticed
@@ -74,6 +75,17 @@ def test_a_command_sees_little_of_our_environment(root: Path, monkeypatch: pytes
     seen = ran(root, "env", extra={"FANFOLD_TASK": "t1"})
     assert "secret" not in seen
     assert "FANFOLD_TASK=t1" in seen
+
+
+@LINUX
+def test_a_command_has_as_much_memory_as_its_bounds_say(root: Path) -> None:
+    command = f"{sys.executable} -I -S -c 'print(len(bytearray(300_000_000)))'"
+    assert ran(root, command) == "300000000"
+    hoard = f"{sys.executable} -I -S -c 'import time; kept = b\"x\" * 300_000_000; time.sleep(60)'"
+    seen = ran(root, hoard, seconds=20, bounds=Bounds(memory=200_000_000))
+    assert "(it was ended, as it held " in seen
+    assert "more than it may" in seen
+    assert "MemoryError" in ran(root, command, bounds=Bounds(addresses=200_000_000))
 
 
 def test_a_command_reads_nothing_of_what_we_read(root: Path) -> None:
@@ -169,6 +181,15 @@ def test_an_agent_gets_what_its_command_wrote_and_the_command_knows_its_task(roo
     asyncio.run(asks(server, WORKER))
     told = [result.text for turn in server.journal[1].messages for result in turn.tool_results]
     assert told == [f"worker {server.journal[0].task}"]
+
+
+def test_commands_of_one_message_run_at_the_same_time(root: Path, server: ModelServer) -> None:
+    wait = "touch {0}; until [ -e {1} ]; do sleep 0.01; done; echo {0} saw {1}"
+    meeting = [ToolUse("bash", {"command": wait.format(*names), "timeout": 20}) for names in ("ab", "ba")]
+    server.script("worker", [meeting, "done"])
+    asyncio.run(asks(server, WORKER))
+    told = [result.text for turn in server.journal[1].messages for result in turn.tool_results]
+    assert sorted(told) == ["a saw b", "b saw a"]
 
 
 # Where it is let at all

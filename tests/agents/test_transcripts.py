@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
+import threading
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from fanfold import AgentDefinition, AgentError, StateGraph, Task, TaskResult, python_agent
 from fanfold.agents import transcripts
 from fanfold.agents.backends.base import Answer
-from fanfold.agents.conversation import Turn, turns
-from fanfold.agents.transcripts import bounded, carried, carry, stored
-from fanfold.errors import AgentTimeoutError
+from fanfold.agents.transcripts import bounded, stored, tell_from
+from fanfold.agents.turns import Turn, turns
+from fanfold.errors import AgentTimeoutError, NodeCancelledError
 from fanfold.store.opening import open_store
 from fanfold.store.serde import Codec
 from fanfold.testing import Answer as Said
-from fanfold.testing import Fail, ModelServer, ToolUse
+from fanfold.testing import Fail, ModelServer, Request, Stall, ToolUse
 
 
 @pytest.fixture(autouse=True)
@@ -134,31 +134,26 @@ def test_a_long_answer_is_whole_in_the_result_and_bounded_in_the_transcript(tmp_
     assert size(result.transcript) < transcripts.MOST
 
 
-def program(code: str, **more: Any) -> AgentDefinition:
-    return AgentDefinition("worker", "d", backend="process", command=(sys.executable, "-c", code), **more)
+def program(script: str, **more: Any) -> AgentDefinition:
+    return AgentDefinition("worker", "d", backend="process", command=("sh", "-c", script), **more)
 
 
-FAILS = """
-import sys
-print('{"type": "tool", "name": "search", "detail": "ducks"}', flush=True)
-sys.exit(3)
-"""
+TOLD = """echo '{"type": "tool", "name": "search", "detail": "ducks"}'; """
 
 
 def test_an_agent_that_fails_leaves_what_was_seen_of_it(tmp_path: Path) -> None:
     with pytest.raises(AgentError, match="ended with code 3"):
-        asked(tmp_path / "r.db", Task(subagent_type="worker", prompt="look"), agents=[program(FAILS)])
+        asked(
+            tmp_path / "r.db", Task(subagent_type="worker", prompt="look"), agents=[program(TOLD + "sleep 0.2; exit 3")]
+        )
     (record,) = kept(tmp_path / "r.db")
     assert (record["agent_type"], record["status"]) == ("worker", "failed")
     assert "ended with code 3" in record["error"]
     assert list(turns(record["transcript"]))[:2] == [Turn("user", "look"), Turn("calls search", "ducks")]
 
 
-HANGS = FAILS.replace("sys.exit(3)", "import time; time.sleep(60)")
-
-
 def test_an_agent_whose_time_is_up_leaves_what_was_seen_of_it(tmp_path: Path) -> None:
-    late = program(HANGS, timeout=1.5)
+    late = program(TOLD + "sleep 60", timeout=1.5)
     with pytest.raises(AgentTimeoutError):
         asked(tmp_path / "r.db", Task(subagent_type="worker", prompt="look"), agents=[late])
     (record,) = kept(tmp_path / "r.db")
@@ -196,7 +191,7 @@ async def _await(task: Task) -> TaskResult:
 
 def test_what_a_failed_run_has_kept_of_an_agent_does_not_keep_it_from_going_on(tmp_path: Path) -> None:
     (tmp_path / "ok").mkdir()
-    wants = "import pathlib, sys\nsys.exit(0 if pathlib.Path('go').exists() else 'not yet')"
+    wants = "test -e go || { echo not yet >&2; exit 1; }"
     task = Task(subagent_type="worker", prompt="look", workspace=tmp_path)
 
     async def node(state: State) -> State:
@@ -210,27 +205,32 @@ def test_what_a_failed_run_has_kept_of_an_agent_does_not_keep_it_from_going_on(t
     assert [record["status"] for record in kept(tmp_path / "r.db")] == ["failed", "completed"]
 
 
-def test_an_error_carries_what_was_said_and_what_came_of_it_does_too() -> None:
-    def fail() -> None:
-        try:
-            with carry(lambda: [{"inner": 1}]):
-                raise ValueError
-        except ValueError:
-            raise TimeoutError from None
+@pytest.mark.parametrize("how", ["fails", "is cancelled", "tells nothing", "cannot tell"])
+def test_a_backend_that_tells_more_is_believed_unless_it_cannot_tell(how: str, tmp_path: Path) -> None:
+    said: list[dict[str, Any]] = []
 
-    with pytest.raises(TimeoutError) as caught, carry(lambda: [{"outer": 1}]):
-        fail()
-    assert carried(caught.value) == [{"inner": 1}]
-    assert carried(ValueError()) == []
-    assert carried(None) == []
+    @python_agent("talker")
+    async def talker(prompt: str) -> str:
+        tell_from(lambda: [1 / 0] if how == "cannot tell" else said)  # type: ignore[list-item]
+        await asyncio.create_task(talk())
+        if how == "is cancelled":
+            raise asyncio.CancelledError
+        raise ValueError
+
+    async def talk() -> None:
+        said.extend([] if how == "tells nothing" else [{"role": "assistant", "content": "I begin."}])
+
+    with pytest.raises((ValueError, NodeCancelledError)):
+        asked(tmp_path / "r.db", Task(subagent_type="talker", prompt="talk"), agents=[talker])
+    (record,) = kept(tmp_path / "r.db")
+    told = said if how in ("fails", "is cancelled") else []
+    assert record["transcript"] == [{"role": "user", "content": "talk"}, *told]
+    assert bool(told) == (how in ("fails", "is cancelled"))
 
 
-def test_a_transcript_that_cannot_be_told_does_not_take_the_place_of_the_error() -> None:
-    def broken() -> list[Any]:
-        raise RuntimeError
-
-    with pytest.raises(ValueError, match="this one"), carry(broken):
-        raise ValueError("this one")
+def test_outside_of_any_agent_nobody_is_told() -> None:
+    tell_from(lambda: [])
+    transcripts.saw("anything")
 
 
 # As people read it
@@ -329,9 +329,67 @@ FORMS: dict[str, tuple[list[dict[str, Any]], list[tuple[str, str]]]] = {
         [
             {"type": "tool", "name": "search", "detail": "ducks"},
             {"type": "progress", "done": 3},
+            {"type": "tool", "kind": "read", "title": "a.md"},
+            {"type": "message", "text": "I look."},
             {"type": "result", "output": {"birds": 1}},
         ],
-        [("calls search", "ducks"), ("progress", '{"done": 3}'), ("agent", '{"birds": 1}')],
+        [
+            ("calls search", "ducks"),
+            ("progress", '{"done": 3}'),
+            ("calls read", "a.md"),
+            ("agent", "I look."),
+            ("agent", '{"birds": 1}'),
+        ],
+    ),
+    "claude as a program": (
+        [
+            {"type": "assistant", "content": [{"type": "text", "text": "I look."}]},
+            {"type": "user", "content": [{"type": "tool_result", "tool_use_id": "1", "content": "a line"}]},
+        ],
+        [("agent", "I look."), ("tool returns", "a line")],
+    ),
+    "Codex": (
+        [
+            {"type": "item.started", "item": {"type": "command_execution", "command": "ls"}},
+            {"type": "item.completed", "item": {"type": "reasoning", "text": "Hm."}},
+            {
+                "type": "item.completed",
+                "item": {"type": "command_execution", "command": "ls", "aggregated_output": "a.md\n"},
+            },
+            {
+                "type": "item.completed",
+                "item": {
+                    "type": "mcp_tool_call",
+                    "server": "docs",
+                    "tool": "find",
+                    "arguments": {"q": 1},
+                    "result": "x",
+                },
+            },
+            {"type": "item.completed", "item": {"id": "3", "type": "file_change", "changes": [{"path": "a.md"}]}},
+            {"type": "item.completed", "item": {"type": "agent_message", "text": "Done."}},
+            {"type": "turn.completed", "usage": {"input_tokens": 3}},
+        ],
+        [
+            ("thinks", "Hm."),
+            ("calls shell", "ls"),
+            ("shell returns", "a.md\n"),
+            ("calls mcp__docs__find", '{"q": 1}'),
+            ("tool returns", "x"),
+            ("file_change", '{"changes": [{"path": "a.md"}]}'),
+            ("agent", "Done."),
+            ("turn.completed", '{"usage": {"input_tokens": 3}}'),
+        ],
+    ),
+    "opencode": (
+        [
+            {"type": "step_start", "part": {"id": "1"}},
+            {"type": "tool_use", "part": {"tool": "read", "state": {"input": {"path": "a"}, "output": "a line"}}},
+            {"type": "text", "part": {"text": "Done."}},
+            {"type": "step_finish", "part": {"tokens": {}}},
+            {"type": "other", "part": {"x": 1}},
+        ],
+        [("calls read", '{"path": "a"}'), ("read returns", "a line"), ("agent", "Done."), ("other", '{"x": 1}')],
     ),
     "ACP": (
         [
@@ -364,7 +422,7 @@ def test_every_form_of_a_transcript_can_be_read(form: str) -> None:
 @laws
 @given(messages_of(PLAIN, 3))
 def test_nothing_that_is_kept_keeps_the_reader_from_reading_on(messages: list[dict[str, Any]]) -> None:
-    for key in ("role", "parts", "message", "sessionUpdate", "content", "type", "tool_calls"):
+    for key in ("role", "parts", "message", "sessionUpdate", "content", "type", "tool_calls", "item", "part"):
         for message in messages:
             list(turns([{key: value} for value in message.values()]))
             list(turns([{**message, key: "assistant"}, {**message, key: [message]}, {**message, key: message}]))
@@ -394,7 +452,54 @@ def test_of_a_model_that_fails_there_is_what_it_had_done(tmp_path: Path) -> None
             asked(tmp_path / "r.db", Task(subagent_type="critic", prompt="Look"), agents=[critic], model=server)
     (record,) = kept(tmp_path / "r.db")
     said = [turn.who for turn in turns(record["transcript"])]
-    assert said[:2] == ["user", "calls glob"]
+    assert said == ["user", "calls glob", "glob returns"]
+
+
+def test_of_a_model_that_is_cut_short_there_is_what_it_had_done(tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("A line.\n")
+    stalled = threading.Event()
+
+    def stall(request: Request) -> Stall:
+        stalled.set()
+        return Stall()
+
+    async def node(state: State) -> State:
+        task = asyncio.ensure_future(_await(Task(subagent_type="critic", prompt="Look")))
+        assert await asyncio.to_thread(stalled.wait, 30)
+        task.cancel()
+        await asyncio.wait([task])
+        return {"said": "stopped it"}
+
+    graph = StateGraph(State).add_node("node", node).add_edge("__start__", "node").compile(tmp_path / "r.db")
+    with ModelServer() as server:
+        first = Said(tool_uses=[ToolUse("glob", {"pattern": "*.md"})])
+        server.script("critic", lambda request: stall(request) if len(request.turns) > 1 else first)
+        critic = AgentDefinition("critic", "d", "You find faults.", tools=("Glob",))
+        asyncio.run(graph.ainvoke({"said": ""}, run_id="r", agents=[critic], model=server))
+    (record,) = kept(tmp_path / "r.db")
+    assert record["status"] == "cancelled"
+    assert [(turn.who, turn.text) for turn in turns(record["transcript"])][:4] == [
+        ("system", "You find faults."),
+        ("user", "Look"),
+        ("calls glob", '{"pattern": "*.md"}'),
+        ("glob returns", "a.md"),
+    ]
+
+
+def test_of_claude_that_fails_there_is_what_it_had_done(tmp_path: Path) -> None:
+    pytest.importorskip("claude_agent_sdk", reason="the extra `claude` is not installed")
+    (tmp_path / "a.md").write_text("A line about ducks.\n")
+    with ModelServer() as server:
+        server.script("worker", [Said(tool_uses=[ToolUse("Read", {"file_path": str(tmp_path / "a.md")})]), Fail(401)])
+        worker = AgentDefinition("worker", "d", "You work.", backend="claude")
+        with pytest.raises(AgentError):
+            asked(tmp_path / "r.db", Task(subagent_type="worker", prompt="Look"), agents=[worker], model=server)
+    (record,) = kept(tmp_path / "r.db")
+    said = [(turn.who, turn.text) for turn in turns(record["transcript"])]
+    assert said[0] == ("user", "Look")
+    assert said[1][0] == "calls Read"
+    assert said[2][0] == "tool returns"
+    assert "A line about ducks." in said[2][1]
 
 
 def test_an_answer_without_text_is_told_as_json() -> None:

@@ -433,12 +433,12 @@ def test_agent_files_are_checked_and_what_is_odd_about_them_is_said(fanfold: Com
     assert f"{folder / 'two.md'}: agent 'one' is a duplicate of {folder / 'one.md'}" in checked.stdout
     assert "agent 'sydney-coder' is shadowed by" in checked.stdout
     (folder / "broken.md").write_text("---\nname: broken\ndescription: x\nmaxTurns: many\n---\n")
-    (folder / "odd.md").write_text(fine.format("odd", "effort: high\n"))
+    (folder / "odd.md").write_text(fine.format("odd", "memory: project\n"))
     again = fanfold("agents", "check", "--json")
     assert again.returncode == 2
     told = [json.loads(line) for line in again.stdout.splitlines()]
     assert any(each["path"].endswith("broken.md") and "maxTurns" in each["message"] for each in told)
-    unheeded = {"kind": "unheeded", "message": "key 'effort' is not heeded by backend 'model'"}
+    unheeded = {"kind": "unheeded", "message": "key 'memory' is not heeded by backend 'model'"}
     assert {"path": str(folder / "odd.md"), **unheeded} in told
     assert "files that cannot be used: 1" in again.stderr
 
@@ -454,6 +454,17 @@ def test_a_folder_of_agent_files_is_checked_before_it_is_used(fanfold: Command) 
     fine = fanfold("agents", "check", str(corpus / "core"))
     assert (fine.returncode, fine.stdout.count("\n")) == (0, 1), fine.stdout  # a colour
     assert fanfold("agents", "check", "nowhere").returncode == 2
+
+
+def test_who_an_agent_may_call_and_cannot_is_said(fanfold: Command) -> None:
+    head = "---\nname: lead\ndescription: d\ntools: Agent(sydney-coder, sydney-codr, broken)\n---\nBody.\n"
+    folder = agent_files(fanfold, lead=head, broken="---\nname: broken\n---\n")
+    lines = fanfold("agents", "check").stdout.splitlines()
+    said = [line.partition(": ")[2] for line in lines if line.startswith(str(folder / "lead.md"))]
+    assert said == [
+        "may call 'sydney-codr', and there is no such agent; did you mean 'sydney-coder'?",
+        "may call 'broken', and its file cannot be used",
+    ]
 
 
 def test_who_answers_an_agent_is_shown_as_the_environment_has_it(fanfold: Command) -> None:

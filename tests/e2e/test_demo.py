@@ -112,9 +112,10 @@ def test_a_report_is_written_to_the_file_named_and_can_be_read_again_later(fanfo
 def test_the_last_lines_are_the_receipt_and_how_to_look_further(fanfold: Command, project: Path) -> None:
     done = fanfold("demo", "--no-seed")
     assert "Traceback" not in done.stderr
-    *_, wall, peak, verdict, further = done.stdout.splitlines()
+    *_, wall, peak, requests, verdict, further = done.stdout.splitlines()
     assert wall.startswith("wall ")
     assert peak.startswith("peak 4 · mean ")
+    assert requests.startswith("requests to rehearsal at once: peak ")
     assert verdict.endswith("faster than one by one · PARALLEL")
     for suggestion in further.removeprefix("look further:").split("    "):
         program, _, look = suggestion.strip().partition("fanfold ")

@@ -39,5 +39,5 @@ def test_what_an_agent_said_that_failed_is_shown_with_its_error(fanfold: Command
     told = fanfold("runs", "show", fanfold.newest(), "--agent", "clumsy")
     assert told.returncode == 0, told.stderr
     assert " · failed" in told.stdout
-    assert "error: AgentError: agent 'clumsy': its program ended with code 3; it said: oops" in told.stdout
+    assert "Error: agent 'clumsy': its program ended with code 3; it said: oops" in told.stdout
     assert "\ncalls search\n    ducks\n" in told.stdout

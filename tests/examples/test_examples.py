@@ -141,12 +141,13 @@ def test_writer_and_critic_take_turns_until_the_score_is_good_enough(tmp_path: P
 def test_the_writer_sees_its_draft_and_the_critique_and_the_rounds_have_an_end() -> None:
     module = loaded("reflection")
     with ModelServer() as server:
-        server.script("writer", lambda request: f"draft after: {request.prompt[-9:]}")
+        server.script("writer", lambda request: f"draft after: {request.prompt.partition('1/10 ')[2][:7] or 'nothing'}")
         server.script("critic", ["1/10 no good"] * module.MOST_ROUNDS)
         result = module.app.invoke({"brief": "a text"}, agents=module.AGENTS, model=server)
     assert result["rounds"] == module.MOST_ROUNDS
-    assert result["draft"] == "draft after: 0 no good"
+    assert result["draft"] == "draft after: no good"
     assert server.unused == {}
+    assert "draft after: nothing\n</agent-output " in server.journal[1].messages[-1].text
 
 
 def test_a_tool_call_is_accepted_edited_and_rejected_and_no_agent_is_asked_twice(tmp_path: Path) -> None:

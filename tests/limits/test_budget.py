@@ -23,6 +23,9 @@ class _House:
         self.budget = Budget(lambda: self.working == 0)
         self.refused = 0
 
+    def wakes(self) -> None:
+        self.working += 1
+
     async def agent(self, calls: list[tuple[float, float, float, bool]]) -> None:
         """Make calls, each with its estimate, what it takes, how long, and whether it is given back."""
         self.working += 1
@@ -31,10 +34,7 @@ class _House:
                 parts = [(account, 1.0 if account.name == "calls" else estimate) for account in self.accounts]
                 if not self.budget.reserve_nowait(parts):
                     self.working -= 1
-                    try:
-                        await self.budget.reserve(parts)
-                    finally:
-                        self.working += 1
+                    await self.budget.reserve(parts, self.wakes)
                 await asyncio.sleep(lasts)
                 actual = [1.0 if account.name == "calls" else taken for account in self.accounts]
                 self.budget.settle(parts, None if given_back else actual)
@@ -103,15 +103,19 @@ def test_who_needs_more_than_is_left_is_refused_only_when_nobody_works_any_more(
     assert (house.refused, ended) == (1, ["worker", "late"])
 
 
+def _nobody() -> None:
+    """Nobody keeps count of who waits."""
+
+
 def test_memory_that_cannot_be_had_even_alone_is_refused_at_once_and_other_memory_is_waited_for() -> None:
     async def main() -> list[str]:
         account, ended = Account("memory_mb", 100.0, lent=True), list[str]()
         budget = Budget(lambda: False)
         with pytest.raises(BudgetError, match="an agent of 101 memory_mb finds no room in the run's 100"):
-            await budget.reserve([(account, 101.0)])
+            await budget.reserve([(account, 101.0)], _nobody)
 
         async def process(name: str) -> None:
-            await budget.reserve([(account, 60.0)])
+            await budget.reserve([(account, 60.0)], _nobody)
             await asyncio.sleep(1.0)
             ended.append(name)
             budget.settle([(account, 60.0)], None)

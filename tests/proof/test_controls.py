@@ -317,7 +317,7 @@ def test_a_pool_with_too_few_threads_is_named(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(threads, "AT_ONCE", 1)
     found = audited(beside(*[in_a_thread] * 3))
     control("a pool of one thread for three tasks", found, f"{SEQUENTIAL} by {FEW_THREADS}", "")
-    assert "for a thread (pool of 1 threads)" in found.culprits[0]
+    assert "for the thread pool of 1 threads" in found.culprits[0]
 
 
 def test_a_branch_that_waits_at_a_barrier_is_named() -> None:

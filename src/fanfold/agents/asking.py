@@ -30,16 +30,18 @@ LONGEST_WAIT: Final = 30.0
 T = TypeVar("T")
 
 
-async def persist(call: Call, model: str, send: Callable[[Asking], Awaitable[T]], *, tokens: int) -> T:
+async def persist(
+    call: Call, model: str, send: Callable[[Asking], Awaitable[T]], *, tokens: int, usd: float = 0.0
+) -> T:
     """What `send` returns, which is awaited once for each attempt, and settles what it took.
 
-    `tokens` is an estimate of what one attempt takes. Raises the last attempt's error when there is none left, and any
-    other than those that may go better at once.
+    `tokens` and `usd` are an estimate of what one attempt takes; 0 is one that nobody can make. Raises the last
+    attempt's error when there is none left, and any other than those that may go better at once.
     """
     attempt = 1
     while True:
         try:
-            async with call.desk.asking(model, tokens=tokens) as asking:
+            async with call.desk.asking(model, tokens=tokens, usd=usd) as asking:
                 return await send(asking)
         except (ModelRateError, ModelUnavailableError) as error:
             if attempt >= MOST_ATTEMPTS or not _may_go_better(error):

@@ -8,13 +8,25 @@ from typing import Any, Final
 from fanfold.agents.definition import AgentDefinition
 
 HEEDED: Final[Mapping[str, frozenset[str]]] = {
-    "model": frozenset({"tools", "disallowedTools", "maxTurns", "output", "model"}),
-    "process": frozenset({"command", "memory_mb"}),
+    "model": frozenset(
+        {"tools", "disallowedTools", "maxTurns", "output", "model", "effort", "mcpServers", "memory_mb", "budget_usd"}
+    ),
+    "process": frozenset({"command", "memory_mb", "output"}),
     "python": frozenset(),
     "claude": frozenset({"tools", "disallowedTools", "maxTurns", "output", "model", "command", "memory_mb"})
     | {"effort", "permissionMode", "mcpServers", "budget_usd", "isolation"},
 }
 """The keys that each backend heeds, besides those that count for all."""
+
+_TOLD: Final = frozenset({"tools", "disallowedTools", "output", "mcpServers"})
+
+PROGRAMS: Final[Mapping[str, frozenset[str]]] = {
+    "preset:claude": _TOLD | {"model", "maxTurns", "effort", "permissionMode", "budget_usd", "isolation"},
+    "preset:codex": _TOLD | {"model", "effort"},
+    "preset:opencode": _TOLD | {"model", "maxTurns"},
+    "acp:": _TOLD | {"permissionMode"},
+}
+"""The keys that programs heed besides, by how a definition's `command` begins."""
 
 FOR_ALL: Final = frozenset({"timeout", "max_concurrent"})
 
@@ -49,6 +61,14 @@ VALUES: Final[Mapping[str, Mapping[str, frozenset[str]]]] = {
 
 def unheeded(definition: AgentDefinition) -> list[str]:
     """The keys of a definition that whatever runs the agent does not heed."""
-    heeded, values = HEEDED[definition.backend] | FOR_ALL, VALUES.get(definition.backend, {})
+    heeded, values = HEEDED[definition.backend] | FOR_ALL | _program(definition), VALUES.get(definition.backend, {})
     said = keys_of(definition).items()
     return [key for key, value in said if key not in heeded or (key in values and value not in values[key])]
+
+
+def _program(definition: AgentDefinition) -> frozenset[str]:
+    words = definition.command.split() if isinstance(definition.command, str) else definition.command
+    if definition.backend != "process" or not words:
+        return frozenset()
+    marks = [mark for mark in PROGRAMS if words[0] == mark or (mark.endswith(":") and words[0].startswith(mark))]
+    return PROGRAMS[marks[0]] if marks else frozenset()

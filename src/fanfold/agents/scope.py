@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fanfold.agents.backends.acp import AcpBackend, speaks_acp
 from fanfold.agents.backends.base import Backend
 from fanfold.agents.backends.claude import ClaudeBackend
 from fanfold.agents.backends.model import ModelBackend
-from fanfold.agents.backends.process import ProcessBackend
+from fanfold.agents.backends.process import ProcessBackend, asks_a_model
 from fanfold.agents.backends.python import PythonAgent, PythonBackend
 from fanfold.agents.definition import AgentDefinition, Catalogue, folded
 from fanfold.agents.models import REHEARSAL, Models
@@ -66,7 +67,7 @@ class Scope:
         if definition.backend == "python":
             return PythonBackend(self.python.get(definition.name))
         if definition.backend == "process":
-            return ProcessBackend()
+            return AcpBackend() if speaks_acp(definition) else ProcessBackend()
         if definition.backend == "claude":
             return ClaudeBackend()
         raise AgentError(
@@ -76,7 +77,11 @@ class Scope:
 
     def asks(self, definition: AgentDefinition) -> bool:
         """Whether the agent asks a model that the run has to name."""
-        return definition.backend in ("model", "claude")
+        return definition.backend in ("model", "claude") or asks_a_model(definition)
+
+    def connects(self, definition: AgentDefinition) -> bool:
+        """Whether the agent can use MCP servers."""
+        return self.asks(definition) or speaks_acp(definition)
 
     def model_for(self, definition: AgentDefinition, named: Any) -> Any:
         """The model that answers, as a name or a server; `named` is the call's own. Without any, the rehearsal."""
@@ -90,19 +95,10 @@ class Scope:
         return self.models.ignored(definition, model)
 
     def peers(self, definition: AgentDefinition) -> tuple[AgentDefinition, ...]:
-        """The agents that this one may call: those that its tools name, as `Agent(a, b)`, or all with a bare `Agent`.
-
-        One that inherits its tools calls nobody: who may start others is said aloud.
-        """
-        named: dict[str, AgentDefinition] = {}
-        for tool in definition.tools or ():
-            word, _, inside = tool.partition("(")
-            if word.strip().casefold() not in ("agent", "task"):
-                continue
-            names = [name.strip() for name in inside.removesuffix(")").split(",") if name.strip()]
-            found = [self.catalogue.get(name) for name in names] if names else list(self.catalogue)
-            named.update({peer.name: peer for peer in found if peer.name != definition.name})
-        return tuple(named.values())
+        """The agents that this one may call, as its tools name them, and never itself."""
+        names = definition.peers()
+        found = list(self.catalogue) if names is None else [self.catalogue.get(name) for name in names]
+        return tuple({peer.name: peer for peer in found if peer.name != definition.name}.values())
 
     def folder(self, named: str | Path | None) -> Workspace:
         """The folder that the agent may look at: of the call, else of the run, else the working directory."""

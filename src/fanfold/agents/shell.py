@@ -133,10 +133,17 @@ async def run(
             async with asyncio.timeout(seconds):
                 await output.take(program)
                 code = await program.ended()
-            ending = f"(it ended with code {code})" if code else ""
+            ending = _ending(code, program)
         except TimeoutError:
             ending = f"(it was ended after {seconds:g} s, and whatever it had started)"
     return "\n".join(filter(None, (output.text(), ending))) or "(it ended well and wrote nothing)"
+
+
+def _ending(code: int, program: Program) -> str:
+    """How a command ended, where that was not well."""
+    if code and program.over:
+        return f"(it was ended, as it held {program.peak / 1e6:,.0f} MB, which is more than it may)"
+    return f"(it ended with code {code})" if code else ""
 
 
 class _Output:

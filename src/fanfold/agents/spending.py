@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from concurrent.futures import Future
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextvars import ContextVar
+from typing import Final
 
 from fanfold.errors import OutsideError
 from fanfold.events import ModelAnswered
-from fanfold.frame import clock, current_frame
+from fanfold.frame import Frame, clock, current_frame
 from fanfold.limits.governor import Asking
+
+_around: Final[ContextVar[tuple[Asking, ...]]] = ContextVar("askings", default=())
+"""The requests inside of which this code runs."""
 
 
 @asynccontextmanager
@@ -29,8 +36,60 @@ async def asking(model: str, *, calls: int = 1, tokens: float = 0.0, usd: float 
     desk = None if frame is None else frame.runner.family.governor.at(frame.task.id)
     if frame is None or desk is None:
         raise OutsideError("asking() is for the code of an agent: nobody else has a model's requests to account for")
-    async with desk.asking(model, calls=calls, tokens=tokens, usd=usd) as request:
+    counted = _counted(frame, model, desk.asking(model, calls=calls, tokens=tokens, usd=usd))
+    at_home = asyncio.get_running_loop() is frame.runner.family.loop
+    async with counted if at_home else _on_the_runs_loop(frame, counted) as request:
+        outer = _around.get()
+        _around.set((*outer, request))
+        try:
+            yield request
+        finally:
+            _around.set(outer)
+
+
+@asynccontextmanager
+async def lent() -> AsyncIterator[None]:
+    """While code waits for an agent inside of requests of its own: others may ask those models in its place."""
+    async with AsyncExitStack() as stack:
+        for request in _around.get():
+            await stack.enter_async_context(request.lent())
+        yield
+
+
+@asynccontextmanager
+async def _counted(frame: Frame, model: str, asked: AbstractAsyncContextManager[Asking]) -> AsyncIterator[Asking]:
+    async with asked as request:
         yield request
     if request.taken is not None:
         told = ModelAnswered(clock(), frame.task.id, model, request.input_tokens, request.output_tokens, request.usd)
         frame.runner.emit(told)
+
+
+@asynccontextmanager
+async def _on_the_runs_loop(frame: Frame, asked: AbstractAsyncContextManager[Asking]) -> AsyncIterator[Asking]:
+    """The request of an agent in a thread that has an event loop of its own: who waits is woken in the run's."""
+    begun: Future[Asking] = Future()
+    ended: Future[None] = Future()
+
+    async def hold() -> None:
+        try:
+            async with asked as request:
+                begun.set_result(request)
+                await asyncio.wrap_future(ended)
+        except BaseException as error:
+            if not begun.done():
+                begun.set_exception(error)
+            raise
+
+    holding = frame.runner.from_outside(frame, hold)
+    try:
+        yield await asyncio.wrap_future(begun)
+    except BaseException as error:
+        ended.set_exception(error)
+        if begun.cancelled():  # the wait was given up
+            holding.cancel()
+        raise
+    else:
+        ended.set_result(None)
+    finally:
+        await asyncio.wait([asyncio.wrap_future(holding)])

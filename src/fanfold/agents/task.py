@@ -12,7 +12,7 @@ import hashlib
 import json
 import time
 import uuid
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import aclosing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +25,7 @@ from fanfold.agents.definition import AgentDefinition, folded
 from fanfold.agents.framing import framed
 from fanfold.agents.scope import Scope, scope_of
 from fanfold.agents.servers import servers_of
+from fanfold.agents.spending import lent
 from fanfold.errors import (
     AgentError,
     AgentNotFoundError,
@@ -118,39 +119,38 @@ class Task:
 
     async def _asked(self) -> TaskResult:
         frame = current_frame()
+        if frame is not None and asyncio.get_running_loop() is not frame.runner.family.loop:
+            return await asyncio.wrap_future(frame.runner.from_outside(frame, self._asked))
         scope = scope_of(None if frame is None else frame.runner)
         definition = scope.catalogue.get(self.subagent_type)
         await scope.backend(definition).prepare()
         if frame is None:
-            return self._result(await self._work(scope, uuid.uuid4().hex, None, 1))
+            return self._result(await self._work(scope, uuid.uuid4().hex, None, None))
         governor = frame.runner.family.governor
         above = _desk_above(frame, governor)
-        depth = 1 if above is None else above.depth + 1
-        _check_depth(definition.name, depth, governor)
+        _check_depth(definition.name, 1 if above is None else above.depth + 1, governor)
 
         async def work(task_id: str) -> Mapping[str, Any]:
-            return await self._work(scope, task_id, frame, depth)
+            return await self._work(scope, task_id, frame, above)
 
         with nullcontext() if above is None else above.resting():
-            answer = await frame.runner.children.call(
-                frame,
-                definition.name,
-                work,
-                label=self.description,
-                fingerprint=self._fingerprint(definition.name),
-                limit=least(definition.max_concurrent, governor.kind(definition.name, folded)),
-            )
+            async with lent():
+                answer = await frame.runner.children.call(
+                    frame,
+                    definition.name,
+                    work,
+                    label=self.description,
+                    fingerprint=self._fingerprint(definition.name),
+                    limit=least(definition.max_concurrent, governor.kind(definition.name, folded)),
+                )
         return self._result(answer)
 
-    async def _work(self, scope: Scope, task_id: str, frame: Frame | None, depth: int) -> dict[str, Any]:
+    async def _work(self, scope: Scope, task_id: str, frame: Frame | None, above: Desk | None) -> dict[str, Any]:
         """Run the agent to its end; the result as plain data, which is how it is stored."""
         definition = scope.catalogue.get(self.subagent_type)
         began = time.monotonic()
-        try:
-            answer = await self._answered(scope, definition, task_id, frame, depth)
-        except BaseException as error:
-            transcripts.keep(current_frame(), definition, error)
-            raise
+        with transcripts.witnessed(self.prompt, definition):
+            answer = await self._answered(scope, definition, task_id, frame, above)
         if not isinstance(self.output, Mapping | None):
             _check_fits(answer.output, self.output, definition.name)
         return {
@@ -168,12 +168,14 @@ class Task:
         }
 
     async def _answered(
-        self, scope: Scope, definition: AgentDefinition, task_id: str, frame: Frame | None, depth: int
+        self, scope: Scope, definition: AgentDefinition, task_id: str, frame: Frame | None, above: Desk | None
     ) -> Answer:
         """What the agent answers, within the time that its definition and the run's limits give it."""
         timer, late = asyncio.timeout(definition.timeout), _Late()
 
         def stop() -> None:
+            if timer.expired():  # it is being ended already, which may take a moment
+                return
             late.why = "seconds"
             timer.reschedule(asyncio.get_running_loop().time())
 
@@ -181,7 +183,13 @@ class Task:
         emit = _unheard if frame is None else frame.runner.emit
         try:
             with governor.desk(
-                task_id, definition.name, emit, stop=stop, ask=asker(scope, definition), depth=depth
+                task_id,
+                definition.name,
+                emit,
+                stop=stop,
+                ask=asker(scope, definition),
+                above=above,
+                holds=_holding(current_frame()),
             ) as desk:
                 async with timer:
                     return await self._heard(scope, self._call(scope, definition, task_id, frame, desk), frame)
@@ -206,23 +214,22 @@ class Task:
             heard=frame is not None and frame.runner.hears() and chat.QUIET not in _tags(frame),
             schema=definition.output if self.output is None else described(self.output),
             peers=scope.peers(definition),
-            servers=servers_of(definition, Path.cwd()) if scope.asks(definition) else {},
+            servers=servers_of(definition, Path.cwd()) if scope.connects(definition) else {},
             patience=PATIENCE if frame is None else frame.runner.family.governor.limits.patience,
         )
 
     async def _heard(self, scope: Scope, call: Call, frame: Frame | None) -> Answer:
-        said, witness = False, transcripts.Witness(call.prompt)
-        with transcripts.carry(witness.messages):
-            async with aclosing(scope.backend(call.definition).run(call)) as events:
-                async for event in events:
-                    witness.saw(event)
-                    if isinstance(event, Answer):
-                        if call.heard and not said and isinstance(event.output, str):
-                            await _told(frame, call, Said(event.output, call.task))
-                        return event
-                    said = said or isinstance(event, Said)
-                    await _told(frame, call, event)
-            raise AgentError(f"agent {call.definition.name!r} ended without an answer")
+        said = False
+        async with aclosing(scope.backend(call.definition).run(call)) as events:
+            async for event in events:
+                transcripts.saw(event)
+                if isinstance(event, Answer):
+                    if call.heard and not said and isinstance(event.output, str):
+                        await _told(frame, call, Said(event.output, call.task))
+                    return event
+                said = said or isinstance(event, Said)
+                await _told(frame, call, event)
+        raise AgentError(f"agent {call.definition.name!r} ended without an answer")
 
     def _fingerprint(self, name: str) -> str:
         """Identifies what is asked of whom, and where: an answer to anything else must not be taken for this one's."""
@@ -302,6 +309,11 @@ def _desk_above(frame: Frame, governor: Governor) -> Desk | None:
             return desk
         at = at.caller or at.runner.around
     return None
+
+
+def _holding(frame: Frame | None) -> Callable[[], bool]:
+    """Whether the task of this frame has a slot, whenever that is asked."""
+    return lambda: frame is not None and frame.holding
 
 
 def _check_depth(name: str, depth: int, governor: Governor) -> None:

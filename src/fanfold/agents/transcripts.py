@@ -6,9 +6,9 @@ is missed least, and each place says how much is missing: first from the middle 
 the middle of the conversation. The first messages, which say what was asked, and the last, which say what came of it,
 stay.
 
-An agent that failed, or was cut short, has no answer that its transcript could stand in. Its backend lets the error
-`carry` it out; where it does not, there is what a `Witness` has seen of it. That is kept as a record of its own, which
-takes the place of an earlier one of the same call.
+An agent that failed, or was cut short, has no answer that its transcript could stand in. What a `Witness` knows of it
+is kept as a record of its own then, which takes the place of an earlier one of the same call: what its backend tells
+from (`tell_from`), or where that tells nothing, what was asked, said and called while everybody watched.
 """
 
 from __future__ import annotations
@@ -17,14 +17,16 @@ import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Final
 
 from fanfold.agents.backends.base import Answer, Said
 from fanfold.agents.definition import AgentDefinition
+from fanfold.agents.turns import turns
 from fanfold.errors import StoreError
 from fanfold.events import ToolCalled
 from fanfold.family import brief
-from fanfold.frame import Frame
+from fanfold.frame import Frame, current_frame
 from fanfold.store.base import Store
 from fanfold.store.serde import Codec
 
@@ -40,13 +42,19 @@ _LONGEST: Final = (16_384, 4_096, 1_024, 256)
 """Characters of a text that are kept, more and more strictly while the whole is too much."""
 
 _DEEPEST: Final = 50
+_FIRST: Final = 3  # messages among which the question stands
 _ROOM: Final = 200  # for the note that messages are missing
-_CARRIED: Final = "fanfold_transcript"
 
 
 def of(prompt: str, answer: Answer) -> list[dict[str, Any]]:
     """The messages to keep of an agent that has answered; of one that keeps none, what it was asked and its answer."""
-    return bounded(answer.transcript or asked(prompt, answer.output))
+    return bounded(_begun(prompt, answer.transcript) if answer.transcript else asked(prompt, answer.output))
+
+
+def _begun(prompt: str, messages: Messages) -> Messages:
+    """The messages, before them what was asked, where they do not say it themselves, as programs do not."""
+    said = any(turn.who == "user" for turn in turns(messages[:_FIRST]))
+    return messages if said else ({"role": "user", "content": prompt}, *messages)
 
 
 def asked(prompt: str, output: Any) -> Messages:
@@ -123,22 +131,11 @@ def _as_many(sizes: Sequence[int], room: int) -> int:
 # Of an agent that has no answer.
 
 
-@contextmanager
-def carry(messages: Callable[[], Iterable[Mapping[str, Any]]]) -> Iterator[None]:
-    """Let whatever leaves this block, be it an error or a cancellation, take along what had been said by then."""
-    try:
-        yield
-    except BaseException as error:
-        with contextlib.suppress(Exception):  # what is told of an error must not take its place
-            if not carried(error):
-                setattr(error, _CARRIED, bounded(messages()))
-        raise
-
-
 class Witness:
-    """Sees what a backend tells while its agent works: all that is known of one that tells no more when it fails."""
+    """Knows what an agent has said so far: from its backend, or from what the backend let everybody see."""
 
     def __init__(self, prompt: str) -> None:
+        self.source: Callable[[], Iterable[Mapping[str, Any]]] | None = None
         self._seen: list[dict[str, Any]] = [{"role": "user", "content": prompt}]
 
     def saw(self, event: object) -> None:
@@ -152,34 +149,52 @@ class Witness:
             call = {"name": event.tool, "arguments": event.detail}
             self._seen.append({"role": "assistant", "content": "", "tool_calls": [call]})
 
-    def messages(self) -> Messages:
-        """What was seen by now."""
-        return self._seen
+    def messages(self) -> list[dict[str, Any]]:
+        """What is known by now, within bounds."""
+        if self.source is not None:
+            with contextlib.suppress(Exception):  # what is told of an error must not take its place
+                if told := tuple(self.source()):
+                    return bounded(_begun(self._seen[0]["content"], told))
+        return bounded(self._seen)
 
 
-def carried(error: BaseException | None) -> list[dict[str, Any]]:
-    """What an error has taken along, or one that it came of."""
-    seen: set[int] = set()
-    waiting = [error]
-    while waiting:
-        at = waiting.pop(0)
-        if at is None or id(at) in seen:
-            continue
-        seen.add(id(at))
-        found: list[dict[str, Any]] = getattr(at, _CARRIED, [])
-        if found:
-            return found
-        waiting += [at.__cause__, at.__context__]
-    return []
+_present: ContextVar[Witness | None] = ContextVar("witness", default=None)
 
 
-def keep(frame: Frame | None, definition: AgentDefinition, error: BaseException) -> None:
-    """Keep what an agent had said before it failed or was cut short, as a record of the child's task.
+def tell_from(messages: Callable[[], Iterable[Mapping[str, Any]]]) -> None:
+    """For backends: where the conversation of the agent that runs here can be read while it goes on.
 
-    `frame` is where the agent is running. Nobody waits for the disk: it is told for people, and no run needs it.
+    It is asked only when the agent fails or is cut short. May be called in any task that the backend has started.
     """
-    messages = carried(error)
-    if frame is None or not messages:
+    witness = _present.get()
+    if witness is not None:
+        witness.source = messages
+
+
+def saw(event: object) -> None:
+    """Let the witness of the agent that runs here know of something that its backend has told."""
+    witness = _present.get()
+    if witness is not None:
+        witness.saw(event)
+
+
+@contextmanager
+def witnessed(prompt: str, definition: AgentDefinition) -> Iterator[None]:
+    """Keep what the agent that runs in this block had said, should it be left without an answer."""
+    witness = Witness(prompt)
+    token = _present.set(witness)
+    try:
+        yield
+    except BaseException as error:
+        _keep(current_frame(), definition, error, witness.messages())
+        raise
+    finally:
+        _present.reset(token)
+
+
+def _keep(frame: Frame | None, definition: AgentDefinition, error: BaseException, messages: Messages) -> None:
+    """As a record of the task that ran the agent. Nobody waits for the disk: it is for people, and no run needs it."""
+    if frame is None:
         return
     record = {
         "agent_type": definition.name,

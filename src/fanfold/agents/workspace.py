@@ -121,6 +121,14 @@ class Workspace:
         rows = [f"{number}\t{_shortened(line, _LONGEST_READ)}" for number, line in enumerate(shown, first)]
         return "\n".join([f"{path} (lines {first}-{first + len(shown) - 1} of {len(lines)})", *rows])
 
+    def text(self, path: str) -> str:
+        """The whole text of a file, as it stands there."""
+        with open(self._open(path), "rb") as file:
+            content = file.read(_LARGEST_READ + 1)
+        if len(content) > _LARGEST_READ:
+            raise WorkspaceError(f"{path!r} is larger than {_LARGEST_READ // 1_000_000} MB and is not read")
+        return content.decode("utf-8", "replace")
+
     def find_quote(self, path: str, line: int, quote: str) -> int | None:
         """The number of the line nearest to `line` in which `quote` stands, or None when it stands nowhere.
 

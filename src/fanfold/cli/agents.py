@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
+from fanfold.agents.backends.process import asks_a_model
 from fanfold.agents.definition import AgentDefinition, Catalogue, Problem
 from fanfold.agents.heeded import keys_of, unheeded
 from fanfold.agents.models import from_environment
+from fanfold.agents.processes import lacks
 from fanfold.cli.common import json_option, print_json, say
+from fanfold.errors import AgentFileError, AgentNotFoundError, did_you_mean
 from fanfold.live import clean
 
 
@@ -67,9 +71,7 @@ def check(folder: str | None, as_json: bool) -> None:
     keys that what runs the agent does not heed.
     """
     catalogue = Catalogue.load(Path.cwd()) if folder is None else Catalogue.below(Path(folder))
-    odd = list(catalogue.problems)
-    for definition in catalogue:
-        odd += [Problem(definition.source, _unheeded(definition, key), "unheeded") for key in unheeded(definition)]
+    odd = _odd(catalogue)
     for problem in odd:
         if as_json:
             path = None if problem.path is None else str(problem.path)
@@ -79,6 +81,9 @@ def check(folder: str | None, as_json: bool) -> None:
     unusable = sum(problem.kind == "unusable" for problem in odd)
     names = len(list(catalogue))
     say(f"agents that can be asked: {names}; files that cannot be used: {unusable}; odd things: {len(odd)}")
+    if any(definition.backend in ("process", "claude") for definition in catalogue):
+        for text in lacks():
+            say(f"note: {text}")
     if unusable:
         raise click.exceptions.Exit(2)
 
@@ -87,9 +92,30 @@ def _unheeded(definition: AgentDefinition, key: str) -> str:
     return f"key {key!r} is not heeded by backend {definition.backend!r}"
 
 
+def _odd(catalogue: Catalogue) -> list[Problem]:
+    """What is odd about the files, and about the agents that they define."""
+    odd = list(catalogue.problems)
+    for definition in catalogue:
+        said = [(_unheeded(definition, key), "unheeded") for key in unheeded(definition)]
+        said += [(f"may call {name!r}, and {why}", "odd") for name, why in _missing(catalogue, definition)]
+        odd += [Problem(definition.source, message, kind) for message, kind in said]
+    return odd
+
+
+def _missing(catalogue: Catalogue, definition: AgentDefinition) -> Iterator[tuple[str, str]]:
+    """The agents that it may call and that cannot be called."""
+    for name in definition.peers() or ():
+        try:
+            catalogue.get(name)
+        except AgentNotFoundError:
+            yield name, f"there is no such agent{did_you_mean(name, [each.name for each in catalogue])}"
+        except AgentFileError:
+            yield name, "its file cannot be used"
+
+
 def _answered_by(definition: AgentDefinition) -> str:
     """What answers an agent of this definition: the model that is configured for it here, or what it is instead."""
-    if definition.backend not in ("model", "claude"):
+    if definition.backend not in ("model", "claude") and not asks_a_model(definition):
         return "its program" if definition.backend == "process" else "its function"
     meant = definition.model and from_environment().get(definition.model.casefold())
     return f"{meant}, by FANFOLD_MODELS" if meant else "the run's model"

@@ -7,9 +7,9 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fanfold.agents.conversation import turns
 from fanfold.agents.definition import folded
 from fanfold.agents.transcripts import stored
+from fanfold.agents.turns import turns
 from fanfold.cli.common import counted, print_json, short
 from fanfold.cli.loading import load_graph
 from fanfold.cli.outcome import graph_of

@@ -94,7 +94,7 @@ class Budget:
 
     def __init__(self, idle: Callable[[], bool]) -> None:
         self._idle = idle
-        self._line: deque[tuple[Parts, asyncio.Future[None]]] = deque()
+        self._line: deque[tuple[Parts, asyncio.Future[None], Callable[[], None]]] = deque()
 
     def reserve_nowait(self, parts: Parts) -> bool:
         """Set the parts aside, all or none, if they are there and nobody waits."""
@@ -103,13 +103,16 @@ class Budget:
         _take(parts)
         return True
 
-    async def reserve(self, parts: Parts) -> None:
-        """Set the parts aside when it is their turn. Raises `BudgetError` when they cannot be had any more."""
+    async def reserve(self, parts: Parts, wake: Callable[[], None]) -> None:
+        """Set the parts aside when it is their turn. Raises `BudgetError` when they cannot be had any more.
+
+        `wake` is called as soon as the wait is over: before its code goes on, others may ask whether all agents wait.
+        """
         for account, part in parts:
             if account.lent and part > account.limit:  # however long it waits
                 raise account.refusal(part)
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._line.append((parts, turn))
+        self._line.append((parts, turn, wake))
         self.look()
         try:
             await turn
@@ -117,6 +120,7 @@ class Budget:
             if turn.done() and not turn.cancelled() and turn.exception() is None:
                 self.settle(parts, None)  # they were ours already when the wait was cancelled
             else:
+                wake()
                 self.look()
             raise
 
@@ -129,16 +133,18 @@ class Budget:
     def look(self) -> None:
         """Something has changed: let those go on who can, and refuse the first if nobody will give anything back."""
         while self._line:
-            parts, turn = self._line[0]
+            parts, turn, wake = self._line[0]
             if turn.done():  # its wait was cancelled
                 self._line.popleft()
             elif all(account.fits(amount) for account, amount in parts):
                 self._line.popleft()
                 _take(parts)
+                wake()
                 turn.set_result(None)
             elif self._idle():
                 self._line.popleft()
                 account, part = lacking(parts)
+                wake()
                 turn.set_exception(account.refusal(part))
             else:
                 return

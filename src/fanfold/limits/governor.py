@@ -9,13 +9,23 @@ nobody will give anything back, so whoever waits for a budget then is told that 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Final, TypeAlias
 
 from fanfold.errors import BudgetError, ModelCutError, ModelError, ModelOverloadedError, ModelRateError
-from fanfold.events import Event, ModelAsked, ModelRetried, Noticed, TaskWaited, TaskWaiting
+from fanfold.events import (
+    Event,
+    ModelAsked,
+    ModelLost,
+    ModelRetried,
+    Noticed,
+    ProgramSeen,
+    TaskWaited,
+    TaskWaiting,
+    ToolAnswered,
+)
 from fanfold.limits.budget import Account, Budget, Parts, lacking
 from fanfold.limits.gate import Gate, Ticket
 from fanfold.limits.meter import Meter
@@ -41,11 +51,16 @@ def _unheard(_: Event) -> None:
 class Governor:
     """Holds one run to `limits`, `within` those of the run around it. Used from one event loop.
 
-    `spent` is what earlier sittings of the run have spent, by the names in `Limits`.
+    `spent` is what earlier sittings of the run have spent, by the names in `Limits`, and `slots` are those that all of
+    its tasks take.
     """
 
     def __init__(
-        self, limits: Limits, spent: Mapping[str, float] | None = None, within: Governor | None = None
+        self,
+        limits: Limits,
+        spent: Mapping[str, float] | None = None,
+        within: Governor | None = None,
+        slots: Slots | None = None,
     ) -> None:
         spent = spent or {}
         self.limits = limits
@@ -68,6 +83,9 @@ class Governor:
         self.gates: dict[str, Gate] = {}
         self._desks: dict[str, Desk] = {}
         self._largest: dict[tuple[str, str], float] = {}
+        self._slots = slots
+        if slots is not None and limits.governs:
+            slots.line.look = self.look
         self._waits: dict[str, dict[str, float]] = {}
         self._waited: dict[str, int] = {}
 
@@ -80,24 +98,26 @@ class Governor:
         *,
         stop: Callable[[], None],
         ask: Ask,
-        depth: int = 1,
+        above: Desk | None = None,
+        holds: Callable[[], bool] = lambda: False,
     ) -> Iterator[Desk]:
         """The desk of one agent, from its beginning to its end.
 
-        `stop` ends it when its time is up, `ask` calls another agent for it, and `depth` is 1 where none has called it.
+        `stop` ends it when its time is up, `ask` calls another agent for it, `above` is the desk of the agent that has
+        called it, and `holds` tells whether it has a slot just now.
 
         Raises `BudgetError` when there is no time left for it.
         """
         for governor in self.chain():
             if governor._meter is not None and governor._meter.spent:
                 raise governor._meter.account.refusal(0.0)
-        desk = Desk(self, task, who, emit, stop=stop, ask=ask, depth=depth)
+        desk = Desk(self, task, who, emit, stop=stop, ask=ask, above=above, holds=holds)
         self._root._desks[task] = desk
-        desk.work()
+        desk.sit_down()
         try:
             yield desk
         finally:
-            desk.halt()
+            desk.stand_up()
             del self._root._desks[task]
             self._root.look()
 
@@ -106,8 +126,14 @@ class Governor:
         return self._root._desks.get(task)
 
     def idle(self) -> bool:
-        """Whether every agent that is at work waits for a budget, or for agents that do."""
-        return all(desk.idle for desk in self._root._desks.values())
+        """Whether every agent that is at work waits for a budget, or for who does, or for slots of those who do."""
+        desks = self._root._desks.values()
+        return all(desk.idle for desk in desks) or self._root._stuck(desks)
+
+    def _stuck(self, desks: Iterable[Desk]) -> bool:
+        """Whether somebody waits for a slot, and whoever has one waits for a budget."""
+        slots = self._slots
+        return slots is not None and slots.line.length > 0 and slots.held == sum(desk.holds_up for desk in desks)
 
     def look(self) -> None:
         """Fewer agents work than before: whoever waits for them to give something back may wait in vain."""
@@ -153,11 +179,14 @@ class Governor:
             gates[model] = Gate(model, least(*limits))
         return gates[model]
 
-    def parts(self, model: str, asked: Mapping[str, float]) -> list[tuple[Account, float]]:
-        """What a call sets aside: what is asked for, or where that is 0, as much as the largest so far has taken."""
-        largest = self._root._largest
-        amounts = {name: asked[name] or largest.get((model, name), EXPECTED.get(name, 0.0)) for name in _SPENT}
+    def parts(self, amounts: Mapping[str, float]) -> list[tuple[Account, float]]:
+        """What a call sets aside of each account."""
         return [(account, amounts[name]) for governor in self.chain() for name, account in governor._accounts.items()]
+
+    def amounts(self, model: str, asked: Mapping[str, float]) -> dict[str, float]:
+        """What a call takes: what is asked for, or where that is 0, as much as the largest so far has taken."""
+        largest = self._root._largest
+        return {name: asked[name] or largest.get((model, name), EXPECTED.get(name, 0.0)) for name in _SPENT}
 
     def rooms(self, megabytes: float) -> list[tuple[Account, float]]:
         """What a process of that size takes of each memory budget that holds here."""
@@ -209,22 +238,46 @@ class Desk:
         *,
         stop: Callable[[], None],
         ask: Ask,
-        depth: int,
+        above: Desk | None,
+        holds: Callable[[], bool],
     ) -> None:
-        self.depth = depth
+        self.depth: int = 1 if above is None else above.depth + 1
         self._ask = ask
         self._governor = governor
         self._task = task
         self._who = who
         self._emit = emit
         self._stop = stop
-        self._waiting = 0
+        self._above = above
+        self._holds = holds
+        self._waiting: set[object] = set()
         self._resting = 0
+        self._seated = 0  # how many of the agents that it has called are at desks of their own
 
     @property
     def idle(self) -> bool:
-        """Whether the agent waits for a budget, or for agents that it has called."""
-        return self._waiting > 0 or self._resting > 0
+        """Whether the agent waits for a budget, or for agents that it has called and that are at work.
+
+        One that it has called and that is not at work yet, or not any more, does not wait: the agent will go on.
+        """
+        return bool(self._waiting) or 0 < self._resting == self._seated
+
+    @property
+    def holds_up(self) -> bool:
+        """Whether the agent waits for a budget in a slot that somebody else could have."""
+        return bool(self._waiting) and self._holds()
+
+    def sit_down(self) -> None:
+        """The agent begins; whoever has called it now waits for what it does here."""
+        if self._above is not None:
+            self._above._seated += 1
+        self.work()
+
+    def stand_up(self) -> None:
+        """The agent has ended; whoever has called it will go on."""
+        self.halt()
+        if self._above is not None:
+            self._above._seated -= 1
 
     def work(self) -> None:
         """The agent works from now on: its seconds count."""
@@ -263,6 +316,20 @@ class Desk:
         """Tell those who watch the run what a person should know."""
         self._emit(Noticed(time.monotonic(), text, self._task))
 
+    @contextmanager
+    def using(self, tool: str) -> Iterator[None]:
+        """Around one call of a tool: how long that took is told."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            ended = time.monotonic()
+            self._emit(ToolAnswered(ended, self._task, tool, ended - began))
+
+    def saw(self, processes: int, cpu: float) -> None:
+        """Tell how many processes the operating system sees of the agent's program, and what they used of a core."""
+        self._emit(ProgramSeen(time.monotonic(), self._task, processes, cpu))
+
     def calls_left(self) -> int | None:
         """How many calls of models could be reserved now; None when they are not limited."""
         left = self._governor.left("calls")
@@ -278,8 +345,9 @@ class Desk:
         calls before. What is in flight when it ends by an error has been taken, unless the model's server refused it.
         Raises `BudgetError` when there is too little left.
         """
-        governor, asked = self._governor, {"calls": float(calls), "tokens": tokens, "usd": usd}
-        parts = governor.parts(model, asked)
+        governor = self._governor
+        asked = governor.amounts(model, {"calls": float(calls), "tokens": tokens, "usd": usd})
+        parts = governor.parts(asked)
         if parts:
             await self._reserved(governor._root.budget, parts, "the budget of")
         asking = Asking(governor.gate(model), asked)
@@ -290,6 +358,8 @@ class Desk:
         finally:
             if asking.taken is not None:
                 governor.learn(model, asking.taken)
+            elif asking.in_flight:
+                self._emit(ModelLost(time.monotonic(), self._task, model, calls, asked["tokens"], asked["usd"]))
             governor._root.budget.settle(parts, self._actual(parts, asking))
 
     @asynccontextmanager
@@ -320,14 +390,15 @@ class Desk:
     async def _reserved(self, budget: Budget, parts: Parts, why: str) -> None:
         if budget.reserve_nowait(parts):
             return
-        name = lacking(parts)[0].name
-        self._waiting += 1
+        name, wait = lacking(parts)[0].name, object()
+        self._waiting.add(wait)
+        wake = partial(self._waiting.discard, wait)
         try:
             with self._waits(f"{why} {name}", partial(self._governor.waited, name, self._who)):
                 self._governor.look()
-                await budget.reserve(parts)
+                await budget.reserve(parts, wake)
         finally:
-            self._waiting -= 1
+            wake()
 
     @asynccontextmanager
     async def _through(self, asking: Asking) -> AsyncIterator[None]:
@@ -337,7 +408,7 @@ class Desk:
         if ticket is None:
             with self._waits(gate.why, partial(gate.has_waited, self._who)):
                 ticket = await gate.enter()
-        asking.ticket, asking.in_flight = ticket, True
+        asking.ticket, asking.in_flight, asking.inside = ticket, True, True
         try:
             yield
         except (ModelRateError, ModelOverloadedError) as error:
@@ -350,7 +421,8 @@ class Desk:
             asking.in_flight = False
             raise
         finally:
-            gate.leave()
+            if asking.inside:
+                gate.leave()
 
     @contextmanager
     def _waits(self, why: str, tell: Callable[[float], None] | None = None) -> Iterator[None]:
@@ -381,6 +453,8 @@ class Asking:
         self.input_tokens = self.output_tokens = 0
         self.usd: float | None = None
         self.in_flight = False
+        self.inside = False
+        self._lent = 0
         self._calls = asked["calls"]
 
     def answered(
@@ -399,3 +473,28 @@ class Asking:
         assert self.ticket is not None, "it has gone through the gate"
         self.gate.refused(self.ticket, PAUSE if retry_after is None else retry_after)
         self.ticket = self.gate.ticket()
+
+    @asynccontextmanager
+    async def lent(self) -> AsyncIterator[None]:
+        """While a program that asks by itself waits for an agent that it has called: others may ask in its place.
+
+        That agent may be one of them, and would wait for ever.
+        """
+        self._lent += 1
+        if self.inside:
+            self.inside = False
+            self.gate.leave()
+        try:
+            yield
+        finally:
+            self._lent -= 1
+            if not self._lent:
+                await self._back()
+
+    async def _back(self) -> None:
+        """Through the gate again, unless the program calls somebody meanwhile, or is back already."""
+        ticket = self.gate.enter_nowait() or await self.gate.enter()
+        if self._lent or self.inside:
+            self.gate.leave()
+        else:
+            self.ticket, self.inside = ticket, True

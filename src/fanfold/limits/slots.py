@@ -13,22 +13,38 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Callable
 
 from fanfold.limits.values import Report, least, reported
+
+
+class Line:
+    """All who wait for a slot, of whichever of a run's limits. `look` is called when more wait, or fewer have one."""
+
+    __slots__ = ("length", "look")
+
+    def __init__(self) -> None:
+        self.length = 0
+        self.look: Callable[[], None] = _nobody
+
+
+def _nobody() -> None:
+    """Nobody wants to know who waits."""
 
 
 class Slots:
     """At most `limit` holders at once; used from one event loop.
 
     `peak` is the high-water mark, `waits` counts how often somebody had to wait, and `waited` for how many seconds each
-    of those who said their name.
+    of those who said their name. `line` is that of the slots around it, unless another one is given.
     """
 
-    __slots__ = ("_waiting", "held", "limit", "peak", "waited", "waits", "within")
+    __slots__ = ("_waiting", "held", "limit", "line", "peak", "waited", "waits", "within")
 
-    def __init__(self, limit: int | None, within: Slots | None = None) -> None:
+    def __init__(self, limit: int | None, within: Slots | None = None, line: Line | None = None) -> None:
         self.limit = limit
         self.within = within
+        self.line: Line = line or (Line() if within is None else within.line)
         self.held = 0
         self.peak = 0
         self.waits = 0
@@ -66,6 +82,8 @@ class Slots:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         began = time.monotonic()
+        self.line.length += 1
+        self.line.look()
         try:
             await turn
         except asyncio.CancelledError:
@@ -73,6 +91,7 @@ class Slots:
                 self._give_own()  # it was ours already when the wait was cancelled
             raise  # a turn that was cancelled stays in line; `_give_own` passes over it
         finally:
+            self.line.length -= 1
             self.waited[who] = self.waited.get(who, 0.0) + time.monotonic() - began
         return True
 
@@ -97,6 +116,8 @@ class Slots:
                 self._grant()
                 turn.set_result(None)
                 return
+        if self.line.length:
+            self.line.look()
 
     def _grant(self) -> None:
         self.held += 1

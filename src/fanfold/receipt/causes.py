@@ -203,7 +203,7 @@ def _locks(tasks: Sequence[TaskLife], waits: Waits, book: Book) -> Iterator[Caus
         event = next((event for (place, _), event in places.items() if place == on), None)
         what, where, by = on, "", ""
         if event is not None:
-            what = f"a {event.on}" + (f" ({event.place})" if event.place else "")
+            what = f"the {event.on}" + (f" {event.place}" if event.place else "")
             where = f"{event.file}:{event.line}" if event.file else ""
             by = f", which {names[event.holder]!r} had" if event.holder in names else ""
         text = f"{_waiting(len(each))} {seconds:.2f} s in all for {what}{by}" + (f", at {where}" if where else "")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeAlias
 
 from fanfold.agents.definition import AgentDefinition
 from fanfold.agents.workspace import Workspace
-from fanfold.events import ModelAnswered, ModelRetried, Noticed, ProgramSeen, ToolAnswered, ToolCalled
+from fanfold.events import ModelAnswered, ModelRetried, Noticed, ToolCalled
 from fanfold.limits.governor import Asking
 from fanfold.limits.slots import Slots
 
@@ -28,7 +28,7 @@ class Said:
     message: str
 
 
-Progress: TypeAlias = ModelAnswered | ModelRetried | ToolCalled | ToolAnswered | ProgramSeen | Noticed
+Progress: TypeAlias = ModelAnswered | ModelRetried | ToolCalled | Noticed
 
 
 class Desk(Protocol):
@@ -61,6 +61,12 @@ class Desk(Protocol):
 
     def notice(self, text: str) -> None:
         """Tell them something that a person should know."""
+
+    def using(self, tool: str) -> AbstractContextManager[None]:
+        """Around one call of a tool: how long that took is told."""
+
+    def saw(self, processes: int, cpu: float) -> None:
+        """Tell how many processes the operating system sees of the agent's program, and what they used of a core."""
 
 
 @dataclass(frozen=True, slots=True)

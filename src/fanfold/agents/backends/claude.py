@@ -21,12 +21,14 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Final
 
+from fanfold.agents import sizes
 from fanfold.agents.backends.base import Answer, Call, Progress, Said
 from fanfold.agents.backends.claude_command import KEY_DESCRIPTOR, handed, start
+from fanfold.agents.backends.process import closely_watched
 from fanfold.agents.definition import AgentDefinition
 from fanfold.agents.processes import Bounds, Program
 from fanfold.errors import AgentError, MissingExtraError
-from fanfold.events import ModelAnswered, Noticed, ProgramSeen
+from fanfold.events import Noticed
 from fanfold.frame import clock
 
 MEGABYTE: Final = 1024 * 1024
@@ -35,6 +37,9 @@ MOST_CALLS: Final = 25
 """Calls of its model that are set aside for a program whose agent's file has no `maxTurns`, in a run that counts them.
 
 What it does not use, it gives back."""
+
+LEAST_MAPPED_MB: Final = 900
+"""Megabytes below which the program does not start when that is all it may map, though it uses far less."""
 
 MEASURED_MB: Final = 200
 """Megabytes that one program takes which is not bounded. That is its proportional share when it is alone, with a short
@@ -71,38 +76,37 @@ class ClaudeBackend:
         from fanfold.agents.backends.claude_session import session
 
         definition = call.definition
-        bounds = Bounds(memory=definition.memory_mb * MEGABYTE if definition.memory_mb else None)
         with tempfile.TemporaryDirectory(prefix="fanfold-claude-", ignore_cleanup_errors=True) as home:
             calls = _calls(call)
             begin = start(call, _program(definition), Path(home), calls)
             for text in begin.notices:
-                yield Noticed(clock(), f"agent {definition.name!r}: {text}", call.task)
+                yield Noticed(clock(), f"agent {definition.name!r} {text}", call.task)
             with handed(begin.key) as key:
                 environment = {**begin.environment, KEY_DESCRIPTOR: str(key)}
+                program = Program(begin.command, call.workspace.root, environment, _bounds(definition), [key])
                 async with (
-                    call.desk.process(definition.memory_mb or MEASURED_MB),
-                    call.desk.asking(begin.asks, calls=calls or 1, usd=_budget(definition)) as asking,
-                    Program(begin.command, call.workspace.root, environment, bounds, [key]) as program,
-                    session(call, program, begin, asking) as talk,
+                    call.desk.process(sizes.expected(definition, MEASURED_MB)),
+                    call.desk.asking(begin.asks, calls=calls or 1, usd=definition.budget_usd or 0.0) as asking,
                 ):
-                    yield ProgramSeen(clock(), call.task, *program.seen())
-                    async for event in talk.events():
-                        yield event
-                        if isinstance(event, ModelAnswered):
-                            yield ProgramSeen(clock(), call.task, *program.seen())
-                    answer = talk.answer()
+                    with closely_watched(call, program):
+                        async with program, session(call, program, begin, asking) as talk:
+                            async for event in talk.events():
+                                yield event
+                            answer = talk.answer()
         yield answer
+
+
+def _bounds(definition: AgentDefinition) -> Bounds:
+    """What the program and its children may hold together, and where it can live with that, what each may map."""
+    megabytes = definition.memory_mb
+    memory = None if megabytes is None else megabytes * MEGABYTE
+    return Bounds(memory=memory, addresses=memory if megabytes and megabytes >= LEAST_MAPPED_MB else None)
 
 
 def _calls(call: Call) -> int | None:
     """How often the program may ask its model, where the run limits that: all of it is set aside beforehand."""
     left = call.desk.calls_left()
     return None if left is None else max(1, min(left, call.definition.max_turns or MOST_CALLS))
-
-
-def _budget(definition: AgentDefinition) -> float:
-    usd = definition.extra.get("budget_usd", 0.0)
-    return float(usd)
 
 
 def _program(definition: AgentDefinition) -> str:

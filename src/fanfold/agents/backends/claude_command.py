@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,10 +23,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from fanfold.agents.backends.base import Call
-from fanfold.agents.backends.providers import REHEARSAL_MODEL, check_key, check_name
+from fanfold.agents.backends.providers import REHEARSAL_MODEL, check_key, check_name, is_loopback, name_of
 from fanfold.agents.definition import AgentDefinition
 from fanfold.agents.heeded import VALUES, keys_of
 from fanfold.errors import AgentError, ModelError
@@ -36,8 +36,10 @@ TEAM: Final = "fanfold-agents"
 
 TASK_TOOL: Final = f"mcp__{TEAM}__task"
 
-STANDARD: Final = ("Read", "Grep", "Glob", "Edit", "Write", "NotebookEdit", "Bash", "WebFetch", "WebSearch")
-"""The program's own tools that an agent has whose file names none."""
+INHERITED: Final = ("Read", "Grep", "Glob", "Edit", "Write", "NotebookEdit")
+"""The program's own tools that an agent has whose file names none: those that can be kept within the workspace."""
+
+STANDARD: Final = (*INHERITED, "Bash", "WebFetch", "WebSearch")
 
 LOOKING: Final = frozenset({"Read", "Grep", "Glob"})
 CHANGING: Final = frozenset({"Edit", "Write", "MultiEdit", "NotebookEdit"})
@@ -48,9 +50,6 @@ NEVER: Final = ("Agent", "Task", "Workflow", "SendMessage", "AskUserQuestion", "
 
 MODES: Final = frozenset({"default", "dontAsk", "acceptEdits", "plan", "bypassPermissions"})
 SANDBOX: Final = "sandbox"
-
-LEAST_MEMORY_MB: Final = 900
-"""Megabytes of address space below which the program does not start."""
 
 RETRIES: Final = 3
 """How often the program itself asks a model again that did not answer. Only it can: the conversation is its own."""
@@ -122,12 +121,14 @@ def start(call: Call, program: str, home: Path, calls: int | None = None) -> Sta
     }
     if servers := _servers(call):
         flags["mcp-config"] = _written(home / "mcp.json", json.dumps({"mcpServers": servers}))
+    if "Bash" in tool_names(call) and not _wants_sandbox(call.definition):
+        notices.append("may run any command as you: nothing here confines it to the folder")
     settings = {**_PLAIN, **_sandbox(call.definition, said, notices)}
     flags["settings"] = _written(home / "settings.json", json.dumps(settings))
     command = [program, *(f"--{name}" if value is None else f"--{name}={value}" for name, value in flags.items())]
     real = isinstance(call.model, str)
-    asks = call.model if real else REHEARSAL_MODEL
-    return Start(command, {**_surroundings(call, home, real), **variables}, key, asks, real, turns, tuple(notices))
+    seen = {**_surroundings(call, home, real), **variables}
+    return Start(command, seen, key, name_of(call.model), real, turns, tuple(notices))
 
 
 @contextmanager
@@ -145,7 +146,13 @@ def handed(key: str) -> Iterator[int]:
 def tool_names(call: Call) -> tuple[str, ...]:
     """The program's own tools that the agent is to have, by the names that the program gives them."""
     asked = call.definition.tools
-    return STANDARD if asked is None else tuple(dict.fromkeys(_own(asked)))
+    if asked is None or "*" in asked:
+        return (*INHERITED, "Bash") if _wants_sandbox(call.definition) else INHERITED
+    return tuple(dict.fromkeys(_own(asked)))
+
+
+def _wants_sandbox(definition: AgentDefinition) -> bool:
+    return bool(keys_of(definition).get("isolation") == SANDBOX)
 
 
 def _own(tools: Iterable[str]) -> Iterator[str]:
@@ -165,8 +172,8 @@ def _tools(call: Call) -> dict[str, str]:
     """The flags that say which tools there are, which are allowed, and which are not there whatever else is said."""
     asked = call.definition.tools
     rules = [rule for name in tool_names(call) for rule in _rules(name, asked or ())]
-    if asked is None:
-        rules += [f"mcp__{server}" for server in call.servers]
+    if asked is None or "*" in asked:
+        rules += ["mcp__" + re.sub(r"[^A-Za-z0-9_-]", "_", server) for server in call.servers]
     else:
         rules += [tool.strip() for tool in asked if tool.strip().startswith("mcp__")]
     if call.peers:
@@ -203,12 +210,6 @@ def _mode(definition: AgentDefinition, said: Mapping[str, Any]) -> str:
 
 def _bounds(call: Call, said: Mapping[str, Any], turns: int | None, notices: list[str]) -> dict[str, str]:
     """The flags for turns, money, effort and the answer's form."""
-    if call.definition.memory_mb and call.definition.memory_mb < LEAST_MEMORY_MB:
-        raise AgentError(
-            f"agent {call.definition.name!r} may have {call.definition.memory_mb} MB, and claude does not start with"
-            f" less than {LEAST_MEMORY_MB} MB of address space",
-            hint="give it a larger `memory_mb`",
-        )
     flags = {
         "max-turns": turns,
         "max-budget-usd": said.get("budget_usd"),
@@ -217,7 +218,7 @@ def _bounds(call: Call, said: Mapping[str, Any], turns: int | None, notices: lis
     }
     efforts = VALUES["claude"]["effort"]
     if flags["effort"] is not None and flags["effort"] not in efforts:
-        notices.append(f"`effort: {flags['effort']}` says nothing to claude; it may be: {', '.join(sorted(efforts))}")
+        notices.append(f"asks for `effort: {flags['effort']}` in vain; claude knows {', '.join(sorted(efforts))}")
         flags["effort"] = None
     return {name: str(value) for name, value in flags.items() if value is not None}
 
@@ -236,7 +237,7 @@ def _sandbox(definition: AgentDefinition, said: Mapping[str, Any], notices: list
     if isolation is None:
         return {}
     if isolation != SANDBOX:
-        notices.append(f"`isolation: {isolation}` is not heeded: the agent works in the workspace itself")
+        notices.append(f"asks for `isolation: {isolation}` in vain: it works in the workspace itself")
         return {}
     missing = [name for name in ("bwrap", "socat") if shutil.which(name) is None] if os.name == "posix" else []
     if missing:
@@ -264,7 +265,7 @@ def _model(call: Call) -> tuple[str, str, dict[str, str]]:
     variables = {f"ANTHROPIC_{each}_MODEL": name for each in _MODELS}
     if url:
         variables["ANTHROPIC_BASE_URL"] = url
-    if url and _is_loopback(url):
+    if url and is_loopback(url):
         who = {"x-fanfold-agent": call.definition.name, "x-fanfold-task": call.task}
         lines = (f"{header}: {value}" for header, value in who.items() if value.isascii())
         variables["ANTHROPIC_CUSTOM_HEADERS"] = "\n".join(lines)
@@ -282,11 +283,6 @@ def _surroundings(call: Call, home: Path, real: bool) -> dict[str, str]:
     else:
         places["HOME"] = str(home)
     return {**_QUIET, **places, "FANFOLD_TASK": call.task, "FANFOLD_AGENT": call.definition.name}
-
-
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def _written(path: Path, text: str) -> str:

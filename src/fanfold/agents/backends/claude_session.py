@@ -23,7 +23,9 @@ from mcp.types import ToolAnnotations
 
 from fanfold.agents.backends.base import Answer, Call, Progress, Said
 from fanfold.agents.backends.claude_command import TASK_TOOL, TEAM, Start, tool_names
+from fanfold.agents.backends.providers import key_variable, masked
 from fanfold.agents.processes import Program
+from fanfold.agents.transcripts import tell_from
 from fanfold.errors import (
     AgentError,
     AgentLostError,
@@ -68,7 +70,7 @@ logging.getLogger("claude_agent_sdk").setLevel(logging.CRITICAL)
 class Line(sdk.Transport):
     """What the SDK and a program write to each other. It ends when the program does, and when nothing is heard.
 
-    `failure` is why it has ended: the SDK does not always pass on what is raised here.
+    `failure` is why it has ended, or is to end: the SDK does not always pass on what is raised here.
     """
 
     def __init__(self, program: Program, call: Call) -> None:
@@ -82,21 +84,18 @@ class Line(sdk.Transport):
         """It is connected from the beginning."""
 
     async def write(self, data: str) -> None:
-        """Raises the SDK's error when the program reads no more; why that is, the reading end says."""
-        stream = self._program.process.stdin
-        assert stream is not None, "it is a pipe"
-        try:
-            stream.write(data.encode("utf-8", "replace"))
-            await stream.drain()
-        except (BrokenPipeError, ConnectionResetError) as error:
-            raise sdk.CLIConnectionError("the program does not read any more") from error
+        """A program that does not read any more has ended, and why that is, the reading end says."""
+        await self._program.write(data)
 
     async def read_messages(self) -> AsyncIterator[dict[str, Any]]:
         """What the program writes. Never just ends: raises what became of the program."""
         try:
-            while line := await self._next():
-                if line.startswith(b"{"):
-                    yield json.loads(line)
+            while lines := await self._next():
+                if self.failure is not None:
+                    raise self.failure
+                for line in lines.split("\n"):  # and at no other character: it may stand in a text
+                    if line.startswith("{"):
+                        yield json.loads(line)
             raise await self._lost()
         except AgentError as error:
             self.failure = error
@@ -110,8 +109,7 @@ class Line(sdk.Transport):
         return self._program.process.returncode is None
 
     async def end_input(self) -> None:
-        if self._program.process.stdin is not None:
-            self._program.process.stdin.close()
+        self._program.finish()
 
     @asynccontextmanager
     async def asked(self) -> AsyncIterator[None]:
@@ -127,23 +125,18 @@ class Line(sdk.Transport):
         """Take it that the program has told when it will be heard of again."""
         self._heard = self._now() + seconds
 
-    async def _next(self) -> bytes:
-        stream = self._program.process.stdout
-        assert stream is not None, "it is a pipe"
+    async def _next(self) -> str:
+        """Lines that the program has written; nothing at its end."""
         self._heard = max(self._heard, self._now())  # it was not silent while we did not listen
         while True:
             try:
                 async with asyncio.timeout_at(self._heard + self._call.patience):
-                    line = await stream.readline()
-            except ValueError:
-                raise AgentError(f"agent {self._call.definition.name!r}: a message of claude's is too long") from None
+                    return await self._program.lines()
             except TimeoutError:
                 if self._asked:
                     self._heard = self._now()
                 elif self._now() >= self._heard + self._call.patience:
                     raise self._stalled() from None
-            else:
-                return line
 
     def _stalled(self) -> AgentStalledError:
         return AgentStalledError(
@@ -156,7 +149,7 @@ class Line(sdk.Transport):
         code, complaints = await self._program.ended(), await self._program.complaints()
         lines = [line for line in complaints.splitlines() if line.strip() and not line.startswith("[claude-code:")]
         name, limit = self._call.definition.name, self._call.definition.memory_mb
-        if limit and code and _is_out_of_memory(code, complaints):
+        if limit and code and (self._program.over or _is_out_of_memory(code, complaints)):
             return AgentMemoryError(
                 f"agent {name!r}: claude wanted more than the {limit} MB that the agent may have",
                 hint="give it a larger `memory_mb`",
@@ -186,6 +179,7 @@ class Session:
         self._tools = 0
         self._delay: float | None = None
         self._told: list[dict[str, Any]] = [{"role": "user", "content": call.prompt}]
+        tell_from(lambda: self._told)
 
     async def events(self) -> AsyncGenerator[Progress | Said, None]:
         """What happens until there is a result. Raises what the program was refused for good."""
@@ -278,10 +272,11 @@ class Session:
             absent = sorted(set(tool_names(self._call)).difference(message.data.get("tools", [])))
             if absent and self._call.definition.tools is not None:
                 text = f"agent {self._call.definition.name!r} asks for tools that claude does not have here: "
-                yield self._notice(text + ", ".join(absent))
+                yield Noticed(clock(), text + ", ".join(absent), self._call.task)
             for server in message.data.get("mcp_servers", []):
                 if server.get("status") not in ("connected", "pending"):
-                    yield self._notice(f"MCP server {server.get('name')!r} is not there: {server.get('status')}")
+                    who = f"agent {self._call.definition.name!r}: MCP server {server.get('name')!r}"
+                    raise AgentError(f"{who} cannot be used: {server.get('status')}")
 
     def _retried(self, data: Mapping[str, Any]) -> None:
         """The program was refused an answer and is about to ask again. Raises where that is no use."""
@@ -293,9 +288,6 @@ class Session:
             self._delay = seconds
             self._asking.refused(seconds)
         self._call.desk.retried(self._start.asks, self._refusal(status, ""), seconds)
-
-    def _notice(self, text: str) -> Noticed:
-        return Noticed(clock(), text, self._call.task)
 
     def _tell(self, role: str, content: Any) -> None:
         """Keep what was said. Blocks of one answer come one by one."""
@@ -336,7 +328,8 @@ class Session:
 
     def _failure(self, result: sdk.ResultMessage) -> FanfoldError:
         """The error for a result that is no answer."""
-        said = _shortened("; ".join(result.errors or []) or result.result or result.subtype, LONGEST_REASON)
+        reason = "; ".join(result.errors or []) or result.result or result.subtype
+        said = _shortened(masked(reason), LONGEST_REASON)
         name = self._call.definition.name
         match result.subtype:
             case "error_max_turns" if self._start.turns != self._call.definition.max_turns:
@@ -355,11 +348,15 @@ class Session:
         """The error for what the model's server answered; without a status it answered nothing, or not to its end."""
         who = self._who()
         if status in (401, 403):
-            return ModelKeyError(f"{who}, and the key was refused ({status})", hint="check ANTHROPIC_API_KEY")
+            return ModelKeyError(
+                f"{who}, and the key was refused ({status})", hint=f"check {key_variable(self._call.model)}"
+            )
         if status == 429:
             return ModelRateError(f"{who} too often (429){said}", retry_after=self._delay)
         if status == 529:
             return ModelOverloadedError(f"{who}, which is overloaded (529){said}", retry_after=self._delay)
+        if status is None and "/login" in said:
+            return ModelKeyError(f"{who} without a key{said}", hint=f"check {key_variable(self._call.model)}")
         if status is None and (self._stream or "ECONNRESET" in said):
             return ModelCutError(f"{who}, which broke off in the middle of its answer{said}", hint="try again later")
         if status is None or status >= 500:
@@ -375,7 +372,7 @@ class Session:
 async def session(call: Call, program: Program, start: Start, asking: Asking) -> AsyncIterator[Session]:
     """Tell a program its task. At the end it is told to let go of what it does, and not waited for."""
     line = Line(program, call)
-    servers: Any = {TEAM: _team(call, line)} if call.peers else {}
+    servers: Any = {TEAM: _team(call, line, asking)} if call.peers else {}
     options = sdk.ClaudeAgentOptions(mcp_servers=servers, verbatim_prompts=True)
     client = sdk.ClaudeSDKClient(options, transport=line)
     talk = Session(client, line, call, start, asking)
@@ -402,7 +399,7 @@ async def _part(client: sdk.ClaudeSDKClient, program: Program) -> None:
         await client.disconnect()
 
 
-def _team(call: Call, line: Line) -> sdk.McpSdkServerConfig:
+def _team(call: Call, line: Line, asking: Asking) -> sdk.McpSdkServerConfig:
     """The MCP server with the tool that asks other agents. It runs here, not in a process of its own."""
     names = [peer.name for peer in call.peers]
     texts = {"prompt": "What the agent is to do. It sees nothing else.", "description": "A few words for displays."}
@@ -424,8 +421,12 @@ def _team(call: Call, line: Line) -> sdk.McpSdkServerConfig:
         annotations=ToolAnnotations.model_validate({"readOnlyHint": True}),  # its name differs between versions
     )
     async def task(given: dict[str, Any]) -> dict[str, Any]:
-        async with line.asked():
-            text = await call.desk.task(given["subagent_type"], given["prompt"], given.get("description", ""))
+        try:
+            async with line.asked(), asking.lent():
+                text = await call.desk.task(given["subagent_type"], given["prompt"], given.get("description", ""))
+        except BudgetError as error:  # other errors are told to the model, but this one is the run's
+            line.failure = error
+            raise
         return {"content": [{"type": "text", "text": text}]}
 
     return sdk.create_sdk_mcp_server(TEAM, tools=[task])

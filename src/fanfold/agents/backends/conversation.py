@@ -5,15 +5,19 @@ This module imports what takes a second to import, and is itself imported when t
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import inspect
 import json
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any
 
-from pydantic_ai import Agent, ModelRetry, Tool, ToolFailed, ToolOutput
+import anyio
+import anyio.to_thread
+from pydantic_ai import Agent, ModelRetry, RunContext, Tool, ToolFailed, ToolOutput, capture_run_messages
+from pydantic_ai.messages import ModelMessagesTypeAdapter
+from pydantic_ai.settings import ModelSettings
+from pydantic_ai.toolsets import AbstractToolset
 from pydantic_ai.usage import UsageLimits
 
 from fanfold.agents import editing, shell
@@ -24,13 +28,17 @@ from fanfold.agents.backends.providers import Pulse, connection, name_of
 from fanfold.agents.backends.requesting import Line, Requesting, Tell
 from fanfold.agents.definition import folded
 from fanfold.agents.processes import Bounds
+from fanfold.agents.servers import plain
 from fanfold.agents.tools import TOOLS, permitted, server_of
-from fanfold.errors import AgentError, BudgetError, WorkspaceError
+from fanfold.agents.transcripts import tell_from
+from fanfold.agents.workspace import Workspace
+from fanfold.errors import AgentError, BudgetError, MissingExtraError, WorkspaceError
 from fanfold.events import Noticed
 from fanfold.frame import clock
 
 DEFAULT_MAX_TURNS = 25
 MEGABYTE = 1024 * 1024
+EFFORTS = ("minimal", "low", "medium", "high", "xhigh", "max")
 RETRIES = 2
 """How often a model may correct the form of an answer, or of a tool's input, before that is an error."""
 
@@ -43,28 +51,50 @@ async def converse(call: Call, tell: Tell) -> Answer:
         tools = await _tools(call, tell)
         toolsets = []
         if call.servers:
-            from fanfold.agents.backends.mcp import connected
-
-            toolsets = await stack.enter_async_context(connected(call, tell))
+            toolsets = await stack.enter_async_context(_servers(call))
         form = Form(call.schema)
-        agent: Agent[None, Any] = Agent(
+        agent: Agent[Call, Any] = Agent(
             model,
             name=call.definition.name,
             instructions=call.definition.prompt or None,
+            deps_type=Call,
             tools=tools,
             toolsets=toolsets,
             output_type=str if form.wanted is None else ToolOutput(form.wanted, name="final_result"),
+            model_settings=await _settings(call, tell),
             retries=RETRIES,
         )
         if form.wanted is not None:
             agent.output_validator(form.checked)
-        with refusals.conversing(call, form):
-            result = await agent.run(call.prompt, usage_limits=_limits(call))
+        with refusals.conversing(call, form), capture_run_messages() as said:
+            tell_from(lambda: ModelMessagesTypeAdapter.dump_python(said, mode="json"))
+            result = await agent.run(call.prompt, deps=call, usage_limits=_limits(call))
     return _answer(call, line, form.taken(result.output), json.loads(result.all_messages_json()))
+
+
+def _servers(call: Call) -> AbstractAsyncContextManager[list[AbstractToolset[Call]]]:
+    try:
+        from fanfold.agents.backends.mcp import connected
+    except ImportError as error:
+        raise MissingExtraError(
+            f"agent {call.definition.name!r} uses MCP servers, which needs a package that is missing: {error}",
+            hint="install it with: pip install 'fanfold[mcp]'",
+        ) from error
+    return connected(call)
 
 
 def _limits(call: Call) -> UsageLimits:
     return UsageLimits(request_limit=call.definition.max_turns or DEFAULT_MAX_TURNS)
+
+
+async def _settings(call: Call, tell: Tell) -> ModelSettings:
+    """How much the model is to think, as the definition's `effort` says."""
+    effort = call.definition.extra.get("effort")
+    if effort in EFFORTS:
+        return ModelSettings(thinking=effort)
+    if effort is not None:
+        await _notice(call, tell, f"asks for effort {effort!r}, which is none of {', '.join(EFFORTS)}")
+    return ModelSettings()
 
 
 def _answer(call: Call, line: Line, output: Any, messages: list[dict[str, Any]]) -> Answer:
@@ -82,14 +112,14 @@ def _answer(call: Call, line: Line, output: Any, messages: list[dict[str, Any]])
 # Tools.
 
 
-async def _tools(call: Call, tell: Tell) -> list[Tool[None]]:
+async def _tools(call: Call, tell: Tell) -> list[Tool[Call]]:
     """The tools of the definition, apart from those of MCP servers; what it cannot have is told."""
     definition = call.definition
-    choice = permitted(definition.tools, definition.disallowed_tools, call.servers)
+    choice = permitted(definition.tools, definition.disallowed_tools, map(plain, call.servers))
     if choice.unavailable:
         listed = ", ".join(choice.unavailable)
         await _notice(call, tell, f"asks for tools that it cannot have here: {listed}{_missing(choice.unavailable)}")
-    tools = [_tool(call, name) for name in choice.allowed if name != "bash"]
+    tools = [_tool(name) for name in choice.allowed if name != "bash"]
     if "bash" in choice.allowed:
         tools += await _shell(call, tell, named="bash" in choice.named)
     return [*tools, _task(call)] if call.peers else tools
@@ -104,25 +134,29 @@ async def _notice(call: Call, tell: Tell, text: str) -> None:
     await tell(Noticed(clock(), f"agent {call.definition.name!r} {text}", call.task))
 
 
-def _tool(call: Call, name: str) -> Tool[None]:
-    """One of the tools that need no process: it runs in a thread."""
-    method: Callable[..., str] = getattr(call.workspace if name in ("read", "glob", "grep") else editing, name)
-    given = () if name in ("read", "glob", "grep") else (call.workspace,)
+@functools.cache
+def _tool(name: str) -> Tool[Call]:
+    """One of the tools that need no process: it runs in a thread. Its schema takes a while, and is the same for all."""
+    reads = name in ("read", "glob", "grep")
+    method: Callable[..., str] = getattr(Workspace if reads else editing, name)
 
-    @functools.wraps(method)
-    async def use(**arguments: Any) -> str:
+    async def use(ctx: RunContext[Call], **arguments: Any) -> str:
+        do = functools.partial(method, ctx.deps.workspace, **arguments)
         try:
-            return await asyncio.to_thread(method, *given, **arguments)
+            # A search that nobody waits for any more may go on; a change is waited for, so that none comes later.
+            return await anyio.to_thread.run_sync(do, abandon_on_cancel=reads)
         except WorkspaceError as error:  # the model is told, so that it can ask for something else
             raise ToolFailed(str(error)) from error
 
-    if given:
-        signature = inspect.signature(method, eval_str=True)
-        use.__signature__ = signature.replace(parameters=list(signature.parameters.values())[1:])  # type: ignore[attr-defined]
-    return Tool(use, takes_ctx=False, name=name, description=TOOLS[name], max_retries=5)
+    signature = inspect.signature(method, eval_str=True)
+    context = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=RunContext[Call])
+    inputs = list(signature.parameters.values())[1:]
+    use.__signature__ = signature.replace(parameters=[context, *inputs])  # type: ignore[attr-defined]
+    use.__annotations__ = {each.name: each.annotation for each in (context, *inputs)} | {"return": str}
+    return Tool(use, takes_ctx=True, name=name, description=TOOLS[name], max_retries=5)
 
 
-async def _shell(call: Call, tell: Tell, *, named: bool) -> list[Tool[None]]:
+async def _shell(call: Call, tell: Tell, *, named: bool) -> list[Tool[Call]]:
     """`bash`: confined to the folder where that can be, else only for an agent whose file names it."""
     space, definition = call.workspace, call.definition
     program = await shell.find_confiner() if shell.can_hold(space) else None
@@ -131,7 +165,8 @@ async def _shell(call: Call, tell: Tell, *, named: bool) -> list[Tool[None]]:
     if program is None:
         await _notice(call, tell, "may run any command as you: nothing here confines it to the folder")
     extra = {"FANFOLD_TASK": call.task, "FANFOLD_AGENT": definition.name}
-    bounds = Bounds(memory=definition.memory_mb * MEGABYTE if definition.memory_mb else None)
+    memory = definition.memory_mb * MEGABYTE if definition.memory_mb else None
+    bounds = Bounds(memory=memory, addresses=memory)
 
     async def bash(command: str, timeout: float = shell.DEFAULT_RUN) -> str:
         try:
@@ -143,7 +178,7 @@ async def _shell(call: Call, tell: Tell, *, named: bool) -> list[Tool[None]]:
     return [Tool(bash, takes_ctx=False, name="bash", description=f"{TOOLS['bash']} {sees}", max_retries=5)]
 
 
-def _task(call: Call) -> Tool[None]:
+def _task(call: Call) -> Tool[Call]:
     """The tool that calls other agents. Several calls in one message run side by side."""
     names = {folded(peer.name): peer.name for peer in call.peers}
 

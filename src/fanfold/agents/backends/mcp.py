@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -20,20 +19,19 @@ from urllib.parse import urlsplit
 import anyio
 from fastmcp.client.transports import ClientTransport, SSETransport, StreamableHttpTransport
 from fastmcp.client.transports.base import TransportOptions
+from httpx2 import TransportError
 from mcp import ClientSession
 from mcp.shared.message import SessionMessage
 from mcp.types import jsonrpc_message_adapter
 from pydantic_ai import RunContext, ToolDefinition
 from pydantic_ai.mcp import MCPToolset
-from pydantic_ai.toolsets import AbstractToolset, ToolsetTool, WrapperToolset
+from pydantic_ai.toolsets import AbstractToolset, WrapperToolset
 
 from fanfold.agents.backends.base import Call
-from fanfold.agents.backends.requesting import Tell
 from fanfold.agents.processes import Program
+from fanfold.agents.servers import plain
 from fanfold.agents.tools import permits
 from fanfold.errors import AgentError
-from fanfold.events import ToolAnswered
-from fanfold.frame import clock
 
 SECONDS_TO_START: Final = 30.0
 _SHORTEST_SECRET: Final = 6
@@ -68,7 +66,7 @@ class Standard(ClientTransport):
             finally:
                 reading.cancel()
                 writing.cancel()
-                await asyncio.wait([reading, writing])
+                await asyncio.gather(reading, writing, return_exceptions=True)
                 for stream in (heard, hearing, saying, said):
                     stream.close()
 
@@ -101,45 +99,48 @@ def _message(line: bytes) -> SessionMessage | Exception:
 
 
 @asynccontextmanager
-async def connected(call: Call, tell: Tell) -> AsyncIterator[list[AbstractToolset[None]]]:
+async def connected(call: Call) -> AsyncIterator[list[AbstractToolset[Call]]]:
     """The tools of the servers that a call may use, as far as its definition permits them."""
-    toolsets: list[AbstractToolset[None]] = []
     async with AsyncExitStack() as stack:
-        for name, entry in call.servers.items():
-            transport = _transport(call, entry)
-            toolset: MCPToolset[None] = MCPToolset(
-                transport, init_timeout=SECONDS_TO_START, tool_error_behavior="failed"
-            )
-            with _named(call, name, entry, transport):
-                await stack.enter_async_context(toolset)
-            named = toolset.prefixed(f"mcp__{re.sub(r'[^A-Za-z0-9_-]', '_', name)}_")
-            toolsets.append(_permitted(call, Timed(named, tell, call.task)))
-        yield toolsets
+        try:
+            async with asyncio.TaskGroup() as group:
+                opening = [group.create_task(_opened(call, name, entry, stack)) for name, entry in call.servers.items()]
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from errors.exceptions[0].__cause__
+        yield [task.result() for task in opening]
+
+
+async def _opened(call: Call, name: str, entry: Mapping[str, Any], stack: AsyncExitStack) -> AbstractToolset[Call]:
+    """The tools of one server, to which the stack closes the connection."""
+    transport = _transport(call, entry)
+    toolset: MCPToolset[Call] = MCPToolset(transport, init_timeout=SECONDS_TO_START, tool_error_behavior="failed")
+    with _named(call, name, entry, transport):
+        await toolset.__aenter__()
+    stack.push_async_exit(toolset)
+    return _permitted(call, _Watched(toolset, call, name, transport).prefixed(f"mcp__{plain(name)}_"))
 
 
 @dataclass
-class Timed(WrapperToolset[None]):
-    """Tools that tell how long each call of them took: those of one message may run one after the other."""
+class _Watched(WrapperToolset[Call]):
+    """The tools of a server. That the server is gone is an error of the agent's, and not of one tool."""
 
-    tell: Tell
-    task: str
+    call: Call
+    name: str
+    transport: ClientTransport
 
-    async def call_tool(
-        self, name: str, tool_args: dict[str, Any], ctx: RunContext[None], tool: ToolsetTool[None]
-    ) -> Any:
-        """What the tool answers."""
-        began = clock()
+    async def call_tool(self, name: str, tool_args: dict[str, Any], ctx: RunContext[Call], tool: Any) -> Any:
+        """What the tool returns."""
         try:
-            answer = await self.wrapped.call_tool(name, tool_args, ctx, tool)
-        except Exception:  # and not when it is cancelled: nobody may be there any more who takes in what is told
-            await self._tell(name, began)
+            with self.call.desk.using(f"mcp__{plain(self.name)}__{name}"):
+                return await super().call_tool(name, tool_args, ctx, tool)
+        except Exception as error:
+            ended = isinstance(self.transport, Standard) and self.transport.code is not None
+            if ended or isinstance(error, TransportError):
+                raise AgentError(
+                    f"agent {self.call.definition.name!r}: MCP server {self.name!r} {_ending(self.transport, error)}",
+                    hint=f"that was in the middle of its tool {name!r}",
+                ) from error
             raise
-        await self._tell(name, began)
-        return answer
-
-    async def _tell(self, name: str, began: float) -> None:
-        ended = clock()
-        await self.tell(ToolAnswered(ended, self.task, name, ended - began))
 
 
 def _transport(call: Call, entry: Mapping[str, Any]) -> ClientTransport:
@@ -149,10 +150,10 @@ def _transport(call: Call, entry: Mapping[str, Any]) -> ClientTransport:
     return make(entry["url"], headers=dict(entry["headers"]))
 
 
-def _permitted(call: Call, toolset: AbstractToolset[None]) -> AbstractToolset[None]:
+def _permitted(call: Call, toolset: AbstractToolset[Call]) -> AbstractToolset[Call]:
     tools, disallowed = call.definition.tools, call.definition.disallowed_tools
 
-    def may(_: RunContext[None], tool: ToolDefinition) -> bool:
+    def may(_: RunContext[Call], tool: ToolDefinition) -> bool:
         return permits(tools, disallowed, tool.name)
 
     return toolset.filtered(may)

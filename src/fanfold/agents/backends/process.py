@@ -5,35 +5,47 @@ program reads, and the answer what it writes. A program whose output begins with
 **JSON lines**: each line is one object, and the last of type `result` is the answer::
 
     {"type": "tool", "name": "search", "detail": "ducks"}
-    {"type": "usage", "model": "m", "input_tokens": 10, "output_tokens": 5}
+    {"type": "usage", "model": "m", "input_tokens": 10, "output_tokens": 5, "cost_usd": 0.01}
+    {"type": "retry", "status": 429, "seconds": 2}
+    {"type": "error", "status": 429, "message": "slow down", "retry_after": 2}
     {"type": "result", "output": "Ducks swim."}
 
+An `error` that no `result` follows is what the agent fails with; its `status` is that of a model's server, and says of
+which kind it is. `preset:claude` and its like are command line tools of vendors (see `presets`), and `acp:PROGRAM` is a
+program that speaks the Agent Client Protocol (see `acp`).
+
 The program's folder is the workspace. In its environment stand `FANFOLD_TASK`, an id that is the same again when a run
-that was cut off asks for the same answer again, and `FANFOLD_AGENT`, the agent's name.
+that was cut off asks for the same answer again, `FANFOLD_AGENT`, the agent's name, and where its answer has to fit a
+JSON Schema, that as `FANFOLD_SCHEMA`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import shlex
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from contextlib import aclosing
-from typing import Any, Final
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Final
 
-from fanfold.agents.backends.base import Answer, Call, Progress
+from fanfold.agents import sizes
+from fanfold.agents.asking import persist
+from fanfold.agents.backends.base import Answer, Call, Progress, Said
+from fanfold.agents.backends.dialects import object_of, ours
+from fanfold.agents.backends.minutes import Minutes
+from fanfold.agents.backends.presets import Plan, Preset, named, planned
+from fanfold.agents.backends.providers import name_of
+from fanfold.agents.backends.telling import Tell, telling
 from fanfold.agents.definition import AgentDefinition
-from fanfold.agents.processes import Bounds, Program
-from fanfold.errors import AgentError
-from fanfold.events import ModelAnswered, ProgramSeen, ToolCalled
-from fanfold.frame import clock
+from fanfold.agents.processes import Bounds, Program, lacks
+from fanfold.agents.sizes import MEGABYTE
+from fanfold.errors import AgentError, AgentLostError, AgentMemoryError, AgentStalledError
+from fanfold.limits.governor import Asking
 
-MEGABYTE = 1024 * 1024
+LARGEST_ANSWER: Final = 16 * MEGABYTE
+"""Characters that a program may write."""
 
-SHORTEST_SILENCE: Final = 0.25
-LONGEST_SILENCE: Final = 8.0
-"""Seconds between two looks at what the operating system says of a program that is silent: each twice the one before.
-"""
+_OUT_OF_MEMORY: Final = ("MemoryError", "Cannot allocate memory", "out of memory", "bad_alloc", "ENOMEM")
 
 
 class ProcessBackend:
@@ -42,54 +54,22 @@ class ProcessBackend:
     async def prepare(self) -> None:
         """A program needs nothing from us."""
 
-    async def run(self, call: Call) -> AsyncGenerator[Progress | Answer, None]:
+    def run(self, call: Call) -> AsyncGenerator[Progress | Said | Answer, None]:
         """What the program tells, and last its answer."""
-        definition, clerk = call.definition, _Clerk(call)
-        bounds = Bounds(memory=definition.memory_mb * MEGABYTE if definition.memory_mb else None)
-        extra = {"FANFOLD_TASK": call.task, "FANFOLD_AGENT": definition.name}
-        async with Program(_command(definition), call.workspace.root, extra, bounds) as program:
-            program.tell(_prompt(call))
-            async with aclosing(_watched(program)) as written:
-                looked = 0.0
-                async for lines in written:
-                    for event in clerk.take(lines) if lines else ():
-                        yield event
-                    if not lines or clock() - looked >= SHORTEST_SILENCE:  # who writes without end is read first
-                        looked = clock()
-                        yield ProgramSeen(looked, call.task, *program.seen())
-            code, complaints = await program.ended(), await program.complaints()
-        if code:
-            raise AgentError(f"agent {definition.name!r}: {_ending(code, definition)}{_quoted(complaints)}")
-        yield clerk.answer()
+
+        async def work(tell: Tell) -> Answer:
+            words = words_of(call.definition)
+            preset = named(words)
+            if preset is None:
+                plain = Plan(words, prompt_of(call))
+                return await attempted(call, tell, own_name(call), sizes.UNKNOWN, partial(_done, call, plain, None))
+            return await attempted(call, tell, name_of(call.model), preset.megabytes, partial(_by, call, words, preset))
+
+        return telling(work)
 
 
-async def _watched(program: Program) -> AsyncGenerator[str, None]:
-    """What the program writes, and nothing whenever it has been silent for a while, and at its end."""
-    silence = SHORTEST_SILENCE
-    yield ""
-    lines = asyncio.ensure_future(program.lines())
-    try:
-        while True:
-            await asyncio.wait([lines], timeout=silence)
-            if not lines.done():
-                silence = min(LONGEST_SILENCE, 2 * silence)
-                yield ""
-            elif written := lines.result():
-                lines = asyncio.ensure_future(program.lines())
-                yield written
-            else:
-                break
-        yield ""
-    finally:
-        lines.cancel()
-
-
-def _prompt(call: Call) -> str:
-    own = call.definition.prompt
-    return f"{own}\n\n{call.prompt}" if own else call.prompt
-
-
-def _command(definition: AgentDefinition) -> Sequence[str]:
+def words_of(definition: AgentDefinition) -> list[str]:
+    """The words of a definition's command. Raises `AgentError` where it has none, or they cannot be told apart."""
     command = definition.command
     try:
         words = shlex.split(command) if isinstance(command, str) else list(command)
@@ -103,13 +83,125 @@ def _command(definition: AgentDefinition) -> Sequence[str]:
     return words
 
 
-def _ending(code: int, definition: AgentDefinition) -> str:
-    """How a program ended that did not end well."""
+def asks_a_model(definition: AgentDefinition) -> bool:
+    """Whether what a definition runs asks a model that the run has to name. Other programs ask whom they like."""
+    words = definition.command.split() if isinstance(definition.command, str) else definition.command
+    return definition.backend == "process" and bool(words) and words[0].startswith("preset:")
+
+
+def identity(call: Call) -> dict[str, str]:
+    """What a program sees in its environment of who it is and what is wanted of it."""
+    wanted = {} if call.schema is None else {"FANFOLD_SCHEMA": json.dumps(call.schema)}
+    return {"FANFOLD_TASK": call.task, "FANFOLD_AGENT": call.definition.name, **wanted}
+
+
+async def attempted(
+    call: Call, tell: Tell, model: str, megabytes: int, work: Callable[[Minutes], Awaitable[None]]
+) -> Answer:
+    """The answer that comes of work with one program, which is repeated while its model is asked too often.
+
+    `model` is what the desk knows it by, and `megabytes` what it is thought to hold while nobody knows.
+    """
+
+    async def attempt(asking: Asking) -> Answer:
+        minutes = Minutes(call, tell, asking, "" if call.model is None else model)
+        try:
+            async with call.desk.process(sizes.expected(call.definition, megabytes)):
+                await work(minutes)
+            return minutes.answer()
+        except BaseException as error:
+            minutes.settle()
+            if isinstance(error, AgentError) and (minutes.tools or minutes.retries):
+                # It must not do things twice, nor has it to try as often again.
+                error.final = True  # type: ignore[attr-defined]  # read by `asking.persist`
+            raise
+
+    return await persist(call, model, attempt, tokens=0)
+
+
+def prompt_of(call: Call) -> str:
+    """The definition's own prompt, and behind it the call's."""
+    own = call.definition.prompt
+    return f"{own}\n\n{call.prompt}" if own else call.prompt
+
+
+def bounds_of(definition: AgentDefinition, *, mapped: bool) -> Bounds:
+    """What a definition's program may use. `mapped` is whether it can live with a limit of what it maps, too."""
+    memory = definition.memory_mb * MEGABYTE if definition.memory_mb else None
+    return Bounds(memory=memory, addresses=memory if mapped else None)
+
+
+def own_name(call: Call) -> str:
+    """What a program is called at the desk of which nobody knows whom it asks."""
+    return f"process:{call.definition.name}"
+
+
+async def _by(call: Call, words: Sequence[str], preset: Preset, minutes: Minutes) -> None:
+    with planned(preset, call, words[1:]) as plan:
+        await _done(call, plan, preset, minutes)
+
+
+async def _done(call: Call, plan: Plan, preset: Preset | None, minutes: Minutes) -> None:
+    """Run the program to its end and take down what it tells. Raises when it does not end well."""
+    for text in (*plan.notices, *lacks()):
+        call.desk.notice(f"agent {call.definition.name!r}: {text}")
+    pages = _Pages(minutes, plan)
+    bounds = bounds_of(call.definition, mapped=preset is None)
+    program = Program(plan.words, call.workspace.root, {**identity(call), **plan.extra}, bounds, plan.descriptors)
+    with closely_watched(call, program):
+        async with program:
+            program.tell(plan.prompt)
+            while lines := await program.patiently(call.patience, program.lines()):
+                pages.take(lines)
+            code = await program.patiently(call.patience, program.ended())
+            complaints = await program.complaints()
+    pages.end()
+    if code and minutes.failure is None:
+        raise ended_badly(call, program, code, complaints, "" if preset is None else preset.get)
+
+
+@contextmanager
+def closely_watched(call: Call, program: Program) -> Iterator[None]:
+    """Around a program's whole life: what it held is remembered, and what has become of it is said."""
+    definition = call.definition
+    program.looked = call.desk.saw
+    try:
+        yield
+    except TimeoutError as error:
+        if not program.stalled:
+            raise
+        raise AgentStalledError(
+            f"agent {definition.name!r}: nothing was heard of its program for {call.patience:g} s, and it was ended",
+            hint="have more patience: limits=Limits(patience=...)",
+        ) from error
+    except AgentError as error:
+        raise (_too_large(definition, program) if program.over else error) from error.__cause__
+    finally:
+        sizes.seen(definition, program.peak)
+    if program.over:
+        raise _too_large(definition, program)
+
+
+def _too_large(definition: AgentDefinition, program: Program) -> AgentMemoryError:
+    return AgentMemoryError(
+        f"agent {definition.name!r}: its program held {program.peak // MEGABYTE} MB, more than the "
+        f"{definition.memory_mb} MB that it may, and was killed",
+        hint="raise its `memory_mb`",
+    )
+
+
+def ended_badly(call: Call, program: Program, code: int, complaints: str, get: str = "") -> AgentError:
+    """The error of a program that ended with a code that is not 0, and said in `complaints` why."""
+    name, told = call.definition.name, _quoted(complaints)
     if code == 127:
-        return f"its program {_command(definition)[0]!r} could not be run"
-    if code > 128:
-        return f"its program was ended by signal {code - 128}"
-    return f"its program ended with code {code}"
+        hint = f"install it: {get}" if get else "is it installed, and on the PATH?"
+        return AgentError(f"agent {name!r}: its program {program.name!r} could not be run{told}", hint=hint)
+    how = f"was ended by signal {code - 128}" if code > 128 else f"ended with code {code}"
+    text = f"agent {name!r}: its program {how}{told}"
+    if call.definition.memory_mb and any(sign in complaints for sign in _OUT_OF_MEMORY):
+        hint = f"it may have {call.definition.memory_mb} MB: raise its `memory_mb`"
+        return AgentMemoryError(text, hint=hint)
+    return AgentLostError(text)
 
 
 def _quoted(complaints: str) -> str:
@@ -117,59 +209,42 @@ def _quoted(complaints: str) -> str:
     return f"; it said: {lines[-1][:500]}" if lines else ""
 
 
-class _Clerk:
-    """Takes down what one program writes, and knows in which form that is from its first line."""
+class _Pages:
+    """What a program writes: lines of its dialect, or of ours, or a text, which the first line tells."""
 
-    def __init__(self, call: Call) -> None:
-        self._task = call.task
-        self._name = call.definition.name
-        self._text: list[str] = []
-        self._told: list[dict[str, Any]] = []
-        self._usage = {"input_tokens": 0, "output_tokens": 0}
-        self._model = ""
+    def __init__(self, minutes: Minutes, plan: Plan) -> None:
+        self._minutes = minutes
+        self._dialect = plan.dialect
+        self._text: list[str] | None = None
+        self._lines = False
+        self._read = 0
 
-    def take(self, lines: str) -> Iterator[Progress]:
-        """What lines tell of the agent's progress."""
-        if not self._told and (self._text or _object(lines.partition("\n")[0]) is None):
+    def take(self, lines: str) -> None:
+        """Take down some lines."""
+        self._read += len(lines)
+        if self._read > LARGEST_ANSWER:
+            raise AgentError(f"{self._minutes.who} answers with more than {LARGEST_ANSWER:,} characters")
+        if self._dialect is ours and not self._lines and self._text is None and _is_text(lines):
+            self._text = []
+        if self._text is not None:
             self._text.append(lines)
             return
-        for line in filter(str.strip, lines.splitlines()):
-            said = _object(line)
-            if said is None:
-                raise AgentError(f"agent {self._name!r}: its program wrote JSON lines, and then {line.strip()[:100]!r}")
-            self._told.append(said)
-            yield from self._told_by(said)
+        self._lines = True
+        for line in filter(str.strip, lines.split("\n")):  # other ends of a line may stand inside of JSON's texts
+            self._line(line)
 
-    def _told_by(self, said: Mapping[str, Any]) -> Iterator[Progress]:
-        match said["type"]:
-            case "tool":
-                yield ToolCalled(clock(), self._task, str(said.get("name")), str(said.get("detail", ""))[:200])
-            case "usage":
-                counts = {key: _count(said, key) for key in self._usage}
-                self._usage = {key: number + counts[key] for key, number in self._usage.items()}
-                self._model = str(said.get("model", self._model))
-                yield ModelAnswered(clock(), self._task, self._model, *counts.values())
+    def _line(self, line: str) -> None:
+        said = object_of(line)
+        if said is not None:
+            self._dialect(self._minutes, said)
+        elif self._dialect is ours:
+            raise AgentError(f"{self._minutes.who}: its program wrote JSON lines, and then {line.strip()[:100]!r}")
 
-    def answer(self) -> Answer:
-        """The program's answer. Raises `AgentError` where it speaks JSON lines and names no result."""
-        if not self._told:
-            return Answer("".join(self._text).strip())
-        results = [said for said in self._told if said["type"] == "result"]
-        if not results:
-            raise AgentError(f"agent {self._name!r}: its program wrote JSON lines, and none of type 'result'")
-        usage = self._usage if any(self._usage.values()) else {}
-        tools = sum(said["type"] == "tool" for said in self._told)
-        return Answer(results[-1].get("output"), self._model, usage, tool_uses=tools, transcript=tuple(self._told))
+    def end(self) -> None:
+        """There is no more: a text is the answer."""
+        if not self._lines:
+            self._minutes.result("".join(self._text or ()).strip())
 
 
-def _object(line: str) -> dict[str, Any] | None:
-    try:
-        value = json.loads(line)
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) and isinstance(value.get("type"), str) else None
-
-
-def _count(line: Mapping[str, Any], key: str) -> int:
-    value = line.get(key, 0)
-    return value if isinstance(value, int) and value >= 0 else 0
+def _is_text(lines: str) -> bool:
+    return object_of(lines.partition("\n")[0]) is None

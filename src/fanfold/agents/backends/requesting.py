@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
+from genai_prices import Usage, calc_price
 from pydantic_ai.messages import (
     ModelMessage,
     ModelResponse,
@@ -28,8 +29,8 @@ from pydantic_ai.settings import ModelSettings
 from fanfold.agents.asking import persist
 from fanfold.agents.backends import refusals
 from fanfold.agents.backends.base import Call, Progress, Said
-from fanfold.agents.backends.providers import Pulse, name_of
-from fanfold.errors import AgentStalledError
+from fanfold.agents.backends.providers import Pulse, check_name, name_of
+from fanfold.errors import AgentStalledError, BudgetError
 from fanfold.events import ModelAnswered, ToolCalled
 from fanfold.frame import clock
 from fanfold.limits.governor import Asking
@@ -37,6 +38,9 @@ from fanfold.limits.governor import Asking
 Tell: TypeAlias = Callable[[Progress | Said], Awaitable[None]]
 
 LONGEST_DETAIL: Final = 120
+HELD: Final = 0.1
+"""Seconds by which the event loop may be late before what it has not heard says nothing."""
+
 ANSWER_TOKENS: Final = 500
 """What an answer is expected to take before it is there."""
 
@@ -69,6 +73,39 @@ class Line:
     bill: Bill = field(default_factory=Bill)
 
 
+class _Silence:
+    """Ends a block when nothing was heard for `patience` seconds. Time in which nobody could listen does not count."""
+
+    def __init__(self, timer: asyncio.Timeout, patience: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._timer = timer
+        self._patience = patience
+        self._look: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> _Silence:
+        self.ended()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.meant()
+
+    def ended(self) -> None:
+        """Something was heard."""
+        self.meant()
+        self._look = self._loop.call_later(self._patience, self._enough, self._loop.time() + self._patience)
+
+    def meant(self) -> None:
+        """Nothing is expected until the silence has `ended`."""
+        if self._look is not None:
+            self._look.cancel()
+
+    def _enough(self, due: float) -> None:
+        if self._loop.time() - due > HELD:  # the loop was held: what was said meanwhile was not read yet
+            self.ended()
+        else:
+            self._timer.reschedule(self._loop.time())
+
+
 class Requesting(WrapperModel):
     """The model of one agent's call."""
 
@@ -97,11 +134,35 @@ class Requesting(WrapperModel):
             self._line.bill.add(response, usd)
             return response
 
-        response = await persist(call, name_of(call.model), send, tokens=_expected(messages, model_request_parameters))
+        tokens = _expected(messages, model_request_parameters)
+        usd = self._affordable(tokens)
+        response = await persist(call, name_of(call.model), send, tokens=tokens, usd=usd)
         for event in self._told(response, model_request_parameters):
             self._line.bill.tools += isinstance(event, ToolCalled)
             await self._line.tell(event)
         return response
+
+    def _affordable(self, tokens: int) -> float:
+        """What a request is expected to cost; 0 when nobody knows. Raises `BudgetError` when that is too much."""
+        call, spent = self._line.call, self._line.bill.usd
+        budget, usd = call.definition.budget_usd, self._estimate(tokens)
+        if budget is not None and spent is not None and spent + usd > budget:
+            raise BudgetError(
+                f"agent {call.definition.name!r} has spent {spent:.4f} of {budget:g} USD, and its next request is "
+                f"expected to cost {usd:.4f}",
+                hint="give it a larger `budget_usd`",
+            )
+        return usd
+
+    def _estimate(self, tokens: int) -> float:
+        if not isinstance(self._line.call.model, str):
+            return 0.0
+        provider, model = check_name(self._line.call.model)
+        usage = Usage(input_tokens=max(0, tokens - ANSWER_TOKENS), output_tokens=ANSWER_TOKENS)
+        try:
+            return float(calc_price(usage, model, provider_id=provider).total_price)
+        except (LookupError, ValueError):  # no price is known
+            return 0.0
 
     def _headers(self, settings: ModelSettings | None) -> dict[str, str]:
         """OpenAI's protocol has a key per request, which is the same when a run that was cut off sends it again."""
@@ -113,23 +174,23 @@ class Requesting(WrapperModel):
         self, messages: list[ModelMessage], settings: ModelSettings, parameters: ModelRequestParameters
     ) -> ModelResponse:
         call, pulse = self._line.call, self._line.pulse
-        loop, patience = asyncio.get_running_loop(), call.patience
         try:
-            async with asyncio.timeout(patience) as timer:
-                pulse.listen = lambda: None if timer.expired() else timer.reschedule(loop.time() + patience)
-                async with self.wrapped.request_stream(messages, settings, parameters) as stream:
-                    message = uuid.uuid4().hex
-                    async for event in stream:
-                        if call.heard and (text := _text(event)):
-                            timer.reschedule(None)
-                            await self._line.tell(Said(text, message))
-                            pulse.beat()
-                    return stream.get()
+            async with asyncio.timeout(None) as timer:
+                with _Silence(timer, call.patience) as silence:
+                    pulse.listen = silence.ended
+                    async with self.wrapped.request_stream(messages, settings, parameters) as stream:
+                        message = uuid.uuid4().hex
+                        async for event in stream:
+                            if call.heard and (text := _text(event)):
+                                silence.meant()
+                                await self._line.tell(Said(text, message))
+                                silence.ended()
+                        return stream.get()
         except TimeoutError as error:
             if not timer.expired():
                 raise
             raise AgentStalledError(
-                f"{refusals.who(call)}, and heard nothing for {patience:g} s",
+                f"{refusals.who(call)}, and heard nothing for {call.patience:g} s",
                 hint="the model's server is silent; try again, or allow for a longer silence",
             ) from error
         finally:

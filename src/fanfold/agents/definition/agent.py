@@ -55,6 +55,21 @@ class AgentDefinition:
                 raise UsageError(f"agent {self.name!r}: {key} must be a tuple of names, not one text")
         object.__setattr__(self, "digest", _digest(self))
 
+    def peers(self) -> tuple[str, ...] | None:
+        """The names of the agents that it may call: those of `Agent(a, b)` among its tools; None for all there are.
+
+        `Task` is the older word for it. One that inherits its tools calls nobody: who may start others is said aloud.
+        """
+        named: list[str] = []
+        for tool in self.tools or ():
+            word, _, inside = tool.partition("(")
+            if word.strip().casefold() in ("agent", "task"):
+                names = [name.strip() for name in inside.removesuffix(")").split(",") if name.strip()]
+                if not names:
+                    return None
+                named += names
+        return tuple(dict.fromkeys(named))
+
 
 def _digest(definition: AgentDefinition) -> str:
     d = definition

@@ -59,8 +59,8 @@ def _is_hooks(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(hooks, list) for hooks in value.values())
 
 
-def _one_of(*words: str, among: str = "one of ") -> Kind:
-    return Kind(among + ", ".join(words), lambda value: value in words, words)
+def _one_of(*words: str) -> Kind:
+    return Kind(f"one of {', '.join(words)}", lambda value: value in words, words)
 
 
 _EFFORTS: Final = ("low", "medium", "high", "xhigh", "max")
@@ -89,7 +89,7 @@ KEYS: Final[Mapping[str, Kind]] = {
     "hooks": Kind("lists of hooks by event", _is_hooks),
     "memory": _one_of("user", "project", "local"),
     "background": _FLAG,
-    "isolation": _one_of("worktree", among=""),
+    "isolation": _one_of("worktree", "sandbox"),
     "color": _one_of("red", "blue", "green", "yellow", "purple", "orange", "pink", "cyan"),
     "initialPrompt": TEXT,
     "omitClaudeMd": _FLAG,

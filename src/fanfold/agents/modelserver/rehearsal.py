@@ -2,7 +2,8 @@
 
 It is not a language model, and the first line of each final answer says so. It searches for the distinctive words
 of the prompt, and for the words in backticks of the agent's own system prompt (they say what this role looks for),
-with the tools that it was given, on the real files; and it answers with quotes of what they returned::
+with the tools that it was given, on the real files; and it answers with quotes of what they returned. Of all tools it
+uses only these three, which change nothing: it writes no file, runs no command and asks no other agent::
 
     turn 1   grep for both kinds of words, and glob, in one message
     turn 2   read around the hits in the two or three files that tell the most, in one message
@@ -40,6 +41,7 @@ from fanfold.errors import UsageError
 _PROMPT_WORDS, _ROLE_WORDS = 8, 12
 _LINES = 60  # read around a hit
 _OUTPUT_TOOLS = ("final_result", "structuredoutput")  # how pydantic-ai and Claude Code name theirs
+_ACTING = frozenset({"write", "edit", "multiedit", "notebookedit", "bash", "task", "agent", "webfetch", "websearch"})
 
 _NO_MODEL = "no language model was asked"
 _FOUND = f"Rehearsal: quotes found by searching, {_NO_MODEL}."
@@ -79,6 +81,8 @@ def rehearse(request: Request) -> Answer | Fail:
 
 def _next(request: Request) -> Answer:
     kit = _kit(request.tools)
+    if request.forced and _acts(request.forced):
+        raise UsageError(f"tool_choice: the rehearsal does not call {request.forced!r}: it changes nothing")
     if request.forced and request.forced not in {tool.name for tool in kit.values()}:
         return _structured(request, request.forced, _conclude(request, kit))
     uses = _uses(request, kit)
@@ -164,7 +168,7 @@ def _output_tool(request: Request, kit: dict[str, Tool]) -> str | None:
     outputs = [name for name in others if name.casefold().startswith(_OUTPUT_TOOLS) and name not in done]
     if outputs or not request.must_call:
         return outputs[0] if outputs else None
-    if len(others) == 1:
+    if len(others) == 1 and not _acts(others[0]):
         return others[0]
     raise UsageError(
         f"the rehearsal must call a tool and does not know which of {', '.join(others) or 'none'} takes an answer"
@@ -198,6 +202,11 @@ def _kind(name: str) -> str | None:
     """What a tool of that name does: ours, Claude Code's (`Grep`), or either behind an MCP server."""
     last = name.rpartition("__")[2].casefold()
     return last if last in ("glob", "grep", "read") else None
+
+
+def _acts(name: str) -> bool:
+    """Whether a tool of that name may change something, or cost something; of an MCP server's, nobody knows."""
+    return name.casefold() in _ACTING or (name.casefold().startswith("mcp__") and _kind(name) is None)
 
 
 def _inputs(tool: Tool) -> Mapping[str, Any]:

@@ -1,8 +1,9 @@
 """A transcript as people read it: who said what, whichever backend wrote it down.
 
 The forms are told apart message by message, by what is in them: pydantic-ai's requests and responses, the messages of
-model APIs (`role` and `content`) and of programs that wrap one in a line, the JSON lines of programs, and the updates
-of agents that speak ACP. What is in none of these forms is shown as the data that it is.
+model APIs (`role` and `content`) and of programs that wrap one in a line, the lines of Codex and of opencode, the JSON
+lines of other programs, and the updates of agents that speak ACP. What is in none of these forms is shown as the data
+that it is.
 """
 
 from __future__ import annotations
@@ -39,8 +40,13 @@ def _turns(message: Mapping[str, Any]) -> Iterator[Turn]:
         yield from _pydantic_ai(message)
     elif isinstance(message.get("message"), Mapping):
         yield from _turns({"role": message.get("type", "agent"), **message["message"]})
-    elif "role" in message:
-        yield from _spoken(_WHO.get(str(message["role"]), str(message["role"])), message)
+    elif "role" in message or ("content" in message and message.get("type") in ("assistant", "user")):
+        role = str(message.get("role", message.get("type")))
+        yield from _spoken(_WHO.get(role, role), message)
+    elif isinstance(message.get("item"), Mapping):
+        yield from _codex(str(message.get("type")), message["item"])
+    elif isinstance(message.get("part"), Mapping):
+        yield from _opencode(str(message.get("type")), message["part"])
     elif update := message.get("sessionUpdate") or message.get("session_update"):
         yield from _acp(str(update), message)
     else:
@@ -102,15 +108,46 @@ def _block(who: str, block: Any) -> Iterator[Turn]:
         yield Turn(who, _text(block))
 
 
-# Programs: JSON lines, and the updates of ACP.
+# Programs: Codex, opencode, JSON lines, and the updates of ACP.
+
+
+def _codex(event: str, item: Mapping[str, Any]) -> Iterator[Turn]:
+    """One item of Codex; what has only begun is told when it is done."""
+    kind = item.get("type")
+    if event != "item.completed":
+        return
+    if kind in ("agent_message", "reasoning"):
+        yield Turn("agent" if kind == "agent_message" else "thinks", _text(item.get("text")))
+    elif kind == "command_execution":
+        yield _call("shell", item.get("command"))
+        yield Turn("shell returns", _text(item.get("aggregated_output")))
+    elif kind == "mcp_tool_call":
+        yield _call(f"mcp__{item.get('server')}__{item.get('tool')}", item.get("arguments"))
+        yield Turn("tool returns", _text(item.get("result")))
+    else:
+        yield Turn(str(kind), _data({key: value for key, value in item.items() if key not in ("type", "id")}))
+
+
+def _opencode(event: str, part: Mapping[str, Any]) -> Iterator[Turn]:
+    """One part of opencode's answer; where its steps begin and end says nothing."""
+    if event in ("text", "reasoning"):
+        yield Turn("agent" if event == "text" else "thinks", _text(part.get("text")))
+    elif event == "tool_use":
+        (state,) = _tables([part.get("state")]) or [{}]
+        yield _call(part.get("tool"), state.get("input"))
+        yield Turn(f"{part.get('tool')} returns", _text(state.get("output", state.get("error"))))
+    elif not event.startswith("step_"):
+        yield Turn(event, _data(part))
 
 
 def _line(message: Mapping[str, Any]) -> Turn:
     kind = message.get("type")
     if kind == "tool":
-        return _call(message.get("name"), message.get("detail"))
+        return _call(message.get("name", message.get("kind")), message.get("detail", message.get("title")))
     if kind == "result":
         return Turn("agent", _text(message.get("output", message.get("result"))))
+    if kind == "message":
+        return Turn("agent", _text(message.get("text")))
     rest = {key: value for key, value in message.items() if key != "type"}
     return Turn(str(kind or "note"), _data(rest))
 

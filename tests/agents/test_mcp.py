@@ -1,0 +1,232 @@
+"""MCP servers as tools of an agent, over standard streams and over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypedDict
+
+import pytest
+
+from fanfold import START, AgentDefinition, StateGraph, Task
+from fanfold.errors import AgentError
+from fanfold.testing import ModelServer, Request, ToolUse
+
+SERVER = str(Path(__file__).with_name("notes_server.py"))
+NOTES = {"command": sys.executable, "args": [SERVER, "stdio"], "env": {"NOTES_TOKEN": "wet ink"}}
+LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux has sub-reapers")
+PATIENCE = 20.0
+
+
+class State(TypedDict, total=False):
+    out: list[Any]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def server() -> Iterator[ModelServer]:
+    with ModelServer() as server:
+        yield server
+
+
+@contextmanager
+def listening() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """The address of the notes' server, and its process."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    process = subprocess.Popen([sys.executable, SERVER, "http", str(port)], stderr=subprocess.DEVNULL)
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+            break
+        except ConnectionRefusedError:
+            assert time.monotonic() < end, "it does not listen"
+            time.sleep(0.02)
+    try:
+        yield f"http://127.0.0.1:{port}/mcp", process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with listening() as (url, _):
+        yield url
+
+
+def agent(entry: dict[str, Any] = NOTES, tools: tuple[str, ...] | None = ("mcp__notes",)) -> AgentDefinition:
+    extra = {"mcpServers": [{"notes": entry}]}
+    return AgentDefinition("worker", "Works.", "You are the worker.", tools=tools, extra=extra)
+
+
+async def working(server: ModelServer, definition: AgentDefinition) -> Any:
+    async def node(state: State) -> State:
+        return {"out": [(await Task(subagent_type="worker", prompt="Work.")).output]}
+
+    graph = StateGraph(State).add_node("node", node).add_edge(START, "node").compile()
+    return await graph.ainvoke({"out": []}, agents=[definition], model=server)
+
+
+def told(server: ModelServer) -> list[str]:
+    """What the tools have returned, as the model is told."""
+    return [result.text for turn in server.journal[-1].messages for result in turn.tool_results]
+
+
+def uses(*names: str, **inputs: Any) -> list[str | ToolUse]:
+    return [ToolUse(f"mcp__notes__{name}", inputs) for name in names]
+
+
+@pytest.mark.parametrize("transport", ["stdio", "http"])
+def test_two_tools_of_one_message_run_at_the_same_time(server: ModelServer, url: str, transport: str) -> None:
+    entry = NOTES if transport == "stdio" else {"type": "http", "url": url}
+    meeting = [ToolUse("mcp__notes__meet", {"name": name}) for name in ("Mo", "Bo")]
+    server.script("worker", [[*meeting], "done"])
+    assert asyncio.run(working(server, agent(entry))) == {"out": ["done"]}
+    assert sorted(told(server)) == ["Bo was not alone", "Mo was not alone"]
+
+
+def test_a_server_sees_little_of_our_environment_and_what_its_entry_gives_it(
+    server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://secret")
+    server.script("worker", [uses("environment"), "done"])
+    asyncio.run(working(server, agent()))
+    seen = json.loads(told(server)[0])
+    assert "DATABASE_URL" not in seen
+    assert (seen["NOTES_TOKEN"], seen["FANFOLD_AGENT"]) == ("wet ink", "worker")
+    assert seen["FANFOLD_TASK"] == server.journal[0].task
+
+
+@pytest.mark.parametrize(
+    ("tools", "has"),
+    [
+        (("mcp__notes__meet", "Read"), ["read", "mcp__notes__meet"]),
+        (("mcp__notes__f*",), ["mcp__notes__fail"]),
+        (("Read",), ["read"]),
+    ],
+)
+def test_an_agent_has_the_tools_of_a_server_that_its_file_names(
+    server: ModelServer, url: str, tools: tuple[str, ...], has: list[str]
+) -> None:
+    server.script("worker", "done")
+    asyncio.run(working(server, agent({"url": url}, tools=tools)))
+    assert sorted(server.journal[0].tools) == sorted(has)
+
+
+def test_an_agent_that_inherits_its_tools_has_all_of_its_servers(server: ModelServer, url: str) -> None:
+    server.script("worker", "done")
+    asyncio.run(working(server, agent({"url": url}, tools=None)))
+    assert {f"mcp__notes__{name}" for name in ("meet", "environment", "fail", "leave", "spawn")} <= set(
+        server.journal[0].tools
+    )
+
+
+def test_a_tool_that_fails_is_told_to_the_model_which_may_go_on(server: ModelServer, url: str) -> None:
+    server.script("worker", [uses("fail"), "done"])
+    assert asyncio.run(working(server, agent({"url": url}))) == {"out": ["done"]}
+    assert "Error executing tool fail" in told(server)[0]
+
+
+def test_a_server_that_ends_in_the_middle_is_an_error_that_names_it(server: ModelServer) -> None:
+    server.script("worker", [uses("leave"), "done"])
+    with pytest.raises(AgentError, match=r"agent 'worker': MCP server 'notes' ended with code 5\n.*'leave'"):
+        asyncio.run(working(server, agent()))
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (
+            {"command": "no-such-notes"},
+            r"MCP server 'notes' \(no-such-notes\) could not be run; it said: .*No such file",
+        ),
+        (
+            {
+                "command": sys.executable,
+                "args": ["-c", "import sys; sys.exit('wet paper, wet ink')"],
+                "env": {"A": "wet ink"},
+            },
+            r"MCP server 'notes' \(.*\) ended with code 1; it said: wet paper, \*\*\*",
+        ),
+        ({"url": "http://127.0.0.1:9/mcp"}, r"MCP server 'notes' \(127\.0\.0\.1\) cannot be reached"),
+    ],
+)
+def test_a_server_that_is_not_there_is_an_error_that_names_it_before_any_model_is_asked(
+    server: ModelServer, entry: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(AgentError, match=f"agent 'worker': {message}"):
+        asyncio.run(working(server, agent(entry)))
+    assert server.journal == []
+
+
+# What is left of it
+
+
+@pytest.fixture
+def marked(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A language that no other process speaks, by which those of a server are known."""
+    mark = f"LANG=fanfold-{os.getpid()}-{time.monotonic_ns()}"
+    monkeypatch.setenv(*mark.split("="))
+    yield mark
+    for pid in alive(mark):  # a test that fails leaves nothing either
+        os.kill(pid, signal.SIGKILL)
+
+
+def alive(mark: str) -> list[int]:
+    """The processes with the mark, but for ours."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and int(entry.name) != os.getpid() and mark in (entry / "environ").read_text():
+                found.append(int(entry.name))
+        except (OSError, UnicodeDecodeError):
+            continue
+    return found
+
+
+@LINUX
+def test_nothing_of_a_server_is_left_when_its_agent_has_ended(server: ModelServer, marked: str) -> None:
+    def then(request: Request) -> Any:
+        return "done" if len(request.turns) > 1 and len(alive(marked)) >= 2 else uses("spawn")
+
+    server.script("worker", then)
+    asyncio.run(working(server, agent()))
+    assert alive(marked) == []
+
+
+@LINUX
+def test_nothing_of_a_server_is_left_when_its_agent_is_cancelled(server: ModelServer, marked: str) -> None:
+    server.script("worker", [[*uses("spawn"), ToolUse("mcp__notes__meet", {"name": "Mo"})], "never"])
+
+    async def main() -> float:
+        run = asyncio.ensure_future(working(server, agent()))
+        end = time.monotonic() + PATIENCE
+        while len(alive(marked)) < 3:  # the launcher, the server, and what it has started
+            assert time.monotonic() < end
+            await asyncio.sleep(0.01)
+        began = time.monotonic()
+        run.cancel()
+        while alive(marked):
+            assert time.monotonic() < end
+            await asyncio.sleep(0.005)
+        took = time.monotonic() - began
+        await asyncio.wait([run])
+        return took
+
+    assert asyncio.run(main()) < 0.5

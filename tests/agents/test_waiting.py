@@ -1,0 +1,190 @@
+"""Waiting for limits: who is refused while somebody could still give something back, and who waits for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable
+from typing import Any, TypedDict
+
+import pytest
+
+from fanfold import START, BudgetError, Limits, StateGraph, Task, asking, python_agent
+from fanfold.agents.backends.python import PythonAgent
+
+PATIENCE = 20.0
+
+
+class State(TypedDict, total=False):
+    out: list[Any]
+
+
+async def _outcome(task: Awaitable[Any]) -> Any:
+    """What an agent answered, or the name of the error that it came to."""
+    try:
+        return (await task).output
+    except BudgetError as error:
+        return type(error).__name__
+
+
+def outcomes(agents: list[PythonAgent], *asked: tuple[str, str], **limits: Any) -> Any:
+    """What each of these agents came to, in a run with these limits: they are asked side by side."""
+
+    async def node(state: State) -> State:
+        tasks = [_outcome(Task(subagent_type=name, prompt=prompt)) for name, prompt in asked]
+        return {"out": await asyncio.gather(*tasks)}
+
+    graph = StateGraph(State).add_node("node", node).add_edge(START, "node").compile(":memory:")
+
+    async def main() -> Any:
+        async with asyncio.timeout(PATIENCE):
+            return await graph.ainvoke({}, thread_id="t", agents=agents, limits=Limits(**limits))
+
+    return asyncio.run(main())["out"]
+
+
+@python_agent("asker")
+async def asker(prompt: str) -> str:
+    """Sets aside as many calls as the prompt says, and uses one of them."""
+    async with asking("m:x", calls=int(prompt)) as request:
+        await asyncio.sleep(0)
+        request.answered(1, 1, 0.0, calls=1)
+    return "asked"
+
+
+def test_who_was_let_through_and_has_not_gone_on_yet_still_may_give_something_back() -> None:
+    assert outcomes([asker], *[("asker", "25")] * 3, calls=30) == ["asked"] * 3
+
+
+def test_who_waits_for_an_agent_that_needs_no_budget_still_may_give_something_back() -> None:
+    began = asyncio.Event()
+
+    @python_agent("helper")
+    async def helper(prompt: str) -> str:
+        for _ in range(10):
+            await asyncio.sleep(0)
+        return "helped"
+
+    @python_agent("holder")
+    async def holder(prompt: str) -> str:
+        async with asking("m:x", calls=25) as request:
+            began.set()
+            await asyncio.sleep(0)
+            answer = await Task(subagent_type="helper", prompt="help")
+            request.answered(1, 1, 0.0, calls=1)
+        return str(answer)
+
+    @python_agent("late")
+    async def late(prompt: str) -> str:
+        await began.wait()
+        async with asking("m:x", calls=25) as request:
+            request.answered(1, 1, 0.0, calls=1)
+        return "late"
+
+    found = outcomes([helper, holder, late], ("holder", "go"), ("late", "go"), calls=30)
+    assert found == ["helped", "late"]
+
+
+@pytest.mark.parametrize("inside", [None, 1])
+def test_an_agent_whose_graph_waits_for_the_slot_of_one_that_waits_for_a_budget_goes_on(inside: int | None) -> None:
+    async def work(state: State) -> State:
+        return {"out": ["worked"]}
+
+    inner = StateGraph(State).add_node("work", work).add_edge(START, "work").compile()
+
+    @python_agent("grapher")
+    async def grapher(prompt: str) -> Any:
+        await asyncio.sleep(0)
+        return (await inner.ainvoke({}))["out"]
+
+    async def node(state: State) -> State:
+        await Task(subagent_type="asker", prompt="1")
+        tasks = [_outcome(Task(subagent_type=name, prompt="1")) for name in ("grapher", "asker")]
+        return {"out": await asyncio.gather(*tasks)}
+
+    limits = Limits(calls=1, max_concurrency=None if inside else 1)
+    part = StateGraph(State).add_node("node", node).add_edge(START, "node")
+    whole = StateGraph(State).add_node("part", part.compile(limits=Limits(max_concurrency=inside)))
+    graph = whole.add_edge(START, "part").compile(":memory:")
+
+    async def main() -> Any:
+        async with asyncio.timeout(PATIENCE):
+            return await graph.ainvoke({}, thread_id="t", agents=[asker, grapher], limits=limits)
+
+    assert asyncio.run(main())["out"] == [["worked"], "BudgetError"]
+
+
+def test_an_agent_that_calls_one_inside_of_its_own_request_lends_it_the_place_at_their_model() -> None:
+    @python_agent("caller")
+    async def caller(prompt: str) -> str:
+        async with asking("m:x") as request:
+            answer = await Task(subagent_type="asker", prompt="1")
+            request.answered(1, 1, 0.0)
+        return str(answer)
+
+    assert outcomes([asker, caller], ("caller", "go"), models={"m:x": 1}) == ["asked"]
+
+
+def _in_a_loop_of_its_own(prompt: str) -> str:
+    async def main() -> str:
+        async with asking("m:x", calls=int(prompt)) as request:
+            await asyncio.sleep(0.01)
+            request.answered(1, 1, 0.0, calls=1)
+        return "asked"
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize("limits", [{"models": {"m:x": 1}}, {"calls": 28}], ids=["gate", "budget"])
+def test_agents_in_event_loops_of_their_own_wait_for_each_other(limits: dict[str, Any]) -> None:
+    agent = python_agent("blocking")(_in_a_loop_of_its_own)
+    assert outcomes([agent], *[("blocking", "25")] * 4, **limits) == ["asked"] * 4
+
+
+def test_agents_in_event_loops_of_their_own_are_refused_what_is_spent() -> None:
+    agent = python_agent("blocking")(_in_a_loop_of_its_own)
+    assert sorted(outcomes([agent], *[("blocking", "1")] * 3, calls=2)) == ["BudgetError", "asked", "asked"]
+
+
+def test_seconds_are_counted_on_while_an_agent_in_a_loop_of_its_own_has_called_another() -> None:
+    stopped = threading.Event()
+
+    @python_agent("sleeper")
+    async def sleeper(prompt: str) -> str:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped.set()
+        return "slept"
+
+    @python_agent("quick")
+    async def quick(prompt: str) -> str:
+        return "quick"
+
+    @python_agent("blocking")
+    def blocking(prompt: str) -> str:
+        async def main() -> str:
+            return str(await Task(subagent_type="quick", prompt="go"))
+
+        answer = asyncio.run(main())
+        return answer if stopped.wait(PATIENCE / 4) else "never stopped"
+
+    found = outcomes([sleeper, quick, blocking], ("sleeper", "go"), ("blocking", "go"), seconds=0.5)
+    assert found[0] == "BudgetError"
+    assert found[1] != "never stopped"
+
+
+def test_agents_that_take_a_moment_to_end_are_stopped_once_when_the_seconds_are_spent() -> None:
+    complaints: list[dict[str, Any]] = []
+
+    @python_agent("slow")
+    async def slow(prompt: str) -> str:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.02 * int(prompt))
+        return "never"
+
+    assert outcomes([slow], ("slow", "1"), ("slow", "2"), ("slow", "3"), seconds=0.1) == ["BudgetError"] * 3
+    assert complaints == []
