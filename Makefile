@@ -6,6 +6,9 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ARGS   ?=
 KILLS  ?= 1000
+# Most tests wait for programs, servers and disks, so two at once are nearly twice as fast. Those that judge what ran side
+# by side have the machine for themselves.
+JOBS   ?= 2
 # Where the demo keeps its runs: nothing for a file, `postgres` for a PostgreSQL that it starts itself, or a URL.
 STORE  =
 NAMED  = $(if $(filter postgres,$(STORE)),postgres:,$(STORE))
@@ -28,7 +31,8 @@ demo: $(VENV)/.$(if $(filter postgres%,$(STORE)),demo-postgres,llm)
 
 test: check
 	$(BIN)/python -m tests.exports.browser
-	$(BIN)/python -m pytest -q --cov --cov-report= $(ARGS)
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --ignore tests/proof --ignore tests/bench --cov --cov-report= $(ARGS)
+	$(BIN)/python -m pytest -q tests/proof tests/bench --cov --cov-append --cov-report= $(ARGS)
 	$(BIN)/python -m coverage report --include='*/fanfold/kernel/*' --fail-under=100
 	$(BIN)/python -m coverage report --fail-under=90
 

@@ -123,7 +123,7 @@ class Watch:
         self._segments: dict[int, _Segment] = {}
         self._steps: dict[Any, tuple[int, list[str], list[str]]] = {}
         self._onlooker = self._new_run
-        self._over = False
+        self.over = False
 
     def __enter__(self) -> Watch:
         now = clock()
@@ -151,7 +151,7 @@ class Watch:
             self._told.append(
                 RunFinished(clock(), "done" if error is None else "failed", brief(error) if error else "")
             )
-            self._over = True
+            self.over = True
 
     async def __aenter__(self) -> Watch:
         return self.__enter__()
@@ -222,11 +222,11 @@ class Watch:
         """The task whose code runs here."""
         return self._current.get(self._block)
 
-    def enter(self, unit: _Unit) -> _Unit:
+    def enter(self, unit: _Unit, now: float) -> _Unit:
         """From here on, the code that runs here is this task's; whose it was."""
         before = self.current
         self._current.set(unit)
-        self._cut(unit)
+        self._cut(unit, now)
         return before
 
     def queue(
@@ -247,6 +247,8 @@ class Watch:
         """Its code begins; if that is late, it has waited for that, or for a thread of a pool."""
         now = clock()
         with self._lock:
+            if self.over:
+                return
             if unit.role == TASK and (named := _named()):
                 self._names[unit.id] = named
             unit.started = True
@@ -260,7 +262,7 @@ class Watch:
         """Its code has ended."""
         now, parent = clock(), unit.parent
         with self._lock:
-            if unit.ended or self._over:
+            if unit.ended or self.over:
                 return
             unit.ended = True
             if error is None:
@@ -278,7 +280,7 @@ class Watch:
     def emit(self, event: LoopHeld | TaskHeldUp | TaskBlocked) -> None:
         """What was seen of a task, in a stretch that ends now."""
         with self._lock:
-            if not self._over:
+            if not self.over:
                 self._told.append(event)
 
     # Slices
@@ -292,37 +294,39 @@ class Watch:
             segment.post.loop = asyncio._get_running_loop()
         return segment
 
-    def begin_slice(self, suspended: float) -> _Segment:
-        """A task of asyncio's goes on, here and now."""
+    def begin_slice(self, suspended: float, now: float) -> tuple[_Segment, _Unit | None]:
+        """A task of asyncio's goes on, here and now; maybe within the slice of another, which is returned with it."""
         segment = self._segment()
-        post, unit, now = segment.post, self.current, clock()
-        segment.unit, segment.since = unit, now
-        post.since = now
+        around = segment.unit if segment.since else None
+        self._cut(self.current, now)
+        post, unit = segment.post, self.current
+        segment.unit = unit
+        segment.since = post.since = now
         suspended = max(suspended, unit.free)
         if suspended < post.held_until and post.follows(now) and post.held_by != {unit.id} and not unit.live:
             seconds = post.held_until - max(post.held_since, suspended)
             if seconds >= HELD_FROM and unit.started:
                 self.emit(TaskHeldUp(now, unit.id, seconds))
-        return segment
+        return segment, around
 
-    def end_slice(self, segment: _Segment) -> None:
+    def end_slice(self, segment: _Segment, around: _Unit | None, now: float) -> None:
         """It has come to an await, or to its end."""
-        began, segment.since = segment.since, 0.0
-        now = segment.unit.free = clock()
-        if began and now - began >= HELD_FROM:
-            self._held(segment, began, now)
-        segment.post.since = 0.0
+        segment.unit.free = now
+        if segment.since and now - segment.since >= HELD_FROM:
+            self._held(segment, segment.since, now)
+        segment.since = 0.0 if around is None else now
+        segment.unit = around or segment.unit
+        segment.post.since = segment.since
 
-    def _cut(self, unit: _Unit) -> None:
+    def _cut(self, unit: _Unit, now: float) -> None:
         """The code that goes on without an await is another task's from here on."""
         segment = self._segments.get(threading.get_ident())
         if segment is None or not segment.since:
             return
-        began, now = segment.since, clock()
-        if now - began >= HELD_FROM:
-            self._held(segment, began, now)
-        segment.unit, segment.since = unit, now
-        segment.post.since = now
+        if now - segment.since >= HELD_FROM:
+            self._held(segment, segment.since, now)
+        segment.unit = unit
+        segment.since = segment.post.since = now
 
     def _held(self, segment: _Segment, began: float, ended: float) -> None:
         segment.post.held(began, ended, segment.unit.id)
@@ -447,13 +451,14 @@ class _Sliced(_Around):
         self._suspended = clock()
 
     def _step(self, step: Callable[..., Any], *given: Any) -> Any:
-        open = [(watch, watch.begin_slice(self._suspended)) for watch in self._watches if not watch._over]
+        now = clock()  # the same for all of them: the watchdog knows a slice by its beginning
+        open = [(watch, *watch.begin_slice(self._suspended, now)) for watch in self._watches if not watch.over]
         try:
             return step(*given)
         finally:
-            for watch, segment in open:
-                watch.end_slice(segment)
-            self._suspended = clock()
+            self._suspended = now = clock()
+            for watch, segment, around in open:
+                watch.end_slice(segment, around, now)
 
 
 class _Lived(_Around):
@@ -511,13 +516,15 @@ def entered(units: Units, waited_for: str = "", pool: str = "") -> Units:
     """The code of these tasks begins here; whose code it was that runs here."""
     for watch, unit in units:
         watch.start(unit, waited_for, pool)
-    return [(watch, watch.enter(unit)) for watch, unit in units]
+    now = clock()
+    return [(watch, watch.enter(unit, now)) for watch, unit in units]
 
 
 def left(units: Units, before: Units, error: BaseException | None = None) -> None:
     """It has ended, and the code that goes on is of those before."""
+    now = clock()
     for watch, unit in before:
-        watch.enter(unit)
+        watch.enter(unit, now)
     for watch, unit in units:
         watch.end(unit, error)
 
@@ -699,7 +706,8 @@ def _agent_run(original: Any) -> Any:
     @contextlib.asynccontextmanager
     async def iter(agent: Any, *args: Any, **options: Any) -> Any:
         name = str(getattr(agent, "name", None) or "agent")
-        with lived([(watch, watch.queue(name, AGENT)) for watch in tuple(_active)]):
+        watches = tuple(_active) if current_frame() is None else ()  # a run of ours tells of its agents itself
+        with lived([(watch, watch.queue(name, AGENT)) for watch in watches]):
             async with original(agent, *args, **options) as run:
                 yield run
 

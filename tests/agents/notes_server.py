@@ -41,6 +41,7 @@ def fail() -> str:
 @server.tool()
 def leave() -> str:
     """End the server in the middle of the call."""
+    print("I was given", os.environ["NOTES_TOKEN"], file=sys.stderr, flush=True)
     os._exit(5)
 
 

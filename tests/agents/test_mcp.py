@@ -9,9 +9,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -145,7 +147,8 @@ def test_a_tool_that_fails_is_told_to_the_model_which_may_go_on(server: ModelSer
 
 def test_a_server_that_ends_in_the_middle_is_an_error_that_names_it(server: ModelServer) -> None:
     server.script("worker", [uses("leave"), "done"])
-    with pytest.raises(AgentError, match=r"agent 'worker': MCP server 'notes' ended with code 5\n.*'leave'"):
+    words = r"agent 'worker': MCP server 'notes' ended with code 5; it said: I was given \*\*\*\n.*'leave'"
+    with pytest.raises(AgentError, match=words):
         asyncio.run(working(server, agent()))
 
 
@@ -173,6 +176,36 @@ def test_a_server_that_is_not_there_is_an_error_that_names_it_before_any_model_i
     with pytest.raises(AgentError, match=f"agent 'worker': {message}"):
         asyncio.run(working(server, agent(entry)))
     assert server.journal == []
+
+
+class _Refusing(BaseHTTPRequestHandler):
+    """Lets nobody in."""
+
+    def do_GET(self) -> None:
+        self.send_error(401)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Be silent."""
+
+
+def test_an_error_does_not_repeat_what_is_in_the_url_of_a_server(server: ModelServer) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Refusing) as refusing:
+        threading.Thread(target=refusing.serve_forever).start()
+        entry = {"type": "sse", "url": f"http://127.0.0.1:{refusing.server_port}/sse?key=wet-ink"}
+        with pytest.raises(AgentError, match="401 Unauthorized") as caught:
+            asyncio.run(working(server, agent(entry)))
+        refusing.shutdown()
+    assert "wet-ink" not in str(caught.value)
+
+
+def test_an_error_does_not_repeat_a_variable_in_the_arguments_of_a_server(
+    server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NOTES_KEY", "wet-ink")
+    program = "import sys; sys.exit('cannot be read: ' + sys.argv[1])"
+    entry = {"command": sys.executable, "args": ["-c", program, "--key=${NOTES_KEY}"]}
+    with pytest.raises(AgentError, match=r"it said: cannot be read: --key=\*\*\*"):
+        asyncio.run(working(server, agent(entry)))
 
 
 # What is left of it

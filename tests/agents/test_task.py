@@ -376,6 +376,16 @@ def test_an_agent_has_only_the_tools_that_its_file_names_and_is_told_which_it_ca
     ]
 
 
+def test_what_an_agents_file_says_that_nobody_heeds_is_told_in_the_run_too(server: ModelServer) -> None:
+    server.script("critic", ["fine"])
+    events: list[Event] = []
+    agent = dataclasses.replace(CRITIC, extra={"permissionMode": "plan", "isolation": "worktree", "color": "red"})
+    asked(Task(subagent_type="critic", prompt="x"), agents=[agent], model=server, on_event=events.append)
+    assert [event.message for event in events if isinstance(event, Noticed)] == [
+        "the file of agent 'critic' says 'permissionMode', 'isolation', which backend 'model' does not heed"
+    ]
+
+
 def test_an_agent_that_does_not_come_to_an_end_is_stopped_after_its_turns(server: ModelServer) -> None:
     server.script("critic", lambda request: ToolUse("glob", {"pattern": "*"}))
     agent = dataclasses.replace(CRITIC, max_turns=3)

@@ -479,6 +479,12 @@ def test_of_two_that_overlap_each_sees_what_ran_in_its_own_time() -> None:
     assert held(outer) == []
 
 
+def test_of_two_at_once_each_names_the_line() -> None:
+    with audit.watch("outer") as outer, audit.watch("inner") as inner:
+        asyncio.run(blocks())
+    assert [event.line for watched in (outer, inner) for event in held(watched)] == [line_of("plain code")] * 2
+
+
 def test_what_somebody_else_has_put_around_is_theirs_to_take_away(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
     with audit.watch():

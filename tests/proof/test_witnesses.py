@@ -11,7 +11,7 @@ import pytest
 
 from fanfold.agents.processes import Program
 from fanfold.events import Event, ModelAnswered, ModelAsked, ProgramSeen, ThreadUsed
-from fanfold.receipt import PARALLEL, SEQUENTIAL, Receipt, audit
+from fanfold.receipt import PARALLEL, SEQUENTIAL, Receipt, Thresholds, audit
 from fanfold.receipt.causes import GIL_BOUND, QUEUES
 from tests.proof.controls import State, audited, beside
 from tests.proof.telling import begun, done, in_order, over, queued, start
@@ -150,6 +150,14 @@ def test_threads_that_do_not_wait_for_each_other_are_parallel(cpu: float, ready:
 def test_threads_one_after_the_other_took_no_turns() -> None:
     found = told(used("a", 0, 2, 2), used("b", 2, 4, 2), over(4))
     assert (found.verdict, found.disagreements, found.causes) == (SEQUENTIAL, (), ())
+
+
+def test_threads_that_took_no_time_are_no_witnesses() -> None:
+    assert told(used("a", 0, 0, 0), used("b", 0, 0, 0), over(1)).witnesses == ()
+    lines = Thresholds(turns=0)
+    assert (
+        audit(in_order(start(), used("a", 0, 2, 0), used("b", 0, 2, 0), over(2)), thresholds=lines).verdict == PARALLEL
+    )
 
 
 DATA = b"x" * 20_000_000

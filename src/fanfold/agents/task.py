@@ -16,13 +16,14 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import aclosing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from fanfold import chat
 from fanfold.agents import transcripts
 from fanfold.agents.backends.base import PATIENCE, Answer, Call, Progress, Said
 from fanfold.agents.definition import AgentDefinition, folded
 from fanfold.agents.framing import framed
+from fanfold.agents.heeded import unheeded
 from fanfold.agents.scope import Scope, scope_of
 from fanfold.agents.servers import servers_of
 from fanfold.agents.spending import lent
@@ -39,6 +40,9 @@ from fanfold.events import Event
 from fanfold.frame import Frame, current_frame, described, fitting
 from fanfold.graph import blocking
 from fanfold.limits import Ask, Desk, Governor, Limits, least
+
+_FOR_DISPLAY: Final = frozenset({"color"})
+"""Keys of agent files that change nothing of what an agent does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,11 +203,14 @@ class Task:
             raise late.error(definition, governor) from None
 
     def _call(self, scope: Scope, definition: AgentDefinition, task_id: str, frame: Frame | None, desk: Desk) -> Call:
-        """The call with everything decided. Says so when the model that an agent's file asks for is not the one."""
+        """The call with everything decided. Says so when the agent's file asks for what it does not get."""
         model = scope.model_for(definition, self.model) if scope.asks(definition) else None
         ignored = scope.ignored(definition, model)
         if ignored is not None:
             desk.notice(f"the file of agent {definition.name!r} asks for {ignored!r}; {model!r} was named and answers")
+        if lost := [key for key in unheeded(definition) if key not in _FOR_DISPLAY]:
+            keys, backend = ", ".join(map(repr, lost)), definition.backend
+            desk.notice(f"the file of agent {definition.name!r} says {keys}, which backend {backend!r} does not heed")
         return Call(
             task=task_id,
             definition=definition,

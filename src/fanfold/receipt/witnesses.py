@@ -17,6 +17,7 @@ from fanfold.receipt.lives import Life
 from fanfold.receipt.values import (
     GIL,
     PROVIDER,
+    WORKING,
     Thresholds,
     Witness,
     mean_of,
@@ -190,7 +191,9 @@ def _threads(book: Book, thresholds: Thresholds) -> Testimony | None:
     Threads that wait, for a server or a disk, use no core and are not told of; those whose code lets go of Python's
     lock use several cores. Where other programs keep the cores, a thread that could go on counts as if it did.
     """
-    if len(book.threads) < 2:
+    times = [(start, end) for start, end, _, _ in book.threads]
+    length = _length(times)
+    if len(times) < 2 or not length:
         return None
     told = []
     for start, end in union_of((start, end) for start, end, _, _ in book.threads):
@@ -198,9 +201,8 @@ def _threads(book: Book, thresholds: Thresholds) -> Testimony | None:
         text = _in_turns(inside, thresholds)
         if text:
             told.append(text)
-    times = [(start, end) for start, end, _, _ in book.threads]
     cpu = sum(life.cpu for life in {id(life): life for _, _, _, life in book.threads}.values())
-    note = f"{cpu / _length(times):.2f} cores in use"
+    note = f"{cpu / length:.2f} cores in use"
     witness = Witness("the operating system", "busy threads", len(times), peak_of(times), mean_of(times), note)
     return Testimony((witness,), tuple(told))
 
@@ -214,20 +216,33 @@ def _in_turns(uses: Sequence[tuple[float, float, float, Life]], thresholds: Thre
     if len(keen) < 2 or together < TOGETHER:
         return ""
     could = sum(had for _, _, had, _ in keen)
+    if not could:
+        return ""
     # Whoever waits for its turn wants a core for a moment now and then, to ask for it; where others have the cores, it
     # waits for that, too. So those that take turns seem to be up to half the way from one to all of them.
     if not thresholds.turns <= could / length <= (1 + together) / 2:
         return ""
     part = min(1.0, length / could)  # they cannot have gone on for longer than there was time
-    waited = sum(
-        life.rename(start + had * part, end, GIL, ever=True)
-        for start, end, had, life in keen
-        if start + had * part < end
-    )
+    waited = 0.0
+    for start, end, had, life in keen:
+        first, last = _around(life, start, end)
+        waited += life.rename(min(last, first + had * part), last, GIL, ever=True)
     return (
         f"the engine had {most} threads at work at once (mean {together:.2f}), and the operating system saw"
         f" {could / length:.2f} of them that could go on; they waited {waited:.2f} s for each other"
     )
+
+
+def _around(life: Life, start: float, end: float) -> tuple[float, float]:
+    """From when to when a task was at work around its code in a thread: the loop that starts it, and takes what it
+    returns, waits for its turn, too."""
+    for stretch in reversed(life.stretches):
+        if stretch.part == WORKING and stretch.start < start <= stretch.end:
+            start = stretch.start
+    for stretch in life.stretches:
+        if stretch.part == WORKING and stretch.start <= end < stretch.end:
+            end = stretch.end
+    return start, end
 
 
 def _length(times: Iterable[tuple[float, float]]) -> float:

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import anyio
 from fastmcp.client.transports import ClientTransport, SSETransport, StreamableHttpTransport
@@ -28,7 +29,7 @@ from pydantic_ai.mcp import MCPToolset
 from pydantic_ai.toolsets import AbstractToolset, WrapperToolset
 
 from fanfold.agents.backends.base import Call
-from fanfold.agents.processes import Program
+from fanfold.agents.processes import PASSED_ON, Program
 from fanfold.agents.servers import plain
 from fanfold.agents.tools import permits
 from fanfold.errors import AgentError
@@ -117,7 +118,7 @@ async def _opened(call: Call, name: str, entry: Mapping[str, Any], stack: AsyncE
     with _named(call, name, entry, transport):
         await toolset.__aenter__()
     stack.push_async_exit(toolset)
-    return _permitted(call, _Watched(toolset, call, name, transport).prefixed(f"mcp__{plain(name)}_"))
+    return _permitted(call, _Watched(toolset, call, name, entry, transport).prefixed(f"mcp__{plain(name)}_"))
 
 
 @dataclass
@@ -126,6 +127,7 @@ class _Watched(WrapperToolset[Call]):
 
     call: Call
     name: str
+    entry: Mapping[str, Any]
     transport: ClientTransport
 
     async def call_tool(self, name: str, tool_args: dict[str, Any], ctx: RunContext[Call], tool: Any) -> Any:
@@ -136,8 +138,9 @@ class _Watched(WrapperToolset[Call]):
         except Exception as error:
             ended = isinstance(self.transport, Standard) and self.transport.code is not None
             if ended or isinstance(error, TransportError):
+                ending = _masked(_ending(self.transport, error), self.entry)
                 raise AgentError(
-                    f"agent {self.call.definition.name!r}: MCP server {self.name!r} {_ending(self.transport, error)}",
+                    f"agent {self.call.definition.name!r}: MCP server {self.name!r} {ending}",
                     hint=f"that was in the middle of its tool {name!r}",
                 ) from error
             raise
@@ -167,12 +170,27 @@ def _named(call: Call, name: str, entry: Mapping[str, Any], transport: ClientTra
     except Exception as error:
         what = entry["command"] if entry["type"] == "stdio" else urlsplit(entry["url"]).hostname
         text = f"MCP server {name!r} ({what}) {_ending(transport, error)}"
-        for given in (*entry.get("env", {}).values(), *entry.get("headers", {}).values()):
-            text = text.replace(given, "***") if len(given) >= _SHORTEST_SECRET else text
         raise AgentError(
-            f"agent {call.definition.name!r}: {text}",
+            f"agent {call.definition.name!r}: {_masked(text, entry)}",
             hint="does it run by itself? `.mcp.json` or the agent's file says how it is started",
         ) from error
+
+
+def _masked(text: str, entry: Mapping[str, Any]) -> str:
+    """The text without what the server was given: it may say that again when it complains."""
+    for given in sorted(_given(entry), key=len, reverse=True):
+        text = text.replace(given, "***") if len(given) >= _SHORTEST_SECRET else text
+    return text
+
+
+def _given(entry: Mapping[str, Any]) -> Iterator[str]:
+    """What may be secret of an entry: environment, headers, what is in its URL, and variables in its arguments."""
+    yield from (*entry.get("env", {}).values(), *entry.get("headers", {}).values())
+    url = urlsplit(entry.get("url", ""))
+    yield from (url.password or "", url.query, *(value for _, value in parse_qsl(url.query)))
+    for name, value in os.environ.items():
+        if value and name not in PASSED_ON and any(value in word for word in entry.get("args", ())):
+            yield value
 
 
 def _ending(transport: ClientTransport, error: Exception) -> str:

@@ -106,8 +106,7 @@ async def attempted(
     async def attempt(asking: Asking) -> Answer:
         minutes = Minutes(call, tell, asking, "" if call.model is None else model)
         try:
-            async with call.desk.process(sizes.expected(call.definition, megabytes)):
-                await work(minutes)
+            await work(minutes)
             return minutes.answer()
         except BaseException as error:
             minutes.settle()
@@ -116,7 +115,9 @@ async def attempted(
                 error.final = True  # type: ignore[attr-defined]  # read by `asking.persist`
             raise
 
-    return await persist(call, model, attempt, tokens=0)
+    # Memory first, as all programs: one that waits for memory must not hold a place that one with memory waits for.
+    async with call.desk.process(sizes.expected(call.definition, megabytes)):
+        return await persist(call, model, attempt, tokens=0)
 
 
 def prompt_of(call: Call) -> str:
