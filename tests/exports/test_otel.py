@@ -23,7 +23,17 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 
 from fanfold import START, StateGraph, Task, asking, python_agent
 from fanfold.errors import ExportError, UsageError
-from fanfold.events import ClockJumped, Noticed, RunStarted, ThreadUsed, ToolAnswered, ToolCalled
+from fanfold.events import (
+    ClockJumped,
+    ModelAsked,
+    ModelLost,
+    ModelRetried,
+    Noticed,
+    RunStarted,
+    ThreadUsed,
+    ToolAnswered,
+    ToolCalled,
+)
 from fanfold.exports import conventions as names
 from fanfold.otel import Telemetry, export, send
 from tests.exports.receiver import Receiver, receiving
@@ -206,6 +216,17 @@ def test_a_tool_ends_where_it_answered_and_where_nobody_told_it_has_no_length(re
         if span.name.startswith("execute_tool")
     }
     assert told == {"find": ("answer", pytest.approx(0.05e9, abs=1e3)), "late": ("unknown", 0)}
+
+
+def test_a_request_that_nobody_answered_is_one_span_that_failed(receiver: Receiver) -> None:
+    lost = [
+        ModelAsked(100.3, "b", "own:x"),
+        ModelLost(100.5, "b", "own:x"),
+        ModelRetried(100.5, "b", "own:x", "503", 1),
+    ]
+    send([*everything()[:8], *lost, *everything()[8:]], receiver.url)
+    chat = receiver.named("chat x")
+    assert (chat.failed, chat.end - chat.start) == (True, pytest.approx(0.2e9, abs=1e3))
 
 
 def test_cores_that_a_task_used_and_jumps_of_the_clock_are_told(receiver: Receiver) -> None:

@@ -13,6 +13,8 @@ from fanfold.events import (
     LoopHeld,
     ModelAnswered,
     ModelAsked,
+    ModelLost,
+    ModelRetried,
     RunFinished,
     RunStarted,
     TaskBlocked,
@@ -99,6 +101,13 @@ def test_the_answers_of_a_program_follow_each_other() -> None:
     answers = [ModelAnswered(3.0, "a", "real-name", 7), ModelAnswered(4.0, "a", "real-name", 8)]
     one = alone(ModelAsked(1.0, "a", "claude:x"), *answers, TaskFinished(5.0, "a"))
     assert [(request.start, request.end) for request in one.requests] == [(1.0, 3.0), (3.0, 4.0)]
+
+
+def test_a_request_that_nobody_answered_is_one_request_and_says_why() -> None:
+    asked = [ModelAsked(1.0, "a", "x"), ModelLost(2.0, "a", "x"), ModelRetried(2.1, "a", "x", "503", 1.0)]
+    one = alone(*asked, ModelAsked(3.0, "a", "x"), ModelLost(4.0, "a", "x"), TaskFinished(5.0, "a"))
+    told = [(request.start, request.end, request.error) for request in one.requests]
+    assert told == [(1.0, 2.0, "503"), (3.0, 4.0, "no answer")]
 
 
 def test_a_tool_ends_where_it_answered_if_that_is_told() -> None:

@@ -18,6 +18,7 @@ from fanfold.events import (
     LoopHeld,
     ModelAnswered,
     ModelAsked,
+    ModelLost,
     ModelRetried,
     Noticed,
     RunFinished,
@@ -37,6 +38,8 @@ from fanfold.receipt.book import Book, Sitting
 from fanfold.receipt.judging import judged
 from fanfold.receipt.values import BUSY, CHILDREN, Stretch
 
+LOST: Final = "no answer"
+"""The error of a request that nobody has answered."""
 ENDS: Final = (TaskFinished, TaskFailed, TaskInterrupted, TaskCancelled)
 
 
@@ -237,13 +240,18 @@ class _Open:
             since, at, where = min(since, last.start), max(at, last.end), where or last.where
         self.held.append(Held(since, at, where))
 
-    def answer(self, event: ModelAnswered | ModelRetried, at: float) -> None:
-        """The model has answered, or refused."""
+    def answer(self, event: ModelAnswered | ModelRetried | ModelLost, at: float) -> None:
+        """The model has answered, or refused, or nobody waits for it any more."""
+        if isinstance(event, ModelRetried) and not self.asked and self.requests and self.requests[-1].error == LOST:
+            last = self.requests.pop()  # it was told before that this one has no answer, and now why
+            self.requests.append(Request(last.model, last.start, last.end, error=event.error))
+            return
         start = self._began(event.model, at)
         if isinstance(event, ModelAnswered):
             self.requests.append(Request(event.model, start, at, event.input_tokens, event.output_tokens))
         else:
-            self.requests.append(Request(event.model, start, at, error=event.error))
+            error = event.error if isinstance(event, ModelRetried) else LOST
+            self.requests.append(Request(event.model, start, at, error=error))
 
     def _began(self, model: str, at: float) -> float:
         """When the request was made that is answered now: the oldest one that waits, of the same model if there is one.
@@ -335,7 +343,7 @@ class _Reader:
     def _ask(self, event: ModelAsked, at: float) -> None:
         self._task(event.task).asked.append(Request(event.model, at, None))
 
-    def _answer(self, event: ModelAnswered | ModelRetried, at: float) -> None:
+    def _answer(self, event: ModelAnswered | ModelRetried | ModelLost, at: float) -> None:
         self._task(event.task).answer(event, at)
 
     def _call(self, event: ToolCalled, at: float) -> None:
@@ -358,6 +366,7 @@ _ABOUT: Final[Mapping[type[Event], _Read]] = {
     ModelAsked: _Reader._ask,
     ModelAnswered: _Reader._answer,
     ModelRetried: _Reader._answer,
+    ModelLost: _Reader._answer,
     ToolCalled: _Reader._call,
     ToolAnswered: _Reader._use,
     **dict.fromkeys(ENDS, _Reader._end),

@@ -18,6 +18,7 @@ from fanfold.events import (
     LoopHeld,
     ModelAnswered,
     ModelAsked,
+    ModelLost,
     ModelRetried,
     Noticed,
     RunFinished,
@@ -87,6 +88,7 @@ class _Task:
     tools: list[tuple[str, Span, int]] = field(default_factory=list)
     cpu: float = 0.0
     answered: int = 0
+    lost: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +231,7 @@ class Spans:
             self._busy(task, False)
         elif isinstance(event, _ENDINGS):
             self._end(task, event, at)
-        elif isinstance(event, ModelAsked | ModelAnswered | ModelRetried):
+        elif isinstance(event, ModelAsked | ModelAnswered | ModelRetried | ModelLost):
             self._talk(task, event, at)
         elif isinstance(event, ToolCalled):
             self._tool(task, event, at)
@@ -319,19 +321,24 @@ class Spans:
 
     # Models and tools
 
-    def _talk(self, task: _Task, event: ModelAsked | ModelAnswered | ModelRetried, at: int) -> None:
+    def _talk(self, task: _Task, event: ModelAsked | ModelAnswered | ModelRetried | ModelLost, at: int) -> None:
         if isinstance(event, ModelAsked):
             self._tools_end(task, at)
             task.model = event.model
             task.asked.append(self._asked(task, event.model, at))
+            task.lost = False
             return
+        if isinstance(event, ModelRetried) and task.lost:
+            return  # the span of the request that was lost has ended
+        task.lost = isinstance(event, ModelLost)
         asked = self._request(task, event.model, at)
         provider, model = names.model_parts(asked.model)
         about = {names.OPERATION: names.CHAT, names.PROVIDER: provider, names.REQUEST_MODEL: model}
         if isinstance(event, ModelAnswered):
             self._answer(task, event, asked, about)
         else:
-            self._fail(asked.span, f"{names.OTHER}: {event.error}")
+            said = event.error if isinstance(event, ModelRetried) else "no answer"
+            self._fail(asked.span, f"{names.OTHER}: {said}")
             about[names.ERROR_TYPE] = names.OTHER
         self._meters.operations.record(max(0.0, (at - asked.at) / 1e9), about)
         asked.span.end(max(at, asked.at))
