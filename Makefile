@@ -6,9 +6,9 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ARGS   ?=
 KILLS  ?= 1000
-# Most tests wait for programs, servers and disks, so two at once are nearly twice as fast. Those that judge what ran side
+# Most tests wait for programs, servers and disks, so several at once are much faster. Those that judge what ran side
 # by side have the machine for themselves.
-JOBS   ?= 2
+JOBS   ?= 3
 # Where the demo keeps its runs: nothing for a file, `postgres` for a PostgreSQL that it starts itself, or a URL.
 STORE  =
 NAMED  = $(if $(filter postgres,$(STORE)),postgres:,$(STORE))

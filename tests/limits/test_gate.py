@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fanfold.limits.gate import Gate
@@ -102,6 +102,7 @@ def test_a_request_that_is_cancelled_while_it_waits_takes_no_place(granted: bool
 
 
 @settings(max_examples=150, deadline=None)
+@example([(0.0, 0.0, True), (0.0, 2.0, False), (1.0, 0.0, True), (2.0, 0.0, False), (1.0, 0.0, False)], None, 1.0)
 @given(
     st.lists(st.tuples(st.floats(0.0, 5.0), st.floats(0.0, 5.0), st.booleans()), min_size=1, max_size=12),
     st.none() | st.integers(1, 4),

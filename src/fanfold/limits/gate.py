@@ -66,14 +66,19 @@ class Gate:
         """Go through when it is its turn."""
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._line.append(turn)
-        self._look()
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self.leave()
-            raise
-        return self.ticket()
+        while True:
+            self._look()
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if turn.done() and not turn.cancelled():
+                    self.leave()
+                raise
+            if self._now() >= self._closed_until:
+                return self.ticket()
+            self.flying -= 1  # it was closed again before this went on: the next turn is its own
+            turn = asyncio.get_running_loop().create_future()
+            self._line.appendleft(turn)
 
     def ticket(self) -> Ticket:
         """The ticket of a request that goes through now."""

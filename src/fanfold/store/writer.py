@@ -123,6 +123,10 @@ class Apply(Protocol):
         """It could not be done, and will not be tried again."""
 
 
+LEAVING: Final = 1.0
+"""Seconds to wait for a thread to be gone that has done all it had to do."""
+
+
 class Writer:
     """Does what is queued, in its order, by `apply`. A beat of `heart` has a transaction of its own."""
 
@@ -144,6 +148,7 @@ class Writer:
         self._patience = patience
         self._queue: queue.SimpleQueue[Sequence[Item] | None] = queue.SimpleQueue()
         self._closing = threading.Lock()
+        self._ended = threading.Event()
         self._closed = False
         self._stop = threading.Event()
         self._next_beat = time.monotonic() + heart.every
@@ -188,13 +193,18 @@ class Writer:
                 self._queue.put(None)
         # A store that nobody closed is collected in whatever thread the collector happens to run: in this one, too.
         if threading.current_thread() is not self._thread:
-            self._thread.join()
+            # Not by `join` alone: that needs a lock of `threading`'s, which whoever collects this may hold.
+            self._ended.wait()
+            self._thread.join(LEAVING)
 
     def _write(self) -> None:
         try:
             self._serve()
         finally:
-            self._session.close()
+            try:
+                self._session.close()
+            finally:
+                self._ended.set()
 
     def _serve(self) -> None:
         while (items := self._wait()) is not None:
