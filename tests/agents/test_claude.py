@@ -100,8 +100,9 @@ def test_each_answer_is_counted_once_with_the_providers_own_tokens_and_told_in_p
     assert counts == [(100, 10), (200, 20)]
     assert found[0].usage == {"input_tokens": 300, "output_tokens": 30, "requests": 2}
     assert found[0].tool_uses == 2
-    assert [turn["role"] for turn in found[0].transcript] == ["user", "assistant", "user", "assistant"]
-    assert [block["type"] for block in found[0].transcript[1]["content"]] == ["text", "tool_use", "tool_use"]
+    said = [turn["content"] for turn in found[0].transcript if turn["role"] == "assistant"]
+    assert [block["type"] for turn in said for block in turn] == ["text", "tool_use", "tool_use", "text"]
+    assert found[0].transcript[0]["role"] == "user"  # a tool may have ended before the next one was asked for
     last = [piece.content for piece in pieces if piece.id == pieces[-1].id]
     assert "".join(last) == text
     assert len(last) > 1
