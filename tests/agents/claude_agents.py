@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, TypedDict
-
-import pytest
 
 from fanfold import START, AgentDefinition, StateGraph, Task, TaskResult
 from fanfold.events import Event
@@ -51,18 +46,6 @@ def ask(agent: AgentDefinition, model: Any, prompt: str = "go", output: Any = No
     ]
 
 
-def alive(mark: str) -> list[int]:
-    """The processes with the mark in their environment, but for ours."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and int(entry.name) != os.getpid() and mark in (entry / "environ").read_text():
-                found.append(int(entry.name))
-        except (OSError, UnicodeDecodeError):
-            continue
-    return found
-
-
 def until(holds: Callable[[], Any], within: float = PATIENCE) -> float:
     """Wait for it to hold; the seconds that it took."""
     began = time.monotonic()
@@ -70,13 +53,3 @@ def until(holds: Callable[[], Any], within: float = PATIENCE) -> float:
         assert time.monotonic() - began < within, "it did not come to that"
         time.sleep(0.005)
     return time.monotonic() - began
-
-
-@pytest.fixture
-def marked(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A language that no other process speaks, by which those of a program are known."""
-    mark = f"LANG=fanfold-{os.getpid()}-{time.monotonic_ns()}"
-    monkeypatch.setenv(*mark.split("="))
-    yield mark
-    for pid in alive(mark):  # a test that fails leaves nothing either
-        os.kill(pid, signal.SIGKILL)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
 import socket
 import subprocess
 import sys
@@ -22,6 +20,7 @@ import pytest
 from fanfold import START, AgentDefinition, StateGraph, Task
 from fanfold.errors import AgentError
 from fanfold.testing import ModelServer, Request, ToolUse
+from tests.agents.programs import alive
 
 SERVER = str(Path(__file__).with_name("notes_server.py"))
 NOTES = {"command": sys.executable, "args": [SERVER, "stdio"], "env": {"NOTES_TOKEN": "wet ink"}}
@@ -209,28 +208,6 @@ def test_an_error_does_not_repeat_a_variable_in_the_arguments_of_a_server(
 
 
 # What is left of it
-
-
-@pytest.fixture
-def marked(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A language that no other process speaks, by which those of a server are known."""
-    mark = f"LANG=fanfold-{os.getpid()}-{time.monotonic_ns()}"
-    monkeypatch.setenv(*mark.split("="))
-    yield mark
-    for pid in alive(mark):  # a test that fails leaves nothing either
-        os.kill(pid, signal.SIGKILL)
-
-
-def alive(mark: str) -> list[int]:
-    """The processes with the mark, but for ours."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and int(entry.name) != os.getpid() and mark in (entry / "environ").read_text():
-                found.append(int(entry.name))
-        except (OSError, UnicodeDecodeError):
-            continue
-    return found
 
 
 @LINUX

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import signal
 import socket
 import sys
 import time
@@ -22,6 +21,7 @@ from fanfold.agents.workspace import Workspace
 from fanfold.errors import WorkspaceError
 from fanfold.events import Event, Noticed
 from fanfold.testing import ModelServer, ToolUse
+from tests.agents.programs import alive
 
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux has sub-reapers")
 PATIENCE = 20.0
@@ -104,28 +104,6 @@ def test_a_command_that_takes_too_long_is_ended_and_what_it_wrote_is_kept(root: 
     began = time.monotonic()
     assert ran(root, "echo begun; sleep 1000", 0.3) == "begun\n(it was ended after 0.3 s, and whatever it had started)"
     assert time.monotonic() - began < 10
-
-
-@pytest.fixture
-def marked(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A language that no other process speaks, by which those of a command are known."""
-    mark = f"LANG=fanfold-{os.getpid()}-{time.monotonic_ns()}"
-    monkeypatch.setenv(*mark.split("="))
-    yield mark
-    for pid in alive(mark):  # a test that fails leaves nothing either
-        os.kill(pid, signal.SIGKILL)
-
-
-def alive(mark: str) -> list[int]:
-    """The processes with the mark, but for ours."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and int(entry.name) != os.getpid() and mark in (entry / "environ").read_text():
-                found.append(int(entry.name))
-        except (OSError, UnicodeDecodeError):
-            continue
-    return found
 
 
 async def until(holds: Any) -> None:

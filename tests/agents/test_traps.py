@@ -21,13 +21,12 @@ from fanfold.agents.backends import claude_command
 from fanfold.errors import AgentError, AgentNotFoundError
 from fanfold.events import Event, ToolCalled
 from fanfold.testing import Answer, ModelServer, ToolUse
-from tests.agents.claude_agents import alive, ask, asked, claude, graph, marked, until
+from tests.agents.claude_agents import ask, asked, claude, graph, until
+from tests.agents.programs import alive
 
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux has sub-reapers")
 LONG = "python3 -c 'import time; time.sleep(1000)'"
 TASK = claude_command.TASK_TOOL
-
-__all__ = ["marked"]
 
 
 @pytest.fixture(autouse=True)
