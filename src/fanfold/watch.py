@@ -437,7 +437,7 @@ class _Around(Coroutine[Any, Any, Any]):
         return getattr(self._inner, name)
 
     def _step(self, step: Callable[..., Any], *given: Any) -> Any:
-        raise NotImplementedError
+        return step(*given)
 
 
 class _Sliced(_Around):
