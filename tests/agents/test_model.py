@@ -28,7 +28,7 @@ from fanfold.errors import (
     ModelUnavailableError,
 )
 from fanfold.events import Event, ModelAnswered, ModelAsked, ModelRetried, Noticed, TaskWaiting, ToolCalled
-from fanfold.limits import governor
+from fanfold.limits import desk
 from fanfold.testing import Answer, CutStream, Fail, ModelServer, Request, Stall, ToolUse
 
 CRITIC = AgentDefinition(name="critic", description="Finds faults.", prompt="You are the critic.", tools=())
@@ -47,7 +47,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(asking, "FIRST_WAIT", 0.0)
     monkeypatch.setattr(asking, "MOST_ATTEMPTS", ATTEMPTS)
-    monkeypatch.setattr(governor, "PAUSE", 0.0)
+    monkeypatch.setattr(desk, "PAUSE", 0.0)
     return tmp_path
 
 

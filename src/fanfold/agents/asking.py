@@ -19,8 +19,8 @@ from typing import Final, TypeVar
 
 from fanfold.agents.backends.base import Call
 from fanfold.errors import ModelError, ModelOverloadedError, ModelRateError, ModelUnavailableError
+from fanfold.limits.desk import Asking
 from fanfold.limits.gate import LONGEST_PAUSE
-from fanfold.limits.governor import Asking
 
 MOST_ATTEMPTS: Final = 6
 """How often one request is sent at most."""

@@ -12,7 +12,7 @@ from typing import Final
 from fanfold.errors import OutsideError
 from fanfold.events import ModelAnswered
 from fanfold.frame import Frame, clock, current_frame
-from fanfold.limits.governor import Asking
+from fanfold.limits.desk import Asking
 
 _around: Final[ContextVar[tuple[Asking, ...]]] = ContextVar("askings", default=())
 """The requests inside of which this code runs."""

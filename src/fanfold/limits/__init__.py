@@ -5,8 +5,8 @@ cannot be seen to bind cannot be trusted, so each one remembers how close the ru
 how long.
 """
 
-from fanfold.limits.governor import Ask as Ask
-from fanfold.limits.governor import Desk as Desk
+from fanfold.limits.desk import Ask as Ask
+from fanfold.limits.desk import Desk as Desk
 from fanfold.limits.governor import Governor as Governor
 from fanfold.limits.slots import Pair as Pair
 from fanfold.limits.slots import Slots as Slots

@@ -132,11 +132,6 @@ class Gate:
             return ""
         return f"refused {self.refusals}x, closed for {self.paused:.1f} s in all, narrowed to {self.narrowest} at once"
 
-    def close(self) -> None:
-        """Nobody will ask any more."""
-        if self._timer is not None:
-            self._timer.cancel()
-
     def _through(self) -> Ticket:
         self.flying += 1
         self.peak = max(self.peak, self.flying)

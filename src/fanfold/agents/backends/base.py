@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol, TypeAlias
 from fanfold.agents.definition import AgentDefinition
 from fanfold.agents.workspace import Workspace
 from fanfold.events import ModelAnswered, ModelRetried, Noticed, ToolCalled
-from fanfold.limits.governor import Asking
+from fanfold.limits.desk import Asking
 from fanfold.limits.slots import Slots
 
 PATIENCE: Final = 300.0

@@ -27,11 +27,10 @@ from fanfold.agents.backends.claude_command import KEY_DESCRIPTOR, handed, start
 from fanfold.agents.backends.process import closely_watched
 from fanfold.agents.definition import AgentDefinition
 from fanfold.agents.processes import Bounds, Program
+from fanfold.agents.sizes import MEGABYTE
 from fanfold.errors import AgentError, MissingExtraError
 from fanfold.events import Noticed
 from fanfold.frame import clock
-
-MEGABYTE: Final = 1024 * 1024
 
 MOST_CALLS: Final = 25
 """Calls of its model that are set aside for a program whose agent's file has no `maxTurns`, in a run that counts them.

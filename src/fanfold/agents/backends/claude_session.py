@@ -23,7 +23,7 @@ from mcp.types import ToolAnnotations
 
 from fanfold.agents.backends.base import Answer, Call, Progress, Said
 from fanfold.agents.backends.claude_command import TASK_TOOL, TEAM, Start, tool_names
-from fanfold.agents.backends.providers import key_variable, masked
+from fanfold.agents.backends.providers import LONGEST_REASON, key_variable, masked, shortened
 from fanfold.agents.processes import Program
 from fanfold.agents.transcripts import tell_from
 from fanfold.errors import (
@@ -44,7 +44,7 @@ from fanfold.errors import (
 )
 from fanfold.events import ModelAnswered, Noticed, ToolCalled
 from fanfold.frame import clock
-from fanfold.limits.governor import Asking
+from fanfold.limits.desk import Asking
 
 BUNDLED: Final = Path(sdk.__file__).parent / "_bundled" / "claude"
 
@@ -52,7 +52,6 @@ PARTING: Final = 0.15
 """Seconds that the program has to let go of what it does, before it is killed."""
 
 LONGEST_DETAIL: Final = 120
-LONGEST_REASON: Final = 500
 
 _BLOCKS: Final = {
     sdk.TextBlock: "text",
@@ -155,7 +154,7 @@ class Line(sdk.Transport):
                 hint="give it a larger `memory_mb`",
             )
         how = f"signal {code - 128}" if code > 128 else f"code {code}"
-        said = f"; it said: {_shortened(lines[-1].strip(), LONGEST_REASON)}" if lines else ""
+        said = f"; it said: {shortened(lines[-1].strip(), LONGEST_REASON)}" if lines else ""
         return AgentLostError(f"agent {name!r}: claude ended with {how} before it had answered{said}")
 
     @staticmethod
@@ -252,7 +251,7 @@ class Session:
             if isinstance(block, sdk.ToolUseBlock):
                 self._tools += 1
                 name = "task" if block.name == TASK_TOOL else block.name
-                yield ToolCalled(clock(), self._call.task, name, _shortened(json.dumps(block.input), LONGEST_DETAIL))
+                yield ToolCalled(clock(), self._call.task, name, shortened(json.dumps(block.input), LONGEST_DETAIL))
 
     def _counts(self, message: Any, model: Any, usage: Mapping[str, Any] | None) -> Iterator[Progress]:
         """What one answer took, once."""
@@ -329,7 +328,7 @@ class Session:
     def _failure(self, result: sdk.ResultMessage) -> FanfoldError:
         """The error for a result that is no answer."""
         reason = "; ".join(result.errors or []) or result.result or result.subtype
-        said = _shortened(masked(reason), LONGEST_REASON)
+        said = shortened(masked(reason), LONGEST_REASON)
         name = self._call.definition.name
         match result.subtype:
             case "error_max_turns" if self._start.turns != self._call.definition.max_turns:
@@ -440,7 +439,3 @@ def _is_out_of_memory(code: int, complaints: str) -> bool:
 
 def _known(usage: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in usage.items() if value is not None}
-
-
-def _shortened(text: str, longest: int) -> str:
-    return text if len(text) <= longest else text[: longest - 4] + " ..."

@@ -29,6 +29,7 @@ from fanfold.agents.backends.requesting import Line, Requesting, Tell
 from fanfold.agents.definition import folded
 from fanfold.agents.processes import Bounds
 from fanfold.agents.servers import plain
+from fanfold.agents.sizes import MEGABYTE
 from fanfold.agents.tools import TOOLS, permitted, server_of
 from fanfold.agents.transcripts import tell_from
 from fanfold.agents.workspace import Workspace
@@ -37,7 +38,6 @@ from fanfold.events import Noticed
 from fanfold.frame import clock
 
 DEFAULT_MAX_TURNS = 25
-MEGABYTE = 1024 * 1024
 EFFORTS = ("minimal", "low", "medium", "high", "xhigh", "max")
 RETRIES = 2
 """How often a model may correct the form of an answer, or of a tool's input, before that is an error."""

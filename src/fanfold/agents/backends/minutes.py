@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from fanfold.agents.backends.base import Answer, Call, Said
 from fanfold.agents.backends.forms import fitted
-from fanfold.agents.backends.providers import masked, name_of
+from fanfold.agents.backends.providers import LONGEST_REASON, masked, name_of
 from fanfold.agents.backends.telling import Tell
 from fanfold.agents.transcripts import tell_from
 from fanfold.errors import (
@@ -22,10 +22,9 @@ from fanfold.errors import (
 )
 from fanfold.events import ModelAnswered, ToolCalled
 from fanfold.frame import clock
-from fanfold.limits.governor import Asking
+from fanfold.limits.desk import Asking
 
 LONGEST_DETAIL: Final = 200
-LONGEST_REASON: Final = 500
 LARGEST_TRANSCRIPT: Final = 1_000_000
 """Characters of a transcript that are kept."""
 

@@ -40,7 +40,7 @@ from fanfold.agents.definition import AgentDefinition
 from fanfold.agents.processes import Bounds, Program, lacks
 from fanfold.agents.sizes import MEGABYTE
 from fanfold.errors import AgentError, AgentLostError, AgentMemoryError, AgentStalledError
-from fanfold.limits.governor import Asking
+from fanfold.limits.desk import Asking
 
 LARGEST_ANSWER: Final = 16 * MEGABYTE
 """Characters that a program may write."""

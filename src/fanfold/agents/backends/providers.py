@@ -26,6 +26,9 @@ PROVIDERS: Final = {"anthropic": "ANTHROPIC", "openai": "OPENAI"}
 
 REHEARSAL_MODEL: Final = "rehearsal"
 
+LONGEST_REASON: Final = 500
+"""Characters of what a server or a program says of its failure that are told."""
+
 SECONDS_TO_CONNECT: Final = 20.0
 
 
@@ -69,6 +72,11 @@ def key_variable(model: Any) -> str:
 def address_variable(model: Any) -> str:
     """Where a person looks who is told that a server cannot be reached."""
     return f"{PROVIDERS[check_name(model)[0]]}_BASE_URL" if isinstance(model, str) else "its address"
+
+
+def shortened(text: str, longest: int) -> str:
+    """The text, cut to a length."""
+    return text if len(text) <= longest else text[: longest - 4] + " ..."
 
 
 def masked(text: str) -> str:
@@ -159,6 +167,21 @@ def _tls() -> ssl.SSLContext:
     return context
 
 
+def _settings(
+    make: Callable[..., Any], key: str, base_url: str | None, headers: dict[str, str] | None, pulse: Pulse
+) -> dict[str, Any]:
+    """What a vendor's client is set up with, over a connection that `make` makes. Trying again is ours."""
+    transport = _transport(base_url, pulse)
+    return {
+        "api_key": key,
+        "base_url": base_url,
+        "max_retries": 0,
+        "timeout": transport["timeout"],
+        "default_headers": headers,
+        "http_client": make(**transport),
+    }
+
+
 def _openai(
     name: str, key: str, base_url: str | None, headers: dict[str, str] | None, pulse: Pulse
 ) -> tuple[Any, Model]:
@@ -166,15 +189,7 @@ def _openai(
     from pydantic_ai.models.openai import OpenAIChatModel
     from pydantic_ai.providers.openai import OpenAIProvider
 
-    transport = _transport(base_url, pulse)
-    client = AsyncOpenAI(
-        api_key=key,
-        base_url=base_url,
-        max_retries=0,
-        timeout=transport["timeout"],
-        default_headers=headers,
-        http_client=DefaultAsyncHttpxClient(**transport),
-    )
+    client = AsyncOpenAI(**_settings(DefaultAsyncHttpxClient, key, base_url, headers, pulse))
     return client, OpenAIChatModel(name, provider=OpenAIProvider(openai_client=client))
 
 
@@ -185,13 +200,5 @@ def _anthropic(
     from pydantic_ai.models.anthropic import AnthropicModel
     from pydantic_ai.providers.anthropic import AnthropicProvider
 
-    transport = _transport(base_url, pulse)
-    client = AsyncAnthropic(
-        api_key=key,
-        base_url=base_url,
-        max_retries=0,
-        timeout=transport["timeout"],
-        default_headers=headers,
-        http_client=DefaultAsyncHttpxClient(**transport),
-    )
+    client = AsyncAnthropic(**_settings(DefaultAsyncHttpxClient, key, base_url, headers, pulse))
     return client, AnthropicModel(name, provider=AnthropicProvider(anthropic_client=client))

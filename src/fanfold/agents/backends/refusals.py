@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
 
 from httpx2 import ConnectError, ConnectTimeout, TransportError
 from pydantic_ai import exceptions as vendor
 
 from fanfold.agents.backends.answers import Form
 from fanfold.agents.backends.base import Call
-from fanfold.agents.backends.providers import address_variable, key_variable, masked, name_of
+from fanfold.agents.backends.providers import LONGEST_REASON, address_variable, key_variable, masked, name_of, shortened
 from fanfold.errors import (
     AgentError,
     ModelAnswerError,
@@ -23,8 +22,6 @@ from fanfold.errors import (
     ModelRequestError,
     ModelUnavailableError,
 )
-
-LONGEST_REASON: Final = 500
 
 
 def who(call: Call) -> str:
@@ -150,8 +147,3 @@ def _quoted(body: object) -> str:
     inner = body.get("error", body) if isinstance(body, dict) else body
     message = inner.get("message", inner) if isinstance(inner, dict) else inner
     return f": {shortened(masked(str(message)), LONGEST_REASON)}" if message else ""
-
-
-def shortened(text: str, longest: int) -> str:
-    """The text, cut to a length."""
-    return text if len(text) <= longest else text[: longest - 4] + " ..."

@@ -29,11 +29,11 @@ from pydantic_ai.settings import ModelSettings
 from fanfold.agents.asking import persist
 from fanfold.agents.backends import refusals
 from fanfold.agents.backends.base import Call, Progress, Said
-from fanfold.agents.backends.providers import Pulse, check_name, name_of
+from fanfold.agents.backends.providers import Pulse, check_name, name_of, shortened
 from fanfold.errors import AgentStalledError, BudgetError
 from fanfold.events import ModelAnswered, ToolCalled
 from fanfold.frame import clock
-from fanfold.limits.governor import Asking
+from fanfold.limits.desk import Asking
 
 Tell: TypeAlias = Callable[[Progress | Said], Awaitable[None]]
 
@@ -219,7 +219,7 @@ class Requesting(WrapperModel):
         answers = {tool.name for tool in parameters.output_tools}
         for part in response.tool_calls:
             if part.tool_name not in answers:
-                detail = refusals.shortened(part.args_as_json_str(), LONGEST_DETAIL)
+                detail = shortened(part.args_as_json_str(), LONGEST_DETAIL)
                 yield ToolCalled(clock(), task, part.tool_name, detail)
 
 
