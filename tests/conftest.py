@@ -7,6 +7,7 @@ which that happened fails, also when the code under test has caught the error.
 
 from __future__ import annotations
 
+import faulthandler
 import ipaddress
 import os
 import socket
@@ -25,6 +26,9 @@ FOREIGN = ("ANTHROPIC_", "CLAUDE", "OPENAI_", "FANFOLD_")
 FOREIGN_ENDS = ("_API_KEY", "_PROXY")
 OURS = ("FANFOLD_TEST_POSTGRES", "FANFOLD_POSTGRES_BIN")  # where the tests' database is: meant for them
 
+LONGEST_END = 120.0
+"""Seconds that a process may need to end when its tests have ended; then it says what it waits for, and is gone."""
+
 _left: list[str] = []
 
 
@@ -34,6 +38,12 @@ class LeftTheMachineError(OSError):
 
 def _is_foreign(name: str) -> bool:
     return name not in OURS and (name.upper().startswith(FOREIGN) or name.upper().endswith(FOREIGN_ENDS))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure() -> None:
+    assert sys.__stderr__ is not None
+    faulthandler.dump_traceback_later(LONGEST_END, exit=True, file=sys.__stderr__)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -446,8 +446,10 @@ def test_a_store_that_nobody_closed_commits_what_is_queued_when_it_is_collected(
     store = again()
     for number in range(300):
         store.submit(result(f"{number}"))
+    writer = store._writer._thread
     del store
     gc.collect()
+    writer.join(20)
     with again() as reopened:
         assert len(reopened.results("r1")) == 300
 

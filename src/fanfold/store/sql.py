@@ -60,9 +60,6 @@ class Place(Database, Protocol):
     def reading(self) -> AbstractContextManager[Session]:
         """A session to ask questions in."""
 
-    def close(self) -> None:
-        """Let those connections go."""
-
 
 class StoreOptions(TypedDict, total=False):
     """What every store can be told: see `SqlStore`."""
@@ -113,8 +110,9 @@ class SqlStore:
         self.migrated = tuple(place.migrated)
         """The migrations that opening it has done."""
         self._once = Once(self._writer.queue)
-        # Also when nobody closes it: at the latest when the process ends, what is queued is committed.
-        self._finish = weakref.finalize(self, _finish, self._writer, place)
+        # Also when nobody closes it: what is queued is committed, at the latest when the process ends.
+        self._finish = weakref.finalize(self, self._writer.leave)
+        self._finish.atexit = False  # the writer sees to that, and waits
 
     def __enter__(self) -> Self:
         return self
@@ -130,7 +128,7 @@ class SqlStore:
     def close(self) -> None:
         """Commit what is queued and let everything go. Closing twice is harmless."""
         self._writer.close()
-        self._finish()
+        self._finish.detach()
 
     # Changes
 
@@ -341,11 +339,6 @@ class SqlStore:
 
 
 _ALL: Final = 2**62
-
-
-def _finish(writer: Writer, place: Place) -> None:
-    writer.close()
-    place.close()
 
 
 def _say(applied: Future[None], thread_id: str) -> None:

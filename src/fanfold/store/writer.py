@@ -6,15 +6,20 @@ delay a result. While nothing is queued it beats: it tells the database that thi
 
 A connection that breaks is opened again, and the same batch is tried again, until `patience` is over: everything that
 can be queued is harmless to do twice. Then those who wait are told.
+
+A store that nobody closed is collected in whatever thread the collector happens to run, whatever lock that one holds.
+So nothing is waited for there: the writer commits what is queued, lets everything go and ends. A process's end waits.
 """
 
 from __future__ import annotations
 
+import atexit
+import os
 import queue
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
@@ -78,6 +83,9 @@ class Database(Protocol):
     def passes(self, error: Exception) -> bool:
         """Whether the same again may well succeed: the connection broke, or another process was in the way."""
 
+    def close(self) -> None:
+        """Let everything go that is open besides the sessions."""
+
 
 class Heart(Protocol):
     """What is told to the database besides, so that it hears of this process."""
@@ -126,6 +134,18 @@ class Apply(Protocol):
 LEAVING: Final = 1.0
 """Seconds to wait for a thread to be gone that has done all it had to do."""
 
+_open: Final[set[Writer]] = set()
+"""Those whose threads have not ended, for a process that ends. One that was forked off has none of the threads."""
+os.register_at_fork(after_in_child=_open.clear)
+
+
+@atexit.register
+def _close_all() -> None:
+    for writer in tuple(_open):
+        writer.leave()
+    for writer in tuple(_open):
+        writer.close()
+
 
 class Writer:
     """Does what is queued, in its order, by `apply`. A beat of `heart` has a transaction of its own."""
@@ -153,6 +173,7 @@ class Writer:
         self._stop = threading.Event()
         self._next_beat = time.monotonic() + heart.every
         self._thread = threading.Thread(target=self._write, name="fanfold-store", daemon=True)
+        _open.add(self)
         self._thread.start()
 
     def queue(self, work: Any, size: int = 0, *, patient: bool = False) -> Ticket[Any]:
@@ -184,27 +205,29 @@ class Writer:
         """How much is queued that nobody has begun to do."""
         return self._queue.qsize()
 
+    def leave(self) -> None:
+        """Have what is queued committed and all let go of, without waiting or a lock. Nothing may be queued after."""
+        self._queue.put(None)
+
     def close(self) -> None:
-        """Commit what is queued and let the connection go. Closing twice is harmless."""
+        """Commit what is queued and let everything go, the database with it. Closing twice is harmless."""
         with self._closing:
             if not self._closed:
                 self._closed = True
                 self._stop.set()
-                self._queue.put(None)
-        # A store that nobody closed is collected in whatever thread the collector happens to run: in this one, too.
-        if threading.current_thread() is not self._thread:
-            # Not by `join` alone: that needs a lock of `threading`'s, which whoever collects this may hold.
+                self.leave()
+        if threading.get_ident() != self._thread.ident:
+            # Not by `join` alone: that needs a lock of `threading`'s, which whoever closes this may hold.
             self._ended.wait()
             self._thread.join(LEAVING)
 
     def _write(self) -> None:
-        try:
+        with ExitStack() as ending:
+            ending.callback(self._ended.set)
+            ending.callback(_open.discard, self)
+            ending.callback(self._database.close)
+            ending.callback(lambda: self._session.close())  # the one it has then
             self._serve()
-        finally:
-            try:
-                self._session.close()
-            finally:
-                self._ended.set()
 
     def _serve(self) -> None:
         while (items := self._wait()) is not None:
