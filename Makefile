@@ -31,7 +31,7 @@ demo: $(VENV)/.$(if $(filter postgres%,$(STORE)),demo-postgres,llm)
 
 test: check
 	$(BIN)/python -m tests.exports.browser
-	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --ignore tests/proof --ignore tests/bench --cov --cov-report= $(ARGS)
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --max-worker-restart 0 --ignore tests/proof --ignore tests/bench --cov --cov-report= $(ARGS)
 	$(BIN)/python -m pytest -q tests/proof tests/bench --cov --cov-append --cov-report= $(ARGS)
 	$(BIN)/python -m coverage report --include='*/fanfold/kernel/*' --fail-under=100
 	$(BIN)/python -m coverage report --fail-under=90

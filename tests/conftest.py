@@ -43,6 +43,8 @@ def _is_foreign(name: str) -> bool:
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure() -> None:
     assert sys.__stderr__ is not None
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        return  # it waits for the others, and is ended with them
     faulthandler.dump_traceback_later(LONGEST_END, exit=True, file=sys.__stderr__)
 
 
