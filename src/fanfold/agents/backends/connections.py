@@ -1,30 +1,25 @@
-"""Connections to the servers of models. Agents that are in flight together share one.
-
-To set a client up takes more of a processor than to ask it, and a handshake where there is TLS. So whoever asks the
-same model of the same server with the same key, in the same event loop, uses the same client, and the last who leaves
-closes it. What belongs to one agent alone goes with its requests: its headers, and a `Pulse` that hears the answers.
+"""Where the model of an agent is, and a connection to it.
 
 The vendors' own retries and time limits are switched off: when to try again, and what counts as silence, is the
-runtime's decision. This module imports what takes half a second to import.
+runtime's decision. This module imports what takes half a second to import, and a vendor's package only when one of its
+models is asked. Agents that are in flight together share no pool of connections: whenever an answer ends, a pool looks
+at all that it has.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import functools
 import os
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
-from weakref import WeakKeyDictionary
 
 import httpx2
 from pydantic_ai.models import Model
+from pydantic_ai.profiles import ModelProfile
 
 from fanfold.agents.backends.providers import PROVIDERS, REHEARSAL_MODEL, check_key, check_name, is_loopback
 
@@ -42,18 +37,6 @@ class Pulse:
         if self.listen is not None:
             self.listen()
 
-    @contextmanager
-    def hears(self) -> Iterator[None]:
-        """The answers to what is asked within this block make it beat."""
-        token = _pulse.set(self)
-        try:
-            yield
-        finally:
-            _pulse.reset(token)
-
-
-_pulse: ContextVar[Pulse] = ContextVar("fanfold_pulse")
-
 
 class Address(NamedTuple):
     """Which model is asked, where, and with which key."""
@@ -62,18 +45,6 @@ class Address(NamedTuple):
     name: str
     key: str
     url: str | None
-
-
-@dataclass(slots=True, eq=False)
-class _Shared:
-    """A client, the model that is asked through it, and how many agents use them."""
-
-    client: Any
-    model: Model
-    users: int = 0
-
-
-_open: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Address, _Shared]] = WeakKeyDictionary()
 
 
 def address_of(model: Any) -> Address:
@@ -87,20 +58,12 @@ def address_of(model: Any) -> Address:
 
 
 @asynccontextmanager
-async def connection(address: Address) -> AsyncIterator[Model]:
-    """The model at an address, over a connection that is closed when nobody uses it any more."""
-    here = _open.setdefault(asyncio.get_running_loop(), {})
-    shared = here.get(address)
-    if shared is None:
-        shared = here[address] = _Shared(*(_openai if address.provider == "openai" else _anthropic)(address))
-    shared.users += 1
-    try:
-        yield shared.model
-    finally:
-        shared.users -= 1
-        if not shared.users:
-            del here[address]
-            await shared.client.close()
+async def connection(address: Address, pulse: Pulse) -> AsyncIterator[Model]:
+    """The model at an address, with a connection that is closed afterwards; what arrives makes `pulse` beat."""
+    make = _openai if address.provider == "openai" else _anthropic
+    client, model = make(address, pulse)
+    async with client:
+        yield model
 
 
 class _Watched(httpx2.AsyncByteStream):
@@ -119,21 +82,26 @@ class _Watched(httpx2.AsyncByteStream):
         await self._stream.aclose()
 
 
-async def _watched(response: httpx2.Response) -> None:
-    if (pulse := _pulse.get(None)) is not None:
-        pulse.beat()
-        response.stream = _Watched(response.stream, pulse)
+async def _watched(pulse: Pulse, response: httpx2.Response) -> None:
+    pulse.beat()
+    response.stream = _Watched(response.stream, pulse)
 
 
-def _transport(url: str | None) -> dict[str, Any]:
+def _transport(url: str | None, pulse: Pulse) -> dict[str, Any]:
     """How a client connects. A proxy of the environment's is meant for the world outside, not for this machine."""
     plain = url is not None and urlsplit(url).scheme == "http"
     return {
         "trust_env": url is None or not is_loopback(url),
-        "verify": False if plain else _tls(),
+        "verify": _no_tls() if plain else _tls(),
         "timeout": httpx2.Timeout(None, connect=SECONDS_TO_CONNECT),
-        "event_hooks": {"response": [_watched]},
+        "event_hooks": {"response": [functools.partial(_watched, pulse)]},
     }
+
+
+@functools.cache
+def _no_tls() -> ssl.SSLContext:
+    """For a connection without TLS, which would make one for each client; it trusts nobody."""
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 @functools.cache
@@ -147,9 +115,9 @@ def _tls() -> ssl.SSLContext:
     return context
 
 
-def _settings(make: Callable[..., Any], address: Address) -> dict[str, Any]:
+def _settings(make: Callable[..., Any], address: Address, pulse: Pulse) -> dict[str, Any]:
     """What a vendor's client is set up with, over a connection that `make` makes."""
-    transport = _transport(address.url)
+    transport = _transport(address.url, pulse)
     return {
         "api_key": address.key,
         "base_url": address.url,
@@ -159,19 +127,30 @@ def _settings(make: Callable[..., Any], address: Address) -> dict[str, Any]:
     }
 
 
-def _openai(address: Address) -> tuple[Any, Model]:
+def _openai(address: Address, pulse: Pulse) -> tuple[Any, Model]:
     from openai import AsyncOpenAI, DefaultAsyncHttpxClient
     from pydantic_ai.models.openai import OpenAIChatModel
     from pydantic_ai.providers.openai import OpenAIProvider
 
-    client = AsyncOpenAI(**_settings(DefaultAsyncHttpxClient, address))
-    return client, OpenAIChatModel(address.name, provider=OpenAIProvider(openai_client=client))
+    client = AsyncOpenAI(**_settings(DefaultAsyncHttpxClient, address, pulse))
+    return client, _known(OpenAIChatModel, address, OpenAIProvider(openai_client=client))
 
 
-def _anthropic(address: Address) -> tuple[Any, Model]:
+def _anthropic(address: Address, pulse: Pulse) -> tuple[Any, Model]:
     from anthropic import AsyncAnthropic, DefaultAsyncHttpxClient
     from pydantic_ai.models.anthropic import AnthropicModel
     from pydantic_ai.providers.anthropic import AnthropicProvider
 
-    client = AsyncAnthropic(**_settings(DefaultAsyncHttpxClient, address))
-    return client, AnthropicModel(address.name, provider=AnthropicProvider(anthropic_client=client))
+    client = AsyncAnthropic(**_settings(DefaultAsyncHttpxClient, address, pulse))
+    return client, _known(AnthropicModel, address, AnthropicProvider(anthropic_client=client))
+
+
+_windows: Final[dict[tuple[str, str, str | None], int | None]] = {}
+"""The context windows of models by provider, name and URL: to look one up takes as long as to set up a client."""
+
+
+def _known(make: Callable[..., Model], address: Address, provider: Any) -> Model:
+    which = (address.provider, address.name, address.url)
+    if which not in _windows:
+        _windows[which] = make(address.name, provider=provider).context_window
+    return make(address.name, provider=provider, profile=ModelProfile(context_window=_windows[which]))

@@ -57,7 +57,7 @@ async def converse(call: Call, tell: Tell) -> Answer:
     address = address_of(call.model)
     line = Line(call, Pulse(), tell, _who(call) if address.url and is_loopback(address.url) else {})
     async with AsyncExitStack() as stack:
-        model = Requesting(await stack.enter_async_context(connection(address)), line)
+        model = Requesting(await stack.enter_async_context(connection(address, line.pulse)), line)
         tools = await _tools(call, tell)
         toolsets = []
         if call.servers:
@@ -78,7 +78,7 @@ async def converse(call: Call, tell: Tell) -> Answer:
         )
         if form.wanted is not None:
             agent.output_validator(form.checked)
-        with refusals.conversing(call, form), capture_run_messages() as said, line.pulse.hears():
+        with refusals.conversing(call, form), capture_run_messages() as said:
             tell_from(lambda: ModelMessagesTypeAdapter.dump_python(said, mode="json"))
             result = await agent.run(call.prompt, deps=call, usage_limits=_limits(call))
     return _answer(call, line, form.taken(result.output), json.loads(result.all_messages_json()))
