@@ -64,7 +64,7 @@ async def converse(call: Call, tell: Tell) -> Answer:
             toolsets = await stack.enter_async_context(_servers(call))
         form = Form(call.schema)
         if not toolsets:  # those are asked what they have on the way, which takes as long as they like
-            line.ready = await stack.enter_async_context(_preparing())
+            line.ready = await stack.enter_async_context(preparing())
         agent: Agent[Call, Any] = Agent(
             model,
             name=call.definition.name,
@@ -85,7 +85,7 @@ async def converse(call: Call, tell: Tell) -> Answer:
 
 
 @asynccontextmanager
-async def _preparing() -> AsyncIterator[Callable[[], None]]:
+async def preparing() -> AsyncIterator[Callable[[], None]]:
     """The turn of an agent to get ready; what it gives is called when its first request is.
 
     To get ready takes milliseconds of a processor. Agents that did so side by side would all ask at the end of it, and
