@@ -5,9 +5,9 @@ of them held:
 
 | wall | PostgreSQL | SQLite |
 |---|---|---|
-| `role` | a role of its own, which may read some views and nothing else; a stronger one is not let in | an authorizer |
+| `role` | a role that may read some views and nothing else; a stronger one is not let in | an authorizer |
 | `prepare` | the statement is prepared alone, and one that returns no columns is not carried out | the same |
-| `transaction` | read-only, its snapshot fixed before the statement comes, always rolled back | the file is opened to be read |
+| `transaction` | read-only, its snapshot fixed before, always rolled back | the file is opened to be read |
 | `cap` | rows, bytes, seconds, and how many at once; on the server and here | the same, in a process that is killed |
 
 ::
