@@ -8,6 +8,9 @@
     offer    what the operator lets clients have: the store, graphs, a folder, models, limits
     http     who may speak to it over HTTP
     configs  what programs have to be told to use it
+    door     the way for queries into the database, and doors/ its walls, one module a database
+    roles    the role that they are asked as in PostgreSQL
+    attacks  what was tried to get through the walls, as data; check tries all of it, and the server besides
 
 Whoever can call its tools is not trusted with more than the operator said: nothing is written without `--allow-write`,
 only the graphs that were named can be run, agents see one folder, and what all clients spend comes from one budget.
