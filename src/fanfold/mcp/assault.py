@@ -93,8 +93,8 @@ async def _attempted(victim: Victim, door: Door, attack: Attack) -> tuple[Held, 
 async def _settled(victim: Victim, state: Mapping[str, str]) -> Mapping[str, str]:
     """The victim's state as soon as it is the old one, or what it is when it does not come to be."""
     end = time.monotonic() + SETTLED
-    while (now := victim.state()) != state and time.monotonic() < end:
-        await asyncio.sleep(0.02)  # a statement that was cut off ends on the server a moment later
+    while (now := victim.state()) != state and time.monotonic() < end:  # noqa: ASYNC110 - the server tells nobody
+        await asyncio.sleep(0.02)  # a statement that was cut off ends there a moment later
     return now
 
 

@@ -121,7 +121,7 @@ POSTGRES: Final[tuple[Attack, ...]] = (
         "a table that everybody may write to",
         "insert into {door}.{function}_loose values ('x') returning 1",
         ROLE,
-        before="create table {door}.{function}_loose (x text); grant select, insert on {door}.{function}_loose to public",
+        before="create table {door}.{function}_loose (x text); grant insert on {door}.{function}_loose to public",
         after="drop table {door}.{function}_loose",
     ),
     *_all(
@@ -194,7 +194,7 @@ POSTGRES: Final[tuple[Attack, ...]] = (
     *_all(
         CUT,
         show_all="show all",
-        many_rows="select * from (values (1), (2), (3), (4), (5), (6), (7), (8), (9), (10)) a(x), (select 1 from pg_proc) b",
+        many_rows="select * from pg_proc",
         large_rows="select repeat('x', 300000) from pg_proc",
     ),
 )
@@ -286,6 +286,6 @@ SQLITE: Final[tuple[Attack, ...]] = (
         CUT,
         hard_pattern="select printf('%.*c', 1000000, 'a') like '{pattern}'",
         many_rows="with recursive n(x) as (select 1 union all select x + 1 from n) select x from n",
-        large_rows="with recursive n(x) as (select 1 union all select x + 1 from n) select printf('%.*c', 300000, 'x') from n",
+        large_rows="with recursive n(x) as (select 1 union all select 2 from n) select printf('%.*c', 300000, x) from n",
     ),
 )

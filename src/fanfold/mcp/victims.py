@@ -59,7 +59,7 @@ class PostgresVictim:
         mark = secrets.token_hex(4)
         self.secret = secrets.token_hex(16)
         self._file = Path(tempfile.gettempdir()) / f"fanfold-attacked-{mark}"
-        self.words = {
+        self.words: Mapping[str, Any] = {
             "table": f"attacked_{mark}",
             "sequence": f"attacked_no_{mark}",
             "function": f"attacked_by_{mark}",
@@ -129,7 +129,7 @@ class SqliteVictim:
         self.secret = secrets.token_hex(16)
         self._folder = tempfile.TemporaryDirectory(prefix="fanfold-attacked-")
         self._path = Path(self._folder.name) / "runs.db"
-        self.words = {
+        self.words: Mapping[str, Any] = {
             "table": "attacked",
             "path": str(self._path),
             "file": str(Path(self._folder.name) / "made"),
