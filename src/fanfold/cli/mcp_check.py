@@ -1,4 +1,4 @@
-"""`fanfold mcp setup-role` and `fanfold mcp check`: the role that queries come as, and whether all is as it should be."""
+"""`fanfold mcp setup-role` and `fanfold mcp check`: the role that queries come as, and whether all is as it should."""
 
 from __future__ import annotations
 

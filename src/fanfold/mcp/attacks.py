@@ -286,6 +286,6 @@ SQLITE: Final[tuple[Attack, ...]] = (
         CUT,
         hard_pattern="select printf('%.*c', 1000000, 'a') like '{pattern}'",
         many_rows="with recursive n(x) as (select 1 union all select x + 1 from n) select x from n",
-        large_rows="with recursive n(x) as (select 1 union all select 2 from n) select printf('%.*c', 300000, x) from n",
+        large_rows="with recursive n(x) as (select 1 union all select 2 from n) select printf('%300000d', x) from n",
     ),
 )
