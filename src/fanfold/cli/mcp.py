@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import sys
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from fanfold import loops
 from fanfold.cli.common import existing_folder, named_store, open_named_store, say, store_option
 from fanfold.cli.limits import limit_options, limited
 from fanfold.cli.loading import absolute, agents_beside, load_graph
@@ -87,7 +87,7 @@ def serve(
             **answering.settings,
         )
         door = _door(store_url, database)
-        asyncio.run(_served(offer, door, network if http else None))
+        loops.run(_served(offer, door, network if http else None))
 
 
 async def _served(offer: Offer, door: Any, network: Mapping[str, Any] | None) -> None:

@@ -45,6 +45,9 @@ class Asking(Protocol):
     async def query(self, sql: str, parameters: Sequence[Any] = ()) -> Told:
         """The rows of one statement."""
 
+    async def views(self) -> Sequence[Any]:
+        """What can be queried, each with its `name` and its `columns`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Offered:
@@ -102,13 +105,14 @@ class Offer:
 def packaged(reference: Any, settings: Mapping[str, Any]) -> Offered | None:
     """A graph of ours that comes with fanfold, if `reference` names one; made as the run's settings say."""
     if reference == SINGLE:
-        return Offered(SINGLE, lambda store, name: _attribute(SINGLE).compile(store, name=name or "task"))
+        return Offered(SINGLE, lambda store, name: named(SINGLE).compile(store, name=name or "task"))
     if reference == DEBATE:
         given = dict(settings.get("given") or {})
-        return Offered(DEBATE, lambda store, name: _attribute(DEBATE)(**given).compile(store, name=name or "debate"))
+        return Offered(DEBATE, lambda store, name: named(DEBATE)(**given).compile(store, name=name or "debate"))
     return None
 
 
-def _attribute(reference: str) -> Any:
+def named(reference: str) -> Any:
+    """What a reference of ours means, imported only now: most servers use none of them."""
     module, _, name = reference.partition(":")
     return getattr(import_module(module), name)

@@ -15,8 +15,8 @@ def add_prompts(server: MCPServer[Any], *, write: bool) -> None:
         """What a run did, what it came to, and whether it was as parallel as it could have been."""
         return (
             f"Look at run {run_id} with run_get, and read run://{run_id}/audit. Say in a few sentences what it did,"
-            " what it came to, how parallel it was, and which single change would have made it faster. Rely only on what"
-            " the tools return, and say what cannot be seen there."
+            " what it came to, how parallel it was, and which single change would have made it faster. Rely only on"
+            " what the tools return, and say what cannot be seen there."
         )
 
     @server.prompt(title="Recall")
@@ -36,8 +36,8 @@ def add_prompts(server: MCPServer[Any], *, write: bool) -> None:
         """Let two teams argue a question with evidence, and report what they decided."""
         return (
             f"Start a debate about this question with the tool debate: {question}\nFollow it with run_follow until it"
-            " has ended, then read it with run_get. Report the verdict, the strongest reason on each side with its quote,"
-            " what stays open, and what it cost."
+            " has ended, then read it with run_get. Report the verdict, the strongest reason on each side with its"
+            " quote, what stays open, and what it cost."
         )
 
     @server.prompt(title="Ask several agents")

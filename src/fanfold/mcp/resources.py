@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 from fanfold.agents.definition import Catalogue
 from fanfold.errors import FanfoldError, RunNotFoundError, UsageError
 from fanfold.exports.timeline import Line
-from fanfold.mcp.offer import Offer
+from fanfold.mcp.offer import Asking, Offer
 from fanfold.mcp.reading import Reading
 from fanfold.mcp.tools.answers import bounded, in_words, plain
 
@@ -41,11 +41,23 @@ def add_resources(server: MCPServer[Any], offer: Offer) -> None:
         """The agents that a name can mean here."""
         return await _read(_agents)
 
+    if (door := offer.door) is not None:
+
+        @server.resource("database://views", title="What can be queried", mime_type="application/json")
+        async def views() -> str:
+            """The views that the tool query can read, with the names and types of their columns."""
+            return await _told(_views(door))
+
 
 async def _read(what: Callable[[], Any]) -> str:
-    """What a client reads, as JSON."""
+    """What a client reads, as JSON; found out in a thread."""
+    return await _told(asyncio.to_thread(what))
+
+
+async def _told(what: Awaitable[Any]) -> str:
+    """The same for what does not block."""
     try:
-        told, whole = bounded(await asyncio.to_thread(what), LARGEST)
+        told, whole = bounded(await what, LARGEST)
     except RunNotFoundError as error:
         raise ResourceNotFoundError(in_words(error)) from error
     except FanfoldError as error:
@@ -86,6 +98,10 @@ def _receipt(reading: Reading, run_id: str) -> Any:
     if told is None:
         raise UsageError(f"of run {record.run_id!r} no event is known")
     return {"lines": list(told.lines()), **plain(told.to_dict())}
+
+
+async def _views(door: Asking) -> Any:
+    return [{"name": view.name, "columns": dict(view.columns)} for view in await door.views()]
 
 
 def _agents() -> Any:

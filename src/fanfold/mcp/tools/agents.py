@@ -11,7 +11,7 @@ from pydantic import Field
 
 from fanfold.agents.definition import AgentDefinition, Catalogue
 from fanfold.errors import UsageError
-from fanfold.mcp.offer import DEBATE, SINGLE, Offer, packaged
+from fanfold.mcp.offer import DEBATE, SINGLE, Offer, named, packaged
 from fanfold.mcp.tools.answers import Said
 from fanfold.mcp.tools.runs import PATIENCE, Account, RunTools, Wait, Waiting, Within
 from fanfold.mcp.work import Work
@@ -77,8 +77,6 @@ class AgentTools:
 
         It begins at once and takes minutes: follow it with run_follow, and read verdict and report with run_get.
         """
-        from fanfold.teams.debate import Debate  # only who debates pays for it
-
         how = {
             "rounds": rounds,
             "advocates": advocates,
@@ -86,7 +84,7 @@ class AgentTools:
             "protocol": protocol,
             "stop": stop,
         }
-        team = Debate(question, sources=self._offer.workspace, **how)
+        team = named("fanfold.teams.debate:Debate")(question, sources=self._offer.workspace, **how)
         offered = packaged(DEBATE, {"given": how})
         assert offered is not None, "it comes with us"
         within = limits.given() if limits else {}

@@ -221,10 +221,9 @@ class RunTools:
         graph = self._reading.graph(record)
         place = {"thread_id": record.thread_id} | ({"checkpoint_id": checkpoint_id} if checkpoint_id else {})
         state = graph.get_state({"configurable": place})
-        if not state.config["configurable"].get("checkpoint_id"):
-            raise UsageError(
-                f"thread {record.thread_id!r} has no checkpoint{f' {checkpoint_id!r}' * bool(checkpoint_id)}"
-            )
+        if state.created_at is None:
+            which = f" {checkpoint_id!r}" if checkpoint_id else ""
+            raise UsageError(f"thread {record.thread_id!r} has no checkpoint{which}")
         values, whole = bounded(state.values)
         metadata = state.metadata or {}
         before = (state.parent_config or {}).get("configurable", {}).get("checkpoint_id")
@@ -384,6 +383,8 @@ def _check(graph: CompiledGraph, name: str, given: Mapping[str, Any]) -> None:
     if graph.plan.input.single is not None:
         return
     keys = graph.plan.input.channels
+    if keys and not given:
+        raise UsageError(f"the input sets no key of graph {name!r}", hint=f"its keys are: {', '.join(keys)}")
     for key in given:
         if key not in keys:
             raise UsageError(
