@@ -19,6 +19,7 @@ from fanfold import loops
 from fanfold.cli.common import existing_folder, named_store, open_named_store, say, store_option
 from fanfold.cli.limits import limit_options, limited
 from fanfold.cli.loading import absolute, agents_beside, load_graph
+from fanfold.cli.mcp_check import check, setup_role
 from fanfold.cli.models import chosen, model_options
 from fanfold.errors import MissingExtraError, UsageError
 from fanfold.limits import Limits
@@ -33,6 +34,10 @@ PROGRAMS: Final = ("claude", "cursor", "vscode", "codex")
 @click.group()
 def mcp() -> None:
     """Serve runs, memory and a read-only door to the database over the Model Context Protocol."""
+
+
+mcp.add_command(setup_role)
+mcp.add_command(check)
 
 
 @mcp.command()
@@ -70,7 +75,7 @@ def serve(
 
     Without --allow-write, nothing can be changed. What clients may spend together, all runs, is what --limit says.
     """
-    _check_installed()
+    check_installed()
     from fanfold.mcp.offer import Offer
 
     answering, held = chosen(model, rehearse=rehearse), limited(limit, max_concurrency)
@@ -160,7 +165,7 @@ async def _over_http(
 @click.option("--url", metavar="URL", help="For a server that runs already, with --http; else it is started.")
 def config(client: str, store_url: str | None, allow_write: bool, url: str | None) -> None:
     """Print what CLIENT has to be told to use this server; where it goes is said on standard error."""
-    _check_installed()
+    check_installed()
     from fanfold.mcp.configs import CLIENTS, Way
     from fanfold.mcp.http import TOKEN
 
@@ -219,7 +224,8 @@ def _check_network(http: bool, network: Mapping[str, Any]) -> None:
         )
 
 
-def _check_installed() -> None:
+def check_installed() -> None:
+    """Raise `MissingExtraError` where the server cannot run."""
     missing = [name for name in ("mcp", "uvicorn", "starlette") if find_spec(name) is None]
     if missing:
         raise MissingExtraError(

@@ -47,8 +47,11 @@ class Setup:
         text += [_part("opened", {**words, "schema": quoted(schema)}) for schema in self.schemas]
         return "\n\n".join(["begin;", *text, "commit;"]) + "\n"
 
+    def readable(self) -> list[str]:
+        """The schemas that the role may read."""
+        return [*([door_of(self.store)] if self.store else []), *self.schemas]
+
     def _words(self) -> dict[str, Any]:
-        path = [*([door_of(self.store)] if self.store else []), *self.schemas]
         return {
             "role": quoted(self.role),
             "role_text": literal(self.role),
@@ -56,7 +59,7 @@ class Setup:
             "database_text": literal(self.database),
             "connections": CONNECTIONS,
             "seconds": LONGEST,
-            "path": ", ".join(map(quoted, path)) or "''",
+            "path": ", ".join(map(quoted, self.readable())) or "''",
             "door": quoted(door_of(self.store)) if self.store else "",
             "password": literal(self.password or ""),
         }
