@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from fanfold import Limits, Task, python_agent
+from fanfold import Limits, Task, loops, python_agent
 from fanfold.agents import processes, sizes
 from fanfold.agents.definition import AgentDefinition
 from fanfold.agents.heeded import unheeded
@@ -485,6 +485,20 @@ def test_a_program_can_be_talked_with_until_it_is_told_that_there_is_no_more(tmp
             assert await program.ended() == 0
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("turns", range(8))
+def test_a_program_whose_start_is_given_up_at_any_point_is_ended(turns: int, marked: str, tmp_path: Path) -> None:
+    async def main() -> None:
+        starting = asyncio.ensure_future(Program(["sleep", "1000"], tmp_path).__aenter__())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+
+    loops.run(main())  # of uvloop's, where it is installed
+    assert alive(marked) == []
 
 
 def test_a_program_that_has_stopped_reading_can_be_written_to_all_the_same(tmp_path: Path) -> None:
