@@ -11,6 +11,13 @@ MEGABYTE: Final = 1024 * 1024
 UNKNOWN: Final = 100
 """Megabytes that a program is taken to need of which nobody has said or seen anything."""
 
+CLAUDE: Final = 200
+"""Megabytes that one claude program takes which is not bounded. That is its proportional share when it is alone, with a
+short conversation; of four at once each takes 130."""
+
+CLAUDE_MAPS: Final = 900
+"""Megabytes below which the claude program does not start when that is all it may map, though it uses far less."""
+
 # By the definition's digest. In one process there are no more definitions than its users wrote.
 _peaks: dict[str, int] = {}
 
@@ -25,6 +32,21 @@ def measured(definition: AgentDefinition) -> int | None:
     """The most megabytes that a program of this agent was seen to hold in this process, or None."""
     held = _peaks.get(definition.digest)
     return None if held is None else -(-held // MEGABYTE)
+
+
+def doubt(definition: AgentDefinition) -> str:
+    """What is to be known of a `memory_mb` that is small for the program of an agent; nothing where it is not."""
+    megabytes, by_itself = definition.memory_mb, definition.backend == "claude"
+    if megabytes is None or not (by_itself or definition.program() == "preset:claude"):
+        return ""
+    if megabytes < CLAUDE:
+        return f"`memory_mb: {megabytes}` is less than claude takes, about {CLAUDE}: it is killed when it holds more"
+    if by_itself and megabytes < CLAUDE_MAPS:
+        return (
+            f"`memory_mb: {megabytes}` is heeded for what its processes hold together, and not for what each of them"
+            f" may map: claude does not start with less than {CLAUDE_MAPS} of that"
+        )
+    return ""
 
 
 def expected(definition: AgentDefinition, otherwise: int = UNKNOWN) -> int:
