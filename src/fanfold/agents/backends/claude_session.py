@@ -24,6 +24,7 @@ from mcp.types import ToolAnnotations
 from fanfold.agents.backends.base import Answer, Call, Progress, Said
 from fanfold.agents.backends.claude_command import TASK_TOOL, TEAM, Start, tool_names
 from fanfold.agents.backends.providers import LONGEST_REASON, key_variable, masked, shortened
+from fanfold.agents.causes import raise_from
 from fanfold.agents.processes import Program
 from fanfold.agents.transcripts import tell_from
 from fanfold.errors import (
@@ -381,9 +382,9 @@ async def session(call: Call, program: Program, start: Start, asking: Asking) ->
         yield talk
     except FanfoldError:
         raise
-    except Exception as error:  # the SDK raises that class itself, too
-        said = f"agent {call.definition.name!r}: claude cannot be talked to: {error}"
-        raise line.failure or AgentError(said) from error
+    except Exception as error:  # noqa: BLE001 - the SDK raises that class itself, too; ours is raised below
+        said = f"agent {call.definition.name!r}: claude cannot be talked to: {masked(str(error))}"
+        raise_from(line.failure or AgentError(said), error, masked)
     finally:
         talk.settle()
         await _part(client, program)

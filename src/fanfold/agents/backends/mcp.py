@@ -14,6 +14,7 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
@@ -29,6 +30,7 @@ from pydantic_ai.mcp import MCPToolset
 from pydantic_ai.toolsets import AbstractToolset, WrapperToolset
 
 from fanfold.agents.backends.base import Call
+from fanfold.agents.causes import raise_from
 from fanfold.agents.processes import PASSED_ON, Program
 from fanfold.agents.servers import plain
 from fanfold.agents.tools import permits
@@ -139,10 +141,11 @@ class _Watched(WrapperToolset[Call]):
             ended = isinstance(self.transport, Standard) and self.transport.code is not None
             if ended or isinstance(error, TransportError):
                 ending = _masked(_ending(self.transport, error), self.entry)
-                raise AgentError(
+                lost = AgentError(
                     f"agent {self.call.definition.name!r}: MCP server {self.name!r} {ending}",
                     hint=f"that was in the middle of its tool {name!r}",
-                ) from error
+                )
+                raise_from(lost, error, partial(_masked, entry=self.entry))
             raise
 
 
@@ -167,13 +170,14 @@ def _named(call: Call, name: str, entry: Mapping[str, Any], transport: ClientTra
     """Around the connecting: an error names the server, and says what it said, without what it was given."""
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - it is raised as one of ours
         what = entry["command"] if entry["type"] == "stdio" else urlsplit(entry["url"]).hostname
         text = f"MCP server {name!r} ({what}) {_ending(transport, error)}"
-        raise AgentError(
+        failure = AgentError(
             f"agent {call.definition.name!r}: {_masked(text, entry)}",
             hint="does it run by itself? `.mcp.json` or the agent's file says how it is started",
-        ) from error
+        )
+        raise_from(failure, error, partial(_masked, entry=entry))
 
 
 def _masked(text: str, entry: Mapping[str, Any]) -> str:
