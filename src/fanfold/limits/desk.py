@@ -20,7 +20,7 @@ from fanfold.events import (
     TaskWaiting,
     ToolAnswered,
 )
-from fanfold.limits.budget import Budget, Parts, lacking
+from fanfold.limits.budget import Budget, Parts
 from fanfold.limits.gate import Gate, Ticket
 from fanfold.limits.slots import Slots
 
@@ -198,11 +198,16 @@ class Desk:
     async def _reserved(self, budget: Budget, parts: Parts, why: str) -> None:
         if budget.reserve_nowait(parts):
             return
-        name, wait = lacking(parts)[0].name, object()
+        short, wait = budget.short(parts), object()
+
+        def tell(seconds: float) -> None:
+            for account in short:
+                account.has_waited(self._who, seconds)
+
         self._waiting.add(wait)
         wake = partial(self._waiting.discard, wait)
         try:
-            with self._waits(f"{why} {name}", partial(self._governor.waited, name, self._who)):
+            with self._waits(f"{why} {short[0].name}", tell):
                 self._governor.look()
                 await budget.reserve(parts, wake)
         finally:

@@ -19,7 +19,7 @@ from fanfold.limits.desk import Ask, Desk
 from fanfold.limits.gate import Gate
 from fanfold.limits.meter import Meter
 from fanfold.limits.slots import Slots
-from fanfold.limits.values import Limits, Report, least, reported
+from fanfold.limits.values import Limits, Report, least
 
 EXPECTED: Final[Mapping[str, float]] = {"tokens": 1000.0, "usd": 0.01}
 """What a call is thought to take while nobody says, and none has ended yet."""
@@ -69,8 +69,6 @@ class Governor:
         self._slots = slots
         if slots is not None and limits.governs:
             slots.line.look = self.look
-        self._waits: dict[str, dict[str, float]] = {}
-        self._waited: dict[str, int] = {}
 
     @contextmanager
     def desk(
@@ -181,13 +179,6 @@ class Governor:
         for name in EXPECTED:
             largest[model, name] = max(largest.get((model, name), 0.0), taken[name])
 
-    def waited(self, name: str, who: str, seconds: float) -> None:
-        """Somebody has waited for one of the budgets."""
-        root = self._root
-        waits = root._waits.setdefault(name, {})
-        waits[who] = waits.get(who, 0.0) + seconds
-        root._waited[name] = root._waited.get(name, 0) + 1
-
     def left(self, name: str) -> float | None:
         """How much of a budget could be reserved now; None when there is no such budget."""
         accounts = [governor._accounts[name] for governor in self.chain() if name in governor._accounts]
@@ -197,8 +188,4 @@ class Governor:
         """What this governor's limits were, and how close the run, or the graph of this `place`, came to them."""
         accounts = [*self._accounts.values(), *([] if self._meter is None else [self._meter.account])]
         accounts += [] if self._memory is None else [self._memory]
-        mine = [
-            reported(f"{a.name}{place}", a.limit, a.peak, self._waited.get(a.name, 0), self._waits.get(a.name, {}))
-            for a in accounts
-        ]
-        return [*(gate.report() for gate in self.gates.values()), *mine]
+        return [*(gate.report() for gate in self.gates.values()), *(account.report(place) for account in accounts)]
