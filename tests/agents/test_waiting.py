@@ -188,3 +188,59 @@ def test_agents_that_take_a_moment_to_end_are_stopped_once_when_the_seconds_are_
 
     assert outcomes([slow], ("slow", "1"), ("slow", "2"), ("slow", "3"), seconds=0.1) == ["BudgetError"] * 3
     assert complaints == []
+
+
+async def _asks(calls: int, turns: int = 3) -> str:
+    """A request that sets aside so many calls, takes some turns of the loop, and uses one of them."""
+    async with asking("m:x", calls=calls) as request:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        request.answered(1, 1, 0.0, calls=1)
+    return "asked"
+
+
+async def _said(*work: Awaitable[Any]) -> list[Any]:
+    """What each of these came to, side by side: what it returned, or the name of its error."""
+    found = await asyncio.gather(*work, return_exceptions=True)
+    return [type(each).__name__ if isinstance(each, Exception) else str(each) for each in found]
+
+
+@pytest.mark.parametrize("where", ["its own loop", "the run's loop"])
+def test_an_agent_works_while_one_of_its_requests_does_although_others_wait(where: str) -> None:
+    @python_agent("several", executor=None if where == "the run's loop" else "thread")
+    def blocking(prompt: str) -> Any:
+        return asyncio.run(_said(*(_asks(25) for _ in range(4))))
+
+    @python_agent("several")
+    async def several(prompt: str) -> Any:
+        return await _said(*(_asks(25) for _ in range(4)))
+
+    agent = several if where == "the run's loop" else blocking
+    assert outcomes([agent], ("several", "go"), calls=30) == [["asked"] * 4]
+
+
+def test_an_agent_works_while_its_request_does_although_an_agent_that_it_called_waits() -> None:
+    @python_agent("several")
+    async def several(prompt: str) -> Any:
+        return await _said(_asks(25, turns=30), Task(subagent_type="asker", prompt="25"))
+
+    assert outcomes([several, asker], ("several", "go"), calls=30) == [["asked", "asked"]]
+
+
+def test_an_agent_that_waits_inside_of_its_own_request_does_not_work() -> None:
+    @python_agent("nested")
+    async def nested(prompt: str) -> Any:
+        async with asking("m:x", calls=25) as request:
+            said = await _said(_asks(25))
+            request.answered(1, 1, 0.0, calls=1)
+        return [*said, *await _said(_asks(25))]
+
+    assert outcomes([nested], ("nested", "go"), calls=30) == [["BudgetError", "asked"]]
+
+
+def test_of_several_requests_that_can_never_be_had_each_is_refused() -> None:
+    @python_agent("several")
+    async def several(prompt: str) -> Any:
+        return await _said(*(_asks(25) for _ in range(3)))
+
+    assert outcomes([several], ("several", "go"), calls=24) == [["BudgetError"] * 3]

@@ -6,16 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from contextvars import ContextVar
-from typing import Final
 
 from fanfold.errors import OutsideError
 from fanfold.events import ModelAnswered
 from fanfold.frame import Frame, clock, current_frame
 from fanfold.limits.desk import Asking
-
-_around: Final[ContextVar[tuple[Asking, ...]]] = ContextVar("askings", default=())
-"""The requests inside of which this code runs."""
+from fanfold.limits.holding import around, inside
 
 
 @asynccontextmanager
@@ -39,20 +35,16 @@ async def asking(model: str, *, calls: int = 1, tokens: float = 0.0, usd: float 
     counted = _counted(frame, model, desk.asking(model, calls=calls, tokens=tokens, usd=usd))
     at_home = asyncio.get_running_loop() is frame.runner.family.loop
     async with counted if at_home else _on_the_runs_loop(frame, counted) as request:
-        outer = _around.get()
-        _around.set((*outer, request))
-        try:
-            yield request
-        finally:
-            _around.set(outer)
+        yield request
 
 
 @asynccontextmanager
 async def lent() -> AsyncIterator[None]:
     """While code waits for an agent inside of requests of its own: others may ask those models in its place."""
     async with AsyncExitStack() as stack:
-        for request in _around.get():
-            await stack.enter_async_context(request.lent())
+        for request in around():
+            if isinstance(request, Asking):
+                await stack.enter_async_context(request.lent())
         yield
 
 
@@ -83,7 +75,9 @@ async def _on_the_runs_loop(frame: Frame, asked: AbstractAsyncContextManager[Ask
 
     holding = frame.runner.from_outside(frame, hold)
     try:
-        yield await asyncio.wrap_future(begun)
+        request = await asyncio.wrap_future(begun)
+        with inside(request):
+            yield request
     except BaseException as error:
         ended.set_exception(error)
         if begun.cancelled():  # the wait was given up

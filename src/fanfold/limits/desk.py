@@ -1,11 +1,17 @@
-"""Where an agent at work asks for what it needs of its run: a request to a model, room for a program, another agent."""
+"""Where an agent at work asks for what it needs of its run: a request to a model, room for a program, another agent.
+
+An agent may do several things side by side. So a desk knows what of the run's budgets the agent **holds**, each of
+which it may give back, and inside of which of them it waits, for a budget or for an agent that it has called. It works
+as long as it holds something inside of which it does not wait.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from fanfold.errors import ModelCutError, ModelError, ModelOverloadedError, ModelRateError
@@ -22,6 +28,7 @@ from fanfold.events import (
 )
 from fanfold.limits.budget import Budget, Parts
 from fanfold.limits.gate import Gate, Ticket
+from fanfold.limits.holding import Around, around, inside
 from fanfold.limits.slots import Slots
 
 if TYPE_CHECKING:
@@ -58,22 +65,32 @@ class Desk:
         self._stop = stop
         self._above = above
         self._holds = holds
-        self._waiting: set[object] = set()
-        self._resting = 0
+        self._holding: set[object] = set()
+        self._waiting: dict[object, Around] = {}  # each wait for a budget
+        self._resting: dict[object, Around] = {}
         self._seated = 0  # how many of the agents that it has called are at desks of their own
 
     @property
     def idle(self) -> bool:
-        """Whether the agent waits for a budget, or for agents that it has called and that are at work.
+        """Whether all the agent does is to wait for a budget, or for agents that it has called and that are at work.
 
         One that it has called and that is not at work yet, or not any more, does not wait: the agent will go on.
         """
-        return bool(self._waiting) or 0 < self._resting == self._seated
+        waits = bool(self._waiting or self._resting)
+        return waits and len(self._resting) == self._seated and self.keeps()
 
     @property
     def holds_up(self) -> bool:
         """Whether the agent waits for a budget in a slot that somebody else could have."""
-        return bool(self._waiting) and self._holds()
+        return bool(self._waiting) and self.keeps() and self._holds()
+
+    def keeps(self, waits: Iterable[object] = ()) -> bool:
+        """Whether the agent gives nothing back of what it holds before a wait ends inside of that.
+
+        `waits` is what those are inside of that wait for slots.
+        """
+        own = chain.from_iterable((*self._waiting.values(), *self._resting.values()))
+        return self._holding.issubset(chain(own, waits))
 
     def sit_down(self) -> None:
         """The agent begins; whoever has called it now waits for what it does here."""
@@ -100,14 +117,15 @@ class Desk:
     @contextmanager
     def resting(self) -> Iterator[None]:
         """The agent waits for one that it has called."""
-        self._resting += 1
-        if self._resting == 1:
+        rest = object()
+        if not self._resting:
             self.halt()
+        self._resting[rest] = around()
         self._governor.look()
         try:
             yield
         finally:
-            self._resting -= 1
+            del self._resting[rest]
             if not self._resting:
                 self.work()
 
@@ -156,14 +174,15 @@ class Desk:
         governor = self._governor
         asked = governor.amounts(model, {"calls": float(calls), "tokens": tokens, "usd": usd})
         parts = governor.parts(asked)
-        if parts:
-            await self._reserved(governor._root.budget, parts, "the budget of")
         asking = Asking(governor.gate(model), asked)
+        await self._hold(asking, governor._root.budget, parts, "the budget of")
         try:
-            async with self._through(asking):
-                self._emit(ModelAsked(time.monotonic(), self._task, model))
-                yield asking
+            with inside(asking):
+                async with self._through(asking):
+                    self._emit(ModelAsked(time.monotonic(), self._task, model))
+                    yield asking
         finally:
+            self._holding.discard(asking)
             if asking.taken is not None:
                 governor.learn(model, asking.taken)
             elif asking.in_flight:
@@ -173,15 +192,28 @@ class Desk:
     @asynccontextmanager
     async def process(self, megabytes: float) -> AsyncIterator[None]:
         """Room for a process of that size in the run's memory. Raises `BudgetError` when there will be none."""
-        parts = self._governor.rooms(megabytes)
-        if not parts:
-            yield
-            return
-        memory = self._governor._root.memory
-        await self._reserved(memory, parts, "room in")
+        parts, memory, room = self._governor.rooms(megabytes), self._governor._root.memory, object()
+        await self._hold(room, memory, parts, "room in")
         try:
-            yield
+            with inside(room):
+                yield
         finally:
+            self._holding.discard(room)
+            memory.settle(parts, None)
+
+    @contextmanager
+    def spare(self, megabytes: float) -> Iterator[bool]:
+        """Room for a process of that size, if there is any just now: whether there is."""
+        parts, memory, room = self._governor.rooms(megabytes), self._governor._root.memory, object()
+        if parts and not memory.reserve_nowait(parts):
+            yield False
+            return
+        self._holding.add(room)
+        try:
+            with inside(room):
+                yield True
+        finally:
+            self._holding.discard(room)
             memory.settle(parts, None)
 
     @asynccontextmanager
@@ -195,23 +227,31 @@ class Desk:
         finally:
             slots.give()
 
-    async def _reserved(self, budget: Budget, parts: Parts, why: str) -> None:
-        if budget.reserve_nowait(parts):
+    async def _hold(self, hold: object, budget: Budget, parts: Parts, why: str) -> None:
+        """Set the parts aside, waiting for them if need be; `hold` stands for them."""
+        if not parts or budget.reserve_nowait(parts):
+            self._holding.add(hold)
             return
-        short, wait = budget.short(parts), object()
+        short = budget.short(parts)
 
         def tell(seconds: float) -> None:
             for account in short:
                 account.has_waited(self._who, seconds)
 
-        self._waiting.add(wait)
-        wake = partial(self._waiting.discard, wait)
+        def wake() -> None:
+            if self._waiting.pop(hold, None) is not None:
+                self._holding.add(hold)
+
+        self._waiting[hold] = around()
         try:
             with self._waits(f"{why} {short[0].name}", tell):
                 self._governor.look()
                 await budget.reserve(parts, wake)
-        finally:
+        except BaseException:
             wake()
+            self._holding.discard(hold)  # only now: until this went on, the agent counted as at work
+            self._governor.look()
+            raise
 
     @asynccontextmanager
     async def _through(self, asking: Asking) -> AsyncIterator[None]:

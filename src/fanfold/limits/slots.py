@@ -15,16 +15,20 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from fanfold.limits.holding import Around, around
 from fanfold.limits.values import Report, least, reported
 
 
 class Line:
-    """All who wait for a slot, of whichever of a run's limits. `look` is called when more wait, or fewer have one."""
+    """All who wait for a slot, of whichever of a run's limits, and what each is inside of.
 
-    __slots__ = ("length", "look")
+    `look` is called when more wait, or fewer have a slot.
+    """
+
+    __slots__ = ("look", "waiting")
 
     def __init__(self) -> None:
-        self.length = 0
+        self.waiting: dict[object, Around] = {}
         self.look: Callable[[], None] = _nobody
 
 
@@ -82,7 +86,7 @@ class Slots:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         began = time.monotonic()
-        self.line.length += 1
+        self.line.waiting[turn] = around()
         self.line.look()
         try:
             await turn
@@ -91,15 +95,15 @@ class Slots:
                 self._give_own()  # it was ours already when the wait was cancelled
             raise  # a turn that was cancelled stays in line; `_give_own` passes over it
         finally:
-            self.line.length -= 1
+            self.line.waiting.pop(turn, None)
             self.waited[who] = self.waited.get(who, 0.0) + time.monotonic() - began
         return True
 
     def give(self) -> None:
         """Give a slot back; whoever has waited longest gets it."""
+        self._give_own()  # before the others: who waits for this one does not wait for nothing when they look
         if self.within is not None:
             self.within.give()
-        self._give_own()
 
     def report(self, name: str) -> Report:
         """How close it came to its limit."""
@@ -114,9 +118,10 @@ class Slots:
             turn = self._waiting.popleft()
             if not turn.done():
                 self._grant()
+                del self.line.waiting[turn]  # it waits no more, though its code goes on only later
                 turn.set_result(None)
                 return
-        if self.line.length:
+        if self.line.waiting:
             self.line.look()
 
     def _grant(self) -> None:
