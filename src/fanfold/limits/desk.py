@@ -7,6 +7,7 @@ as long as it holds something inside of which it does not wait.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -128,6 +129,9 @@ class Desk:
             del self._resting[rest]
             if not self._resting:
                 self.work()
+            if self._resting or self._waiting:
+                # Unless it calls another one right away, what is left of its work may wait in vain.
+                asyncio.get_running_loop().call_soon(self._governor.look)
 
     async def task(self, name: str, prompt: str, description: str = "") -> str:
         """What the agent of that name answers, framed as what a model wrote."""

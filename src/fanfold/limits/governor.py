@@ -119,9 +119,12 @@ class Governor:
         """Whether whoever has a slot waits for a budget, and each of the other agents for a slot.
 
         An agent waits for one when something waits inside of it, such as a task of a graph that it has called. A graph
-        that is between two steps has no task in any slot and none that waits: it goes on.
+        that is between two steps has no task in any slot and none that waits: it goes on. So does who has got the slot
+        of a graph, or of a kind, and is about to ask for the run's.
         """
-        if slots is None or not slots.line.waiting or slots.held != sum(desk.holds_up for desk in desks):
+        if slots is None or not slots.line.waiting or slots.line.called:
+            return False
+        if slots.held != sum(desk.holds_up for desk in desks):
             return False
         waits = set(chain.from_iterable(slots.line.waiting.values()))
         return all(desk.idle or (desk in waits and desk.keeps(waits)) for desk in desks)

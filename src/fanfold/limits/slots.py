@@ -22,14 +22,26 @@ from fanfold.limits.values import Report, least, reported
 class Line:
     """All who wait for a slot, of whichever of a run's limits, and what each is inside of.
 
-    `look` is called when more wait, or fewer have a slot.
+    `called` are those who have got theirs and have not gone on yet. `look` is called when more wait, or fewer have a
+    slot.
     """
 
-    __slots__ = ("look", "waiting")
+    __slots__ = ("called", "look", "waiting")
 
     def __init__(self) -> None:
         self.waiting: dict[object, Around] = {}
+        self.called: set[object] = set()
         self.look: Callable[[], None] = _nobody
+
+    def call(self, turn: object) -> None:
+        """Somebody in line has got a slot."""
+        del self.waiting[turn]
+        self.called.add(turn)
+
+    def leave(self, turn: object) -> None:
+        """Somebody goes on, with a slot or without."""
+        self.waiting.pop(turn, None)
+        self.called.discard(turn)
 
 
 def _nobody() -> None:
@@ -91,11 +103,13 @@ class Slots:
         try:
             await turn
         except asyncio.CancelledError:
+            self.line.leave(turn)
             if turn.done() and not turn.cancelled():
                 self._give_own()  # it was ours already when the wait was cancelled
             raise  # a turn that was cancelled stays in line; `_give_own` passes over it
+        else:
+            self.line.leave(turn)
         finally:
-            self.line.waiting.pop(turn, None)
             self.waited[who] = self.waited.get(who, 0.0) + time.monotonic() - began
         return True
 
@@ -118,7 +132,7 @@ class Slots:
             turn = self._waiting.popleft()
             if not turn.done():
                 self._grant()
-                del self.line.waiting[turn]  # it waits no more, though its code goes on only later
+                self.line.call(turn)
                 turn.set_result(None)
                 return
         if self.line.waiting:
@@ -156,9 +170,9 @@ class Pair:
         return least(self.own.limit, self.common.limit)
 
     def give(self) -> None:
-        """Give both back."""
-        self.common.give()
+        """Give both back, the kind's first, as `Slots` does."""
         self.own.give()
+        self.common.give()
 
 
 def no_kind(common: Slots) -> Pair:
