@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypedDict
 
 from hypothesis import given, settings
@@ -12,6 +13,8 @@ from hypothesis import strategies as st
 
 from fanfold import START, BudgetError, Limits, StateGraph, Task, asking, python_agent
 from fanfold.agents.backends.python import PythonAgent
+from fanfold.agents.rooms import Rooms
+from fanfold.limits import Governor
 from tests.limits.timeless import run
 
 CALLS = 10
@@ -161,3 +164,67 @@ def test_whatever_agents_do_inside_of_what_they_hold_nobody_waits_for_ever(
         return "done"
 
     assert came_of(worker, prompts, Limits(limit, calls=CALLS, depth=None)) == ["done"] * len(prompts)
+
+
+# Memory for what agents start
+
+
+class Machine:
+    """The memory that is really in use."""
+
+    def __init__(self) -> None:
+        self.used = self.peak = 0
+
+    @contextmanager
+    def taken(self, megabytes: int) -> Iterator[None]:
+        self.used += megabytes
+        self.peak = max(self.peak, self.used)
+        try:
+            yield
+        finally:
+            self.used -= megabytes
+
+
+tooled = st.tuples(
+    st.integers(0, 20), st.integers(1, 20), st.lists(st.lists(st.integers(0, 4), min_size=1, max_size=4), max_size=3)
+)
+"""Megabytes of an agent's servers, those of each of its commands, and the commands of each message of its model."""
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(tooled, min_size=1, max_size=5), st.integers(0, 20))
+def test_agents_with_servers_and_commands_all_end_within_the_memory_that_the_largest_of_them_needs(
+    agents: list[tuple[int, int, list[list[int]]]], more: int
+) -> None:
+    most = more + max(servers + command for servers, command, _ in agents)
+    governor, machine = Governor(Limits(memory_mb=most)), Machine()
+
+    async def command(rooms: Rooms, megabytes: int, number: int) -> None:
+        async with rooms.command():
+            with machine.taken(megabytes):
+                await turns(number)
+
+    async def works(name: str, servers: int, megabytes: int, messages: list[list[int]]) -> None:
+        with governor.desk(name, name, stop=unwanted, ask=nobody) as desk:
+            rooms = Rooms(desk, megabytes)
+            async with rooms.beside(servers, commands=True):
+                with machine.taken(servers):
+                    for message in messages:
+                        await turns(1)
+                        await asyncio.gather(*(command(rooms, megabytes, number) for number in message))
+
+    async def main() -> None:
+        await asyncio.gather(*(works(f"agent {number}", *each) for number, each in enumerate(agents)))
+
+    run(main())
+    assert machine.peak <= most
+    (report,) = governor.reports()
+    assert machine.peak <= report.peak <= most
+
+
+def unwanted() -> None:
+    raise AssertionError("no time of theirs is limited")
+
+
+async def nobody(name: str, prompt: str, description: str) -> str:
+    raise AssertionError("they call nobody")

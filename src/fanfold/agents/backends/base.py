@@ -50,6 +50,9 @@ class Desk(Protocol):
     def process(self, megabytes: float) -> AbstractAsyncContextManager[None]:
         """Room for a process of that size; it waits until the run's memory budget has it."""
 
+    def spare(self, megabytes: float) -> AbstractContextManager[bool]:
+        """Room for a process of that size, if there is any just now: whether there is."""
+
     def taking(self, slots: Slots, why: str) -> AbstractAsyncContextManager[None]:
         """One of the slots, and the wait for it, which is told as one for `why`."""
 

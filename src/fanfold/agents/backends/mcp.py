@@ -29,6 +29,7 @@ from pydantic_ai import RunContext, ToolDefinition
 from pydantic_ai.mcp import MCPToolset
 from pydantic_ai.toolsets import AbstractToolset, WrapperToolset
 
+from fanfold.agents import sizes
 from fanfold.agents.backends.base import Call
 from fanfold.agents.causes import raise_from
 from fanfold.agents.processes import PASSED_ON, Program
@@ -47,7 +48,7 @@ class Standard(ClientTransport):
 
     def __init__(self, call: Call, entry: Mapping[str, Any]) -> None:
         self._call = call
-        self._command = [entry["command"], *entry["args"]]
+        self._words = sizes.words_of(entry)
         self._environment = {"FANFOLD_TASK": call.task, "FANFOLD_AGENT": call.definition.name, **entry["env"]}
         self.complaints = ""
         self.code: int | None = None
@@ -60,7 +61,8 @@ class Standard(ClientTransport):
         options = transport_options or TransportOptions()
         heard, hearing = anyio.create_memory_object_stream[SessionMessage | Exception](0)
         saying, said = anyio.create_memory_object_stream[SessionMessage](0)
-        async with Program(self._command, self._call.workspace.root, self._environment) as program:
+        program = Program(self._words, self._call.workspace.root, self._environment)
+        async with self._measured(program):
             reading = asyncio.ensure_future(self._read(program, heard))
             writing = asyncio.ensure_future(_write(program, said))
             try:
@@ -72,6 +74,15 @@ class Standard(ClientTransport):
                 await asyncio.gather(reading, writing, return_exceptions=True)
                 for stream in (heard, hearing, saying, said):
                     stream.close()
+
+    @asynccontextmanager
+    async def _measured(self, program: Program) -> AsyncIterator[None]:
+        """Around the program's life: what it held is remembered, for those who need room for it later."""
+        try:
+            async with program:
+                yield
+        finally:
+            sizes.seen(self._words, program.peak)
 
     async def _read(self, program: Program, heard: Any) -> None:
         stream = program.process.stdout
