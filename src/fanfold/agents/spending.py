@@ -8,8 +8,7 @@ from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 from fanfold.errors import OutsideError
-from fanfold.events import ModelAnswered
-from fanfold.frame import Frame, clock, current_frame
+from fanfold.frame import Frame, current_frame
 from fanfold.limits.desk import Asking
 from fanfold.limits.holding import around, inside
 
@@ -32,9 +31,9 @@ async def asking(model: str, *, calls: int = 1, tokens: float = 0.0, usd: float 
     desk = None if frame is None else frame.runner.family.governor.at(frame.task.id)
     if frame is None or desk is None:
         raise OutsideError("asking() is for the code of an agent: nobody else has a model's requests to account for")
-    counted = _counted(frame, model, desk.asking(model, calls=calls, tokens=tokens, usd=usd))
+    asked = desk.asking(model, calls=calls, tokens=tokens, usd=usd)
     at_home = asyncio.get_running_loop() is frame.runner.family.loop
-    async with counted if at_home else _on_the_runs_loop(frame, counted) as request:
+    async with asked if at_home else _on_the_runs_loop(frame, asked) as request:
         yield request
 
 
@@ -46,15 +45,6 @@ async def lent() -> AsyncIterator[None]:
             if isinstance(request, Asking):
                 await stack.enter_async_context(request.lent())
         yield
-
-
-@asynccontextmanager
-async def _counted(frame: Frame, model: str, asked: AbstractAsyncContextManager[Asking]) -> AsyncIterator[Asking]:
-    async with asked as request:
-        yield request
-    if request.taken is not None:
-        told = ModelAnswered(clock(), frame.task.id, model, request.input_tokens, request.output_tokens, request.usd)
-        frame.runner.emit(told)
 
 
 @asynccontextmanager

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from fanfold.errors import ModelCutError, ModelError, ModelOverloadedError, ModelRateError
 from fanfold.events import (
     Event,
+    ModelAnswered,
     ModelAsked,
     ModelLost,
     ModelRetried,
@@ -178,7 +179,7 @@ class Desk:
         governor = self._governor
         asked = governor.amounts(model, {"calls": float(calls), "tokens": tokens, "usd": usd})
         parts = governor.parts(asked)
-        asking = Asking(governor.gate(model), asked)
+        asking = Asking(governor.gate(model), asked, self._answered)
         await self._hold(asking, governor._root.budget, parts, "the budget of")
         try:
             with inside(asking):
@@ -187,7 +188,9 @@ class Desk:
                     yield asking
         finally:
             self._holding.discard(asking)
+            # Nothing is awaited from here on: what is settled is told, whatever ends the request.
             if asking.taken is not None:
+                asking.tell()
                 governor.learn(model, asking.taken)
             elif asking.in_flight:
                 self._emit(ModelLost(time.monotonic(), self._task, model, calls, asked["tokens"], asked["usd"]))
@@ -294,6 +297,9 @@ class Desk:
                 tell(ended - began)
             self._emit(TaskWaited(ended, self._task, why, ended - began))
 
+    def _answered(self, model: str, input_tokens: int, output_tokens: int, usd: float | None, calls: int) -> None:
+        self._emit(ModelAnswered(time.monotonic(), self._task, model, input_tokens, output_tokens, usd, calls))
+
     def _actual(self, parts: Parts, asking: Asking) -> Sequence[float] | None:
         if asking.taken is not None:
             return [asking.taken[account.name] for account, _ in parts]
@@ -301,29 +307,41 @@ class Desk:
 
 
 class Asking:
-    """One request to a model, or what a program asks of one. `taken` is what it took, once it is known."""
+    """One request to a model, or what a program asks of one. `taken` is what it took, once it is known.
 
-    def __init__(self, gate: Gate, asked: Mapping[str, float]) -> None:
+    `model` is what the one that answers is called. `heard` tells those who watch the run of one answer.
+    """
+
+    def __init__(
+        self, gate: Gate, asked: Mapping[str, float], heard: Callable[[str, int, int, float | None, int], None]
+    ) -> None:
         self.gate = gate
+        self.model = gate.model
+        self.heard = heard
         self.ticket: Ticket | None = None
         self.taken: dict[str, float] | None = None
-        self.input_tokens = self.output_tokens = 0
-        self.usd: float | None = None
         self.in_flight = False
         self.inside = False
         self._lent = 0
-        self._calls = asked["calls"]
+        self._calls = int(asked["calls"])
+        self._untold: Callable[[], None] | None = None
 
     def answered(
         self, input_tokens: int, output_tokens: int, usd: float | None = None, calls: int | None = None
     ) -> None:
         """The model has answered, and that is what it took; `calls` where it was asked otherwise than expected."""
-        self.input_tokens, self.output_tokens, self.usd = input_tokens, output_tokens, usd
-        self.taken = {
-            "calls": self._calls if calls is None else float(calls),
-            "tokens": float(input_tokens + output_tokens),
-            "usd": usd or 0.0,
-        }
+        calls = self._calls if calls is None else calls
+        self.took(input_tokens, output_tokens, usd, calls)
+        self._untold = partial(self.heard, self.model, input_tokens, output_tokens, usd, calls)
+
+    def took(self, input_tokens: int, output_tokens: int, usd: float | None, calls: int) -> None:
+        """That is what a program took in all, which of which each answer was `heard`."""
+        self.taken = {"calls": float(calls), "tokens": float(input_tokens + output_tokens), "usd": usd or 0.0}
+
+    def tell(self) -> None:
+        """Tell of the answer, if that is still to be done."""
+        if self._untold is not None:
+            self._untold()
 
     def refused(self, retry_after: float | None) -> None:
         """The model's server said that it is asked too often: nobody asks it for so many seconds."""

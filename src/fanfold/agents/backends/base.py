@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol, TypeAlias
 
 from fanfold.agents.definition import AgentDefinition
 from fanfold.agents.workspace import Workspace
-from fanfold.events import ModelAnswered, ModelRetried, Noticed, ToolCalled
+from fanfold.events import ModelRetried, Noticed, ToolCalled
 from fanfold.limits.desk import Asking
 from fanfold.limits.slots import Slots
 
@@ -28,7 +28,7 @@ class Said:
     message: str
 
 
-Progress: TypeAlias = ModelAnswered | ModelRetried | ToolCalled | Noticed
+Progress: TypeAlias = ModelRetried | ToolCalled | Noticed
 
 
 class Desk(Protocol):
