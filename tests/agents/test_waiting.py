@@ -85,8 +85,18 @@ def test_who_waits_for_an_agent_that_needs_no_budget_still_may_give_something_ba
     assert found == ["helped", "late"]
 
 
-@pytest.mark.parametrize("inside", [None, 1])
-def test_an_agent_whose_graph_waits_for_the_slot_of_one_that_waits_for_a_budget_goes_on(inside: int | None) -> None:
+@pytest.mark.parametrize(
+    ("of_run", "of_graph"),
+    [
+        (Limits(1, calls=1), Limits()),
+        (Limits(calls=1), Limits(1)),
+        (Limits(), Limits(1, calls=1)),
+    ],
+    ids=["both the run's", "of each one", "both the graph's"],
+)
+def test_an_agent_whose_graph_waits_for_the_slot_of_one_that_waits_for_a_budget_goes_on(
+    of_run: Limits, of_graph: Limits
+) -> None:
     async def work(state: State) -> State:
         return {"out": ["worked"]}
 
@@ -102,14 +112,13 @@ def test_an_agent_whose_graph_waits_for_the_slot_of_one_that_waits_for_a_budget_
         tasks = [_outcome(Task(subagent_type=name, prompt="1")) for name in ("grapher", "asker")]
         return {"out": await asyncio.gather(*tasks)}
 
-    limits = Limits(calls=1, max_concurrency=None if inside else 1)
     part = StateGraph(State).add_node("node", node).add_edge(START, "node")
-    whole = StateGraph(State).add_node("part", part.compile(limits=Limits(max_concurrency=inside)))
+    whole = StateGraph(State).add_node("part", part.compile(limits=of_graph))
     graph = whole.add_edge(START, "part").compile(":memory:")
 
     async def main() -> Any:
         async with asyncio.timeout(PATIENCE):
-            return await graph.ainvoke({}, thread_id="t", agents=[asker, grapher], limits=limits)
+            return await graph.ainvoke({}, thread_id="t", agents=[asker, grapher], limits=of_run)
 
     assert asyncio.run(main())["out"] == [["worked"], "BudgetError"]
 
