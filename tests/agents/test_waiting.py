@@ -253,3 +253,64 @@ def test_of_several_requests_that_can_never_be_had_each_is_refused() -> None:
         return await _said(*(_asks(25) for _ in range(3)))
 
     assert outcomes([several], ("several", "go"), calls=24) == [["BudgetError"] * 3]
+
+
+def test_an_agent_that_waits_for_a_budget_inside_of_a_request_lends_its_place_at_that_model() -> None:
+    began = asyncio.Event()
+
+    @python_agent("nested")
+    async def nested(prompt: str) -> str:
+        async with asking("m:x", calls=3) as request:
+            began.set()
+            for _ in range(20):
+                await asyncio.sleep(0)
+            async with asking("m:y", calls=5) as inner:
+                inner.answered(1, 1, 0.0, calls=1)
+            request.answered(1, 1, 0.0, calls=1)
+        return "both"
+
+    @python_agent("late")
+    async def late(prompt: str) -> str:
+        await began.wait()
+        return await _asks(5)
+
+    found = outcomes([nested, late], ("nested", "go"), ("late", "go"), calls=10, models={"m:x": 1})
+    assert found == ["both", "asked"]
+
+
+def test_what_an_agent_starts_inside_of_a_request_that_has_ended_has_no_place_at_its_model_to_lend() -> None:
+    busy: list[str] = []
+    most = 0
+
+    @python_agent("starter")
+    async def starter(prompt: str) -> str:
+        async def later() -> str:
+            await ended.wait()
+            return str(await Task(subagent_type="crowd", prompt="go"))
+
+        ended = asyncio.Event()
+        async with asking("m:x") as request:
+            started = asyncio.create_task(later())
+            await asyncio.sleep(0)
+            request.answered(1, 1, 0.0)
+        ended.set()
+        return await started
+
+    @python_agent("counted")
+    async def counted(prompt: str) -> str:
+        nonlocal most
+        async with asking("m:x") as request:
+            busy.append(prompt)
+            most = max(most, len(busy))
+            await asyncio.sleep(0.001)
+            busy.remove(prompt)
+            request.answered(1, 1, 0.0)
+        return "counted"
+
+    @python_agent("crowd")
+    async def crowd(prompt: str) -> str:
+        await asyncio.gather(*(Task(subagent_type="counted", prompt=str(number)) for number in range(3)))
+        return "all"
+
+    assert outcomes([starter, crowd, counted], ("starter", "go"), models={"m:x": 1}) == ["all"]
+    assert most == 1

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from concurrent.futures import Future
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from fanfold.errors import OutsideError
 from fanfold.frame import Frame, current_frame
 from fanfold.limits.desk import Asking
-from fanfold.limits.holding import around, inside
+from fanfold.limits.holding import inside
 
 
 @asynccontextmanager
@@ -35,16 +35,6 @@ async def asking(model: str, *, calls: int = 1, tokens: float = 0.0, usd: float 
     at_home = asyncio.get_running_loop() is frame.runner.family.loop
     async with asked if at_home else _on_the_runs_loop(frame, asked) as request:
         yield request
-
-
-@asynccontextmanager
-async def lent() -> AsyncIterator[None]:
-    """While code waits for an agent inside of requests of its own: others may ask those models in its place."""
-    async with AsyncExitStack() as stack:
-        for request in around():
-            if isinstance(request, Asking):
-                await stack.enter_async_context(request.lent())
-        yield
 
 
 @asynccontextmanager

@@ -27,7 +27,6 @@ from fanfold.agents.framing import framed
 from fanfold.agents.heeded import unheeded
 from fanfold.agents.scope import Scope, scope_of
 from fanfold.agents.servers import servers_of
-from fanfold.agents.spending import lent
 from fanfold.errors import (
     AgentError,
     AgentNotFoundError,
@@ -41,6 +40,7 @@ from fanfold.events import Event, ModelAnswered
 from fanfold.frame import Frame, current_frame, described, fitting
 from fanfold.graph import blocking
 from fanfold.limits import Ask, Desk, Governor, Limits, least
+from fanfold.limits.desk import lent
 
 _FOR_DISPLAY: Final = frozenset({"color"})
 """Keys of agent files that change nothing of what an agent does."""

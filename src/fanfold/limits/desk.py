@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -201,12 +201,8 @@ class Desk:
         """Room for a process of that size in the run's memory. Raises `BudgetError` when there will be none."""
         parts, memory, room = self._governor.rooms(megabytes), self._governor._root.memory, object()
         await self._hold(room, memory, parts, "room in")
-        try:
-            with inside(room):
-                yield
-        finally:
-            self._holding.discard(room)
-            memory.settle(parts, None)
+        with self._room(room, parts):
+            yield
 
     @contextmanager
     def spare(self, megabytes: float) -> Iterator[bool]:
@@ -216,12 +212,18 @@ class Desk:
             yield False
             return
         self._holding.add(room)
+        with self._room(room, parts):
+            yield True
+
+    @contextmanager
+    def _room(self, room: object, parts: Parts) -> Iterator[None]:
+        """Around what is done in room that is set aside."""
         try:
             with inside(room):
-                yield True
+                yield
         finally:
             self._holding.discard(room)
-            memory.settle(parts, None)
+            self._governor._root.memory.settle(parts, None)
 
     @asynccontextmanager
     async def taking(self, slots: Slots, why: str) -> AsyncIterator[None]:
@@ -252,8 +254,9 @@ class Desk:
         self._waiting[hold] = around()
         try:
             with self._waits(f"{why} {short[0].name}", tell):
-                self._governor.look()
-                await budget.reserve(parts, wake)
+                async with lent():
+                    self._governor.look()
+                    await budget.reserve(parts, wake)
         except BaseException:
             wake()
             self._holding.discard(hold)  # only now: until this went on, the agent counted as at work
@@ -281,8 +284,7 @@ class Desk:
             asking.in_flight = False
             raise
         finally:
-            if asking.inside:
-                gate.leave()
+            asking.leave()
 
     @contextmanager
     def _waits(self, why: str, tell: Callable[[float], None] | None = None) -> Iterator[None]:
@@ -306,6 +308,19 @@ class Desk:
         return [amount for _, amount in parts] if asking.in_flight else None
 
 
+@asynccontextmanager
+async def lent() -> AsyncIterator[None]:
+    """While code waits inside of requests of its own: others may ask those models in its place.
+
+    Whoever it waits for may be one of them.
+    """
+    async with AsyncExitStack() as stack:
+        for held in around():
+            if isinstance(held, Asking):
+                await stack.enter_async_context(held.lent())
+        yield
+
+
 class Asking:
     """One request to a model, or what a program asks of one. `taken` is what it took, once it is known.
 
@@ -323,6 +338,7 @@ class Asking:
         self.in_flight = False
         self.inside = False
         self._lent = 0
+        self._ended = False
         self._calls = int(asked["calls"])
         self._untold: Callable[[], None] | None = None
 
@@ -349,6 +365,13 @@ class Asking:
         self.gate.refused(self.ticket, PAUSE if retry_after is None else retry_after)
         self.ticket = self.gate.ticket()
 
+    def leave(self) -> None:
+        """It has ended. What was started inside of it may go on, and has no place at the model to lend any more."""
+        self._ended = True
+        if self.inside:
+            self.inside = False
+            self.gate.leave()
+
     @asynccontextmanager
     async def lent(self) -> AsyncIterator[None]:
         """While a program that asks by itself waits for an agent that it has called: others may ask in its place.
@@ -363,13 +386,13 @@ class Asking:
             yield
         finally:
             self._lent -= 1
-            if not self._lent:
+            if not (self._lent or self._ended):
                 await self._back()
 
     async def _back(self) -> None:
         """Through the gate again, unless the program calls somebody meanwhile, or is back already."""
         ticket = self.gate.enter_nowait() or await self.gate.enter()
-        if self._lent or self.inside:
+        if self._lent or self._ended or self.inside:
             self.gate.leave()
         else:
             self.ticket, self.inside = ticket, True
