@@ -42,7 +42,7 @@ from fanfold.journal import GIVEN, Kept, Position, Reader, Record, Unkept
 from fanfold.kernel.ledger import Ledger, Result
 from fanfold.kernel.plan import Plan
 from fanfold.kernel.schema import commanded
-from fanfold.limits import Governor, Limits, Report, Slots, spent
+from fanfold.limits import Governor, Limits, Report, Slots, lent, spent
 from fanfold.run import Runner
 from fanfold.store.base import CANCELLED, DONE, FAILED, PAUSED, RUNNING, Lease, OnBusy, RunRecord, Store
 from fanfold.stream import Streams
@@ -388,11 +388,12 @@ class Inner:
 
     async def run(self, input: Any) -> Any:
         """The output of the graph. Its tasks take slots of their own, so the one that calls it gives its slot back."""
-        self.frame.pause()
-        try:
-            return await self._driven(input)
-        finally:
-            await self.frame.proceed()
+        async with lent():  # who has one of those slots may wait for the place at a model that is held around this call
+            self.frame.pause()
+            try:
+                return await self._driven(input)
+            finally:
+                await self.frame.proceed()
 
     async def _driven(self, input: Any) -> Any:
         family, place = self.outer.family, "|".join(self.namespace)

@@ -123,6 +123,23 @@ def test_an_agent_whose_graph_waits_for_the_slot_of_one_that_waits_for_a_budget_
     assert asyncio.run(main())["out"] == [["worked"], "BudgetError"]
 
 
+def test_an_agent_that_calls_a_graph_inside_of_its_own_request_lends_its_place_at_their_model() -> None:
+    async def work(state: State) -> State:
+        return {"out": ["worked"]}
+
+    inner = StateGraph(State).add_node("work", work).add_edge(START, "work").compile()
+
+    @python_agent("grapher")
+    async def grapher(prompt: str) -> Any:
+        async with asking("m:x") as request:
+            found = (await inner.ainvoke({}))["out"]
+            request.answered(1, 1, 0.0)
+        return found
+
+    limits: dict[str, Any] = {"models": {"m:x": 1}, "max_concurrency": 1}
+    assert outcomes([asker, grapher], ("grapher", "go"), ("asker", "1"), **limits) == [["worked"], "asked"]
+
+
 def test_an_agent_that_calls_one_inside_of_its_own_request_lends_it_the_place_at_their_model() -> None:
     @python_agent("caller")
     async def caller(prompt: str) -> str:

@@ -116,8 +116,8 @@ work = st.recursive(
 """What an agent does: it asks and does more inside of that, calls another one, does several things, runs a graph."""
 
 
-async def done(what: Any) -> None:
-    """Do it. A request that is refused is left out."""
+async def done(what: Any, depth: int = 0) -> None:
+    """Do it. A request that is refused is left out. One inside of so many others asks a model of its own."""
     kind, *more = what
     parts: list[Awaitable[Any]] = []
     if kind == "turns":
@@ -125,17 +125,17 @@ async def done(what: Any) -> None:
     elif kind == "call":
         await Task(subagent_type="worker", prompt=json.dumps(more[0]))
     elif kind == "side":
-        parts = [done(part) for part in more[0]]
+        parts = [done(part, depth) for part in more[0]]
         await asyncio.gather(*parts)
     elif kind == "then":
         for part in more[0]:
-            await done(part)
+            await done(part, depth)
     elif kind == "graph":
         await called(more[1], more[0]).ainvoke({})
     else:
         try:
-            async with asking("m:x", calls=more[0]) as request:
-                await done(more[1])
+            async with asking(f"m:{depth}", calls=more[0]) as request:
+                await done(more[1], depth + 1)
                 request.answered(0, 0, 0.0, calls=0)
         except BudgetError:
             await turns(1)
@@ -154,16 +154,21 @@ def called(parts: list[Any], limit: int | None) -> Any:
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(work, min_size=1, max_size=4), st.sampled_from([None, 1, 2]), st.sampled_from([None, 1]))
+@given(
+    st.lists(work, min_size=1, max_size=4),
+    st.sampled_from([None, 1, 2]),
+    st.sampled_from([None, 1]),
+    st.sampled_from([{}, {"m": 1}]),
+)
 def test_whatever_agents_do_inside_of_what_they_hold_nobody_waits_for_ever(
-    prompts: list[Any], limit: int | None, kind: int | None
+    prompts: list[Any], limit: int | None, kind: int | None, models: dict[str, int]
 ) -> None:
     @python_agent("worker", max_concurrent=kind)
     async def worker(prompt: str) -> str:
         await done(json.loads(prompt))
         return "done"
 
-    assert came_of(worker, prompts, Limits(limit, calls=CALLS, depth=None)) == ["done"] * len(prompts)
+    assert came_of(worker, prompts, Limits(limit, calls=CALLS, models=models, depth=None)) == ["done"] * len(prompts)
 
 
 # Memory for what agents start

@@ -39,8 +39,7 @@ from fanfold.errors import (
 from fanfold.events import Event, ModelAnswered
 from fanfold.frame import Frame, current_frame, described, fitting
 from fanfold.graph import blocking
-from fanfold.limits import Ask, Desk, Governor, Limits, least
-from fanfold.limits.desk import lent
+from fanfold.limits import Ask, Desk, Governor, Limits, least, lent
 
 _FOR_DISPLAY: Final = frozenset({"color"})
 """Keys of agent files that change nothing of what an agent does."""
