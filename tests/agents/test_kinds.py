@@ -153,9 +153,9 @@ def served(server: ModelServer, agents: int, tools: tuple[str, ...], megabytes: 
     """A run in which so many models have an MCP server each, and who waited in it."""
     worker = AgentDefinition("worker", "Works.", tools=tools, extra={"mcpServers": [{"notes": NOTES}]}, memory_mb=50)
     events: list[Any] = []
-    done = fan(*(Task(subagent_type="worker", prompt=str(number)) for number in range(agents))).invoke(
-        *[{"out": []}], agents=[worker], model=server, limits=Limits(memory_mb=megabytes), on_event=events.append
-    )
+    graph = fan(*(Task(subagent_type="worker", prompt=str(number)) for number in range(agents)))
+    limits = Limits(memory_mb=megabytes)
+    done = graph.invoke({"out": []}, agents=[worker], model=server, limits=limits, on_event=events.append)
     return done, [event for event in events if isinstance(event, TaskWaiting)]
 
 
