@@ -224,7 +224,10 @@ class ModelAsked(_Event):
 
 @fact
 class ModelAnswered(_Event):
-    """A model answered one call of an agent. Tokens are the provider's counts; None is a cost that is not known."""
+    """A model answered an agent. Tokens are the provider's counts; None is a cost that is not known.
+
+    `calls` are more than one where a program tells of several answers together.
+    """
 
     kind: ClassVar[str] = "model_answered"
     task: str
@@ -232,6 +235,7 @@ class ModelAnswered(_Event):
     input_tokens: int = 0
     output_tokens: int = 0
     cost_usd: float | None = None
+    calls: int = 1
 
 
 @fact

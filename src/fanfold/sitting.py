@@ -13,6 +13,7 @@ import warnings
 from collections.abc import (
     Callable,
     Collection,
+    Iterable,
     Mapping,
     Sequence,
 )
@@ -41,7 +42,7 @@ from fanfold.journal import GIVEN, Kept, Position, Reader, Record, Unkept
 from fanfold.kernel.ledger import Ledger, Result
 from fanfold.kernel.plan import Plan
 from fanfold.kernel.schema import commanded
-from fanfold.limits import Governor, Limits, Slots, spent
+from fanfold.limits import Governor, Limits, Report, Slots, lent, spent
 from fanfold.run import Runner
 from fanfold.store.base import CANCELLED, DONE, FAILED, PAUSED, RUNNING, Lease, OnBusy, RunRecord, Store
 from fanfold.stream import Streams
@@ -313,7 +314,7 @@ class Sitting:
         status = PAUSED if runner.interrupted else DONE
         if status == DONE:
             _tell_joins(family, self.ledger)
-        _report(family)
+        _report(family, family.reports())
         family.emit(RunFinished(clock(), status, peak=self.slots.peak))
         if record is not None:
             await record.close(status, "")
@@ -322,7 +323,7 @@ class Sitting:
     async def _failed(self, family: Family, error: BaseException) -> None:
         status = FAILED if isinstance(error, Exception) else CANCELLED
         text = "" if status == CANCELLED else brief(error)
-        _report(family)
+        _report(family, family.reports())
         family.emit(RunFinished(clock(), status, text, self.slots.peak))
         try:
             if family.record is not None:
@@ -387,11 +388,12 @@ class Inner:
 
     async def run(self, input: Any) -> Any:
         """The output of the graph. Its tasks take slots of their own, so the one that calls it gives its slot back."""
-        self.frame.pause()
-        try:
-            return await self._driven(input)
-        finally:
-            await self.frame.proceed()
+        async with lent():  # who has one of those slots may wait for the place at a model that is held around this call
+            self.frame.pause()
+            try:
+                return await self._driven(input)
+            finally:
+                await self.frame.proceed()
 
     async def _driven(self, input: Any) -> Any:
         family, place = self.outer.family, "|".join(self.namespace)
@@ -433,9 +435,7 @@ class Inner:
 
     def _report(self, family: Family) -> None:
         """Tell how close the graph came to limits of its own."""
-        outer, place = self.outer.family, f" of graph {self.graph.name!r}"
-        if family.slots is not outer.slots or family.governor is not outer.governor:
-            _report(family, place)
+        _report(family, family.own_reports(f" of graph {self.graph.name!r}", self.outer.family))
 
     def _family(self) -> Family:
         """The run's family with what this graph, or this call of it, has of its own."""
@@ -636,9 +636,9 @@ def _tell_joins(family: Family, ledger: Ledger) -> None:
         warnings.warn(text, WaitingJoinWarning, stacklevel=2)
 
 
-def _report(family: Family, place: str = "") -> None:
-    """Tell how close the run, or the graph of this `place` inside of one, came to its limits."""
-    for report in family.reports(place):
+def _report(family: Family, reports: Iterable[Report]) -> None:
+    """Tell how close a run, or a graph inside of one, came to its limits."""
+    for report in reports:
         longest = report.by[:LONGEST_WAITS]
         family.emit(
             LimitReported(

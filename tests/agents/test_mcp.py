@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,6 +19,7 @@ from typing import Any, TypedDict
 import pytest
 
 from fanfold import START, AgentDefinition, StateGraph, Task
+from fanfold.agents.causes import raise_from
 from fanfold.errors import AgentError
 from fanfold.testing import ModelServer, Request, ToolUse
 from tests.agents.programs import alive
@@ -194,7 +196,29 @@ def test_an_error_does_not_repeat_what_is_in_the_url_of_a_server(server: ModelSe
         with pytest.raises(AgentError, match="401 Unauthorized") as caught:
             asyncio.run(working(server, agent(entry)))
         refusing.shutdown()
-    assert "wet-ink" not in str(caught.value)
+    assert "wet-ink" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_an_error_has_what_it_comes_of_where_that_says_nothing_that_is_secret(server: ModelServer) -> None:
+    entry = {"type": "http", "url": "http://127.0.0.1:9/mcp"}
+    with pytest.raises(AgentError, match=r"MCP server 'notes' .* cannot be reached") as caught:
+        asyncio.run(working(server, agent(entry)))
+    assert caught.value.__cause__ is not None
+
+
+def test_nothing_of_a_secret_is_left_in_what_an_error_can_be_asked_for() -> None:
+    def failing() -> None:
+        try:
+            try:
+                raise ExceptionGroup("two", [ValueError("of /?key=wet-ink"), LookupError("harmless")])
+            except ExceptionGroup as group:
+                raise ConnectionError("lost") from group
+        except ConnectionError as error:
+            raise_from(AgentError("no server"), error, lambda text: text.replace("wet-ink", "***"))
+
+    with pytest.raises(AgentError, match="no server") as caught:
+        failing()
+    assert (caught.value.__cause__, caught.value.__context__) == (None, None)
 
 
 def test_an_error_does_not_repeat_a_variable_in_the_arguments_of_a_server(

@@ -171,6 +171,7 @@ class Program:
         except BaseException:
             os.close(self._control)
             os.close(self._report)
+            self._report = -1
             raise
         finally:
             os.close(theirs)

@@ -20,7 +20,7 @@ from fanfold.errors import (
     ModelRequestError,
     ModelUnavailableError,
 )
-from fanfold.events import ModelAnswered, ToolCalled
+from fanfold.events import ToolCalled
 from fanfold.frame import clock
 from fanfold.limits.desk import Asking
 
@@ -89,7 +89,7 @@ class Minutes:
         cost = 0.0 if self.free else _amount(usd)
         if cost is not None:
             self.usd = (self.usd or 0.0) + cost
-        self.tell(ModelAnswered(clock(), self.call.task, self.model, taken[0], taken[1], cost))
+        self._asking.heard(self.model, taken[0], taken[1], cost, calls)
 
     def result(self, output: Any) -> None:
         """That is its answer, unless it names another one."""
@@ -145,7 +145,7 @@ class Minutes:
         Of one that was refused before it had any answer of its model, nothing is told: then it took nothing.
         """
         if self.calls or self.answered:
-            self._asking.answered(self.tokens[0], self.tokens[1], self.usd, max(1, self.calls))
+            self._asking.took(self.tokens[0], self.tokens[1], self.usd, max(1, self.calls))
 
 
 def _count(value: Any) -> int:
