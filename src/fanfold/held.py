@@ -4,6 +4,7 @@ Agents that overlap in time are not parallel when one of them blocks the loop: w
 although nothing keeps them. Each slice of a task's code on the loop, from one await to the next, is timed. A slice of
 `HELD_FROM` seconds or more holds the loop, and the watchdog has looked where it was meanwhile. A task whose slice
 begins right after such a one was ready before and has waited for it. The price is two readings of the clock a slice.
+What shorter slices come to, on a loop that never rests between them, `turns` knows.
 
 A task that has stood still for as long is looked at when it goes on, before it does: it may have stood behind a lock.
 """
@@ -19,6 +20,7 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from fanfold.events import LoopHeld, TaskBlocked, TaskHeldUp
 from fanfold.frame import clock, frame_in
+from fanfold.turns import BRIEF, NEXT, Seen
 from fanfold.watchdog import (
     COLLECTING,
     FINDERS,
@@ -85,6 +87,13 @@ class LoopWatch:
             return 0.0
         return post.held_until - max(post.held_since, suspended)
 
+    def took(self, emit: Emit, task: str, began: float, ended: float) -> None:
+        """A slice was somebody's turn on the loop, or has even held it."""
+        if ended - began >= HELD_FROM:
+            self.held(emit, task, began, ended)
+        else:
+            self.post.turns.took(task, began, ended, self.post.place(began), partial(tell_pieces, emit))
+
     def held(self, emit: Emit, task: str, began: float, ended: float) -> None:
         """A slice has held the loop."""
         self.post.held(began, ended, task)
@@ -98,6 +107,11 @@ def tell(emit: Emit, task: str, began: float, ended: float, place: Place) -> Non
         emit(LoopHeld(ended, task, ended - began - collected, *place))
     if collected >= HELD_FROM:
         emit(LoopHeld(ended, task, collected, *COLLECTING))
+
+
+def tell_pieces(emit: Emit, task: str, until: float, seconds: float, pieces: int, place: Seen) -> None:
+    """Tell that a task has held the loop, for a moment and again."""
+    emit(LoopHeld(until, task, seconds, *place, pieces))
 
 
 def _teller(context: Context) -> Teller | None:
@@ -120,27 +134,40 @@ class _Timed(Generic[T]):
     def __await__(self) -> Generator[Any, Any, T]:
         watch, task, inner = self._watch, self._task, self._work.__await__()
         post = watch.post
-        step, value = inner.send, None
-        began = post.since = clock()
+        step, value, over = inner.send, None, False
+        born = began = post.since = clock()
         while True:
             try:
                 waits_for = step(value)
             except StopIteration as end:
                 result: T = end.value
+                over = True
                 return result
+            except BaseException:
+                over = True
+                raise
             finally:
                 ended = clock()
                 post.since = 0.0
-                if ended - began >= HELD_FROM:
-                    watch.held(self._emit, task, began, ended)
+                if ended - began >= BRIEF:
+                    watch.took(self._emit, task, began, ended)
+                if over and post.turns.until > born:
+                    post.turns.forget(task)
             try:
                 value = yield waits_for
                 step = inner.send
             except BaseException as error:  # noqa: BLE001 - it is meant for the work inside, whatever it is
                 value, step = error, inner.throw
             began = post.since = clock()
+            if began - post.turns.until <= NEXT:
+                self._take_its_turn(ended, began)
             if began - ended >= HELD_FROM:
                 self._look_back(ended, began)
+
+    def _take_its_turn(self, suspended: float, now: float) -> None:
+        late = self._watch.post.turns.late(self._task, suspended, now)
+        if late:
+            self._emit(TaskHeldUp(now, self._task, late))
 
     def _look_back(self, suspended: float, now: float) -> None:
         """The task goes on after a while, and is still where it waited: what did it wait for?"""

@@ -1,6 +1,6 @@
 """A graph called from inside a node of another one: it joins that run, in a namespace of its own.
 
-The limits, listeners and records are those of the run; the graph, or the call of it, may have limits of its own besides.
+The limits, listeners and records are those of the run; the graph, or the call of it, may have limits of its own too.
 """
 
 from __future__ import annotations

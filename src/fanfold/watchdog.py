@@ -35,6 +35,7 @@ from types import CodeType, FrameType
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from fanfold.frame import clock
+from fanfold.turns import Turns
 
 POLL: Final = 0.01
 """Seconds between two looks; with these, a slice that is worth telling has been seen at least once."""
@@ -93,6 +94,7 @@ class Post:
         "loop",
         "since",
         "thread",
+        "turns",
         "users",
     )
 
@@ -103,6 +105,7 @@ class Post:
         self.held_since = self.held_until = float("-inf")
         self.held_by: set[str] = set()
         self.users = 0
+        self.turns = Turns()
         self._slice = self._last = self._asked = 0.0
         self._seen: dict[Place, float] = {}
         self._strangers: tuple[Teller, ...] = ()

@@ -26,6 +26,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import Context, ContextVar
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +47,8 @@ from fanfold.events import (
 )
 from fanfold.family import ONLOOKERS, brief
 from fanfold.frame import clock
-from fanfold.held import tell
+from fanfold.held import tell, tell_pieces
+from fanfold.turns import BRIEF, NEXT
 from fanfold.watch import replaced
 from fanfold.watch.units import AGENT, BLOCK, NODE, TASK, Call, Segment, Unit, named_here
 from fanfold.watchdog import FINDERS, HELD_FROM, USERS, WATCHDOG, Place, Teller, owner
@@ -214,6 +216,8 @@ class Watch:
             if unit.ended or self.over:
                 return
             unit.ended = True
+            for segment in self._segments.values():
+                segment.turns.forget(unit.id)
             if error is None:
                 self._told.append(TaskFinished(now, unit.id))
             elif isinstance(error, Exception):
@@ -252,6 +256,10 @@ class Watch:
         segment.unit = unit
         segment.since = post.since = now
         suspended = max(suspended, unit.free)
+        if now - segment.turns.until <= NEXT and unit.started and not unit.live:
+            late = segment.turns.late(unit.id, suspended, now)
+            if late:
+                self.emit(TaskHeldUp(now, unit.id, late))
         if suspended < post.held_until and post.follows(now) and post.held_by != {unit.id} and not unit.live:
             seconds = post.held_until - max(post.held_since, suspended)
             if seconds >= HELD_FROM and unit.started:
@@ -261,8 +269,7 @@ class Watch:
     def end_slice(self, segment: Segment, around: Unit | None, now: float) -> None:
         """It has come to an await, or to its end."""
         segment.unit.free = now
-        if segment.since and now - segment.since >= HELD_FROM:
-            self._held(segment, segment.since, now)
+        self._took(segment, now)
         segment.since = 0.0 if around is None else now
         segment.unit = around or segment.unit
         segment.post.since = segment.since
@@ -272,10 +279,18 @@ class Watch:
         segment = self._segments.get(threading.get_ident())
         if segment is None or not segment.since:
             return
-        if now - segment.since >= HELD_FROM:
-            self._held(segment, segment.since, now)
+        self._took(segment, now)
         segment.unit = unit
         segment.since = segment.post.since = now
+
+    def _took(self, segment: Segment, now: float) -> None:
+        """What was on the loop, if anything was, goes from it."""
+        since, unit = segment.since, segment.unit
+        if since and now - since >= HELD_FROM:
+            self._held(segment, since, now)
+        elif since and now - since >= BRIEF and unit.role != BLOCK:
+            place = segment.post.place(since)
+            segment.turns.took(unit.id, since, now, place, partial(tell_pieces, self.emit))
 
     def _held(self, segment: Segment, began: float, ended: float) -> None:
         segment.post.held(began, ended, segment.unit.id)

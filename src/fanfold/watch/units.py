@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import CodeType
 from typing import Any, Final
 
+from fanfold.turns import Turns
 from fanfold.watchdog import Post
 
 BLOCK: Final = "block"
@@ -40,6 +41,7 @@ class Segment:
     post: Post
     unit: Unit
     since: float = 0.0
+    turns: Turns = field(default_factory=Turns)
 
 
 @dataclass(slots=True)
