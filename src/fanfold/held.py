@@ -20,6 +20,7 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from fanfold.events import LoopHeld, TaskBlocked, TaskHeldUp
 from fanfold.frame import clock, frame_in
+from fanfold.pools import listen, of_a_run, unlisten
 from fanfold.turns import BRIEF, NEXT, Seen
 from fanfold.watchdog import (
     COLLECTING,
@@ -54,9 +55,11 @@ class LoopWatch:
     def begin(self) -> None:
         """From here on, the watchdog looks after this thread's event loop."""
         self.post = WATCHDOG.begin()
+        listen(of_a_run)
 
     def end(self) -> None:
         """It need not look after it any longer, as far as this run is concerned."""
+        unlisten(of_a_run)
         WATCHDOG.end(self.post)
 
     def timed(self, emit: Emit, task: str, work: Awaitable[T]) -> Awaitable[T]:

@@ -44,6 +44,7 @@ from fanfold.events import (
     TaskPaused,
     TaskQueued,
     TaskStarted,
+    ThreadUsed,
 )
 from fanfold.family import ONLOOKERS, brief
 from fanfold.frame import clock
@@ -230,7 +231,7 @@ class Watch:
                 if not parent.live and not parent.ended and parent.started:
                     self._told.append(TaskContinued(now, parent.id))
 
-    def emit(self, event: LoopHeld | TaskHeldUp | TaskBlocked) -> None:
+    def emit(self, event: LoopHeld | TaskHeldUp | TaskBlocked | ThreadUsed) -> None:
         """What was seen of a task, in a stretch that ends now."""
         with self._lock:
             if not self.over:

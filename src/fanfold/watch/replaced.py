@@ -9,16 +9,18 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
-from fanfold.events import TaskBlocked
+from fanfold.events import TaskBlocked, ThreadUsed
 from fanfold.frame import clock, current_frame
+from fanfold.pools import listen, size_of, unlisten
 from fanfold.watch.coroutines import Lived, Sliced, lived
 from fanfold.watch.units import AGENT, TASK, Unit
 from fanfold.watchdog import HELD_FROM, OURS, PYTHON, USERS, WATCHDOG, owner, place_of
+from fanfold.work.threads import metered
 
 if TYPE_CHECKING:
     from fanfold.watch import Watch
@@ -43,6 +45,7 @@ def begin(watch: Watch) -> None:
     with _switch:
         if not _active:
             _watch_asyncio()
+            listen(_handing)
             _unseen.update(("langgraph.pregel._runner", "pydantic_ai.agent"))
         _active.append(watch)
     _look_for_libraries()
@@ -52,6 +55,8 @@ def end(watch: Watch) -> None:
     """From here on, it is not."""
     with _switch:
         _active.remove(watch)
+        if not _active:
+            unlisten(_handing)
         while not _active and _originals:
             of, name, own, ours = _originals.pop()
             if vars(of).get(name) is not ours:  # somebody has put theirs around it, which without ours would not work
@@ -73,7 +78,6 @@ def _watch_asyncio() -> None:
     for lock, kind in ((asyncio.Lock, "lock"), (asyncio.Semaphore, "semaphore")):
         _replace(lock, "acquire", partial(_acquiring, kind))
         _replace(lock, "release", _releasing)
-    _replace(ThreadPoolExecutor, "submit", _submitting)
 
 
 _unseen: set[str] = set()
@@ -194,14 +198,9 @@ def _releasing(original: Any) -> Any:
 _here: Final = threading.local()
 
 
-def _submitting(original: Any) -> Any:
-    @functools.wraps(original)
-    def submit(pool: Any, fn: Any, /, *args: Any, **options: Any) -> Future[Any]:
-        _look_for_libraries()
-        answer: Future[Any] = original(pool, _Handed(pool, fn, args), *args, **options)
-        return answer
-
-    return submit
+def _handing(pool: ThreadPoolExecutor, fn: Any, args: Any) -> Any:
+    _look_for_libraries()
+    return _Handed(pool, fn, args) if _active else fn
 
 
 class _Handed:
@@ -212,7 +211,7 @@ class _Handed:
     def __init__(self, pool: Any, fn: Any, args: Any) -> None:
         self._asked = clock()
         self._fn = fn
-        self._place = f"pool of {pool._max_workers} threads"
+        self._place = size_of(pool)
         told_by_itself = any(hasattr(arg, "fanfold_is_a_task") for arg in args[:2])
         watches = tuple(_active) if not told_by_itself else ()
         on_loop = asyncio._get_running_loop() is not None
@@ -229,9 +228,14 @@ class _Handed:
                 watch.emit(TaskBlocked(now, unit.id, "thread", now - self._asked, self._place))
         try:
             with lived(self._units, self._place):
-                return self._fn(*args, **options)
+                return metered(self._fn, self._used, lambda *_: None)(*args, **options)
         finally:
             _here.handed = None
+
+    def _used(self, ended: float, seconds: float, cpu: float, ready: float) -> None:
+        for watch, unit in (*self._units, *self._waits):
+            if unit.started and not unit.live:
+                watch.emit(ThreadUsed(ended, unit.id, seconds, cpu, ready))
 
 
 def _is_users(fn: Any) -> bool:

@@ -175,12 +175,12 @@ def metered(
     """
     asked = time.monotonic()
 
-    def run(*args: Any) -> Any:
+    def run(*args: Any, **options: Any) -> Any:
         began, used = time.monotonic(), time.thread_time()
         if began - asked >= BUSY_FROM:
             late(began, began - asked)
         try:
-            return code(*args)
+            return code(*args, **options)
         finally:
             if (cpu := time.thread_time() - used) >= BUSY_FROM:
                 ended = time.monotonic()
