@@ -23,6 +23,7 @@ from fanfold.frame import clock, frame_in
 from fanfold.pools import listen, of_a_run, unlisten
 from fanfold.turns import BRIEF, NEXT, Seen
 from fanfold.watchdog import (
+    ANYIO,
     COLLECTING,
     FINDERS,
     HELD_FROM,
@@ -189,16 +190,38 @@ _LOCKS: Final[dict[CodeType, str]] = {
 }
 
 
+ANYIOS: Final = {
+    "Lock.acquire": "lock",
+    "Semaphore.acquire": "semaphore",
+    "CapacityLimiter.acquire_on_behalf_of": "capacity limiter",
+}
+"""The methods of anyio's in which tasks stand, and behind what."""
+
+
 def _behind(work: Any) -> tuple[str, Place] | None:
     """What kind of lock a suspended coroutine waits for, if it does, and the user's line at which it stands."""
     place = NOWHERE
     for frame in awaiting(work):
-        what = _LOCKS.get(frame.f_code)
+        what = _kind_of(frame.f_code)
+        if what is None and frame.f_code is asyncio.wait_for.__code__:  # until Python 3.12, in a task of its own
+            what = _kind_of(getattr(_coroutine_of(frame.f_locals.get("fut")), "cr_code", None))
         if what is not None:
             return what, place
         if owner(frame.f_code.co_filename) == USERS:
             place = Place(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_qualname)
     return None
+
+
+def _kind_of(code: CodeType | None) -> str | None:
+    """What kind of lock is waited for in that code, if it is what waits for one."""
+    if code is None or code in _LOCKS:
+        return None if code is None else _LOCKS[code]
+    what = ANYIOS.get(code.co_qualname)
+    return what if what is not None and owner(code.co_filename) == ANYIO else None
+
+
+def _coroutine_of(future: Any) -> Any:
+    return future.get_coro() if isinstance(future, asyncio.Task) else None
 
 
 def awaiting(work: Any) -> Iterator[FrameType]:

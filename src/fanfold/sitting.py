@@ -469,8 +469,16 @@ def tell_limits(family: Family, place: str = "") -> None:
 
 
 async def _driven(family: Family, runner: Runner) -> None:
-    began = clock()
+    began, told = clock(), set()
+
+    def jumped(since: float, until: float) -> None:
+        if until not in told:
+            told.add(until)
+            since = max(since, began)
+            family.emit(ClockJumped(until, until - since))
+
     family.watch.begin()
+    WATCHDOG.tell_stops(jumped)
     try:
         await runner.drive()
     except BaseException as error:
@@ -479,9 +487,10 @@ async def _driven(family: Family, runner: Runner) -> None:
             raise
         raise StrayCommandError(error.command) from None
     finally:
+        WATCHDOG.keep_stops(jumped)
         family.watch.end()
-        for since, until in WATCHDOG.stops(began):
-            family.emit(ClockJumped(until, until - since))
+        for stop in WATCHDOG.stops(began):
+            jumped(*stop)
     family.places.close(wait=True)
 
 

@@ -22,6 +22,7 @@ anybody's: how long each one took is known from `gc.callbacks`, and taken off wh
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import gc
 import os
@@ -55,6 +56,9 @@ WORTH_KNOWING: Final = 0.001
 STOPPED_FROM: Final = 0.5
 """Seconds for which the watchdog does not wake up, while nothing uses a core, from which on the process was stopped."""
 
+if sys.platform == "linux":
+    import resource
+
 _OURS: Final = os.path.dirname(__file__) + os.sep
 _PYTHON: Final = os.path.dirname(os.__file__) + os.sep
 
@@ -70,6 +74,9 @@ class Place(NamedTuple):
 
 Teller: TypeAlias = tuple[str, Callable[[str, float, float, Place], None]]
 """A task, and what to call when it has held the loop: with the task, from when to when, and where."""
+
+Stopped: TypeAlias = Callable[[float, float], object]
+"""What to call when the whole process has stood still: from when until when."""
 
 NOWHERE: Final = Place()
 COLLECTING: Final = Place(function="garbage collection")
@@ -180,6 +187,7 @@ class Watchdog:
         self._thread: threading.Thread | None = None
         self._pauses: deque[tuple[float, float]] = deque(maxlen=64)
         self._stops: deque[tuple[float, float]] = deque(maxlen=64)
+        self._of_stops: list[tuple[asyncio.AbstractEventLoop, Stopped]] = []
         self._collecting = 0.0
 
     def begin(self) -> Post:
@@ -227,12 +235,26 @@ class Watchdog:
 
     def _sleep(self) -> None:
         """Wait until it is time to look again. When that takes far too long, and nothing of the process ran meanwhile,
-        it or the machine was stopped, or the clock was moved."""
-        began, used = clock(), time.process_time()
+        it or the machine was stopped, or the clock was moved. Code that waits for something and keeps the interpreter
+        meanwhile uses no core, either; but then this thread has asked for it again and again."""
+        began, used, asked = clock(), time.process_time(), _waits()
         time.sleep(POLL)
         ended = clock()
-        if ended - began >= STOPPED_FROM and time.process_time() - used < (ended - began) / 10:
+        if ended - began < STOPPED_FROM or time.process_time() - used >= (ended - began) / 10:
+            return
+        if _waits() - asked < (ended - began) / sys.getswitchinterval() / 10:
             self._stops.append((began + POLL, ended))
+            for loop, tell in self._of_stops.copy():
+                with contextlib.suppress(RuntimeError):  # it was closed
+                    loop.call_soon_threadsafe(tell, began + POLL, ended)
+
+    def tell_stops(self, tell: Stopped) -> None:
+        """Call that on this thread's event loop whenever the whole process has stood still, until `keep_stops`."""
+        self._of_stops.append((asyncio.get_running_loop(), tell))
+
+    def keep_stops(self, tell: Stopped) -> None:
+        """Do not, any longer."""
+        self._of_stops = [each for each in self._of_stops if each[1] is not tell]
 
     def stops(self, since: float) -> list[tuple[float, float]]:
         """When the whole process has stood still since then."""
@@ -258,6 +280,13 @@ class Watchdog:
         ended = clock()
         if ended - self._collecting >= WORTH_KNOWING:
             self._pauses.append((self._collecting, ended))
+
+
+def _waits() -> int:
+    """How often this thread has given its core away to wait for something; 0 where the system does not say."""
+    if sys.platform != "linux":
+        return 0
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
 
 
 WATCHDOG: Final = Watchdog()
@@ -303,6 +332,8 @@ def place_of(frame: FrameType | None) -> Place:
 PYTHON: Final = "python"
 OURS: Final = "fanfold"
 USERS: Final = ""
+ANYIO: Final = "package anyio"
+"""Through which code starts tasks and takes locks as through asyncio."""
 
 
 @lru_cache(maxsize=4096)

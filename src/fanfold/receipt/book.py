@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import pairwise
+from operator import itemgetter
 from typing import Any, Final, TypeAlias
 
 from fanfold.errors import UsageError
@@ -166,7 +167,7 @@ class Book:
         if event.pieces == 1:  # else it worked between them, or waited for others that did the same
             life.rename(since, at, BLOCKING)
         where = f"{event.file}:{event.line} in {event.function}" if event.file else event.function
-        self.holds.append(Hold(since, at, event.task, where, life.tooling))
+        self.holds.append(Hold(since, at, event.task, where, life.tooling, event.pieces))
 
     def _held_up(self, event: TaskHeldUp, at: float) -> None:
         self.lives[event.task].rename(self._since(event), at, HELD_UP)
@@ -213,21 +214,11 @@ class Book:
     # Who held the loop while others waited for it
 
     def _blame(self) -> None:
-        spells = _spells(self.holds)
-        starts = [start for start, _, _ in spells]
-
-        def over(first: float, last: float) -> list[Spell]:
-            found = []
-            for place in range(max(0, bisect_right(starts, first) - 1), len(spells)):
-                start, end, _ = spells[place]
-                if start >= last:
-                    break
-                if end > first:
-                    found.append(spells[place])
-            return found
+        spells, pieces = _spells(self.holds), _spells([hold for hold in self.holds if hold.pieces > 1])
 
         def holder(life: Life, stretch: Stretch) -> str:
-            met = over(stretch.start, stretch.end) or over(stretch.start - NEARBY, stretch.end + NEARBY)
+            start, end = stretch.start, stretch.end
+            met = _over(spells, start, end) or _over(pieces, start - NEARBY, end + NEARBY)
             if not met:
                 return ""
             _, _, by = max(met, key=lambda spell: min(spell[1], stretch.end) - max(spell[0], stretch.start))
@@ -235,7 +226,7 @@ class Book:
 
         for life in self.lives.values():
             for stretch in [each for each in life.stretches if each.part == QUEUED]:
-                for start, end, by in over(stretch.start, stretch.end):
+                for start, end, by in _over(spells, stretch.start, stretch.end):
                     who = max(by, key=by.__getitem__)
                     life.queue_held += life.rename(start, end, HELD_UP, who, of=QUEUED, ever=True)
             life.blame(partial(holder, life))
@@ -271,6 +262,18 @@ def _sittings(events: Sequence[Event]) -> list[tuple[int, int]]:
     """Where each sitting begins and ends."""
     starts = [index for index, event in enumerate(events) if not index or type(event) is RunStarted]
     return list(pairwise([*starts, len(events)]))
+
+
+def _over(spells: Sequence[Spell], first: float, last: float) -> list[Spell]:
+    """Those that are at least partly between two times."""
+    found = []
+    for place in range(max(0, bisect_right(spells, first, key=itemgetter(0)) - 1), len(spells)):
+        start, end, _ = spells[place]
+        if start >= last:
+            break
+        if end > first:
+            found.append(spells[place])
+    return found
 
 
 def _spells(holds: Sequence[Hold]) -> list[Spell]:

@@ -31,6 +31,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from fanfold.events import (
+    ClockJumped,
     Event,
     LoopHeld,
     RunFinished,
@@ -119,7 +120,7 @@ class Watch:
     def events(self) -> list[Event]:
         """What has been seen so far, in order, as events of one run."""
         with self._lock:
-            told = sorted(self._told, key=lambda event: event.at)
+            told = sorted([*self._told, *self._stops()], key=lambda event: event.at)
         queued = [event for event in told if type(event) is TaskQueued]
         roles, above = {event.role for event in queued}, {event.parent for event in queued}
 
@@ -135,6 +136,13 @@ class Watch:
             else event
             for event in told
         ]
+
+    def _stops(self) -> Iterator[ClockJumped]:
+        """When the whole process has stood still."""
+        first, last = self._told[0].at, self._told[-1].at
+        for since, until in WATCHDOG.stops(first):
+            if until <= last or not self.over:
+                yield ClockJumped(until, until - since)
 
     @property
     def receipt(self) -> Receipt:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import importlib
 import sys
 import threading
 import weakref
@@ -16,10 +17,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fanfold.events import TaskBlocked, ThreadUsed
 from fanfold.frame import clock, current_frame
+from fanfold.held import ANYIOS
 from fanfold.pools import listen, size_of, unlisten
 from fanfold.watch.coroutines import Lived, Sliced, lived
 from fanfold.watch.units import AGENT, TASK, Unit
-from fanfold.watchdog import HELD_FROM, OURS, PYTHON, USERS, WATCHDOG, owner, place_of
+from fanfold.watchdog import ANYIO, HELD_FROM, NOWHERE, OURS, PYTHON, USERS, WATCHDOG, owner, place_of
 from fanfold.work.threads import metered
 
 if TYPE_CHECKING:
@@ -42,11 +44,13 @@ def _replace(of: Any, name: str, around: Callable[[Any], Any]) -> None:
 
 def begin(watch: Watch) -> None:
     """From here on, it is told of what runs."""
+    if "anyio" in sys.modules:  # which imports the rest of itself when its first lock is made, and nobody looks then
+        importlib.import_module(_ANYIOS)
     with _switch:
         if not _active:
             _watch_asyncio()
             listen(_handing)
-            _unseen.update(("langgraph.pregel._runner", "pydantic_ai.agent"))
+            _unseen.update(_LIBRARIES)
         _active.append(watch)
     _look_for_libraries()
 
@@ -80,6 +84,8 @@ def _watch_asyncio() -> None:
         _replace(lock, "release", _releasing)
 
 
+_ANYIOS: Final = "anyio._backends._asyncio"
+_LIBRARIES: Final = ("langgraph.pregel._runner", "pydantic_ai.agent", _ANYIOS)
 _unseen: set[str] = set()
 """The libraries that are not there yet; one may be imported only when the first of its graphs runs."""
 
@@ -96,12 +102,21 @@ def _watch_library(name: str, module: Any) -> None:
         return
     if name == "pydantic_ai.agent" and hasattr(module, "Agent"):
         _replace(module.Agent, "iter", _agent_run)
+    elif name == _ANYIOS and hasattr(module, "CapacityLimiter"):
+        _watch_anyios(module)
     elif hasattr(module, "arun_with_retry") and hasattr(module, "run_with_retry"):
         _replace(module, "arun_with_retry", _node_awaited)
         _replace(module, "run_with_retry", _node_called)
     else:  # it is being imported
         return
     _unseen.discard(name)
+
+
+def _watch_anyios(module: Any) -> None:
+    for method, kind in ANYIOS.items():
+        of, _, acquire = method.partition(".")
+        _replace(getattr(module, of), acquire, partial(_acquiring, kind))
+        _replace(getattr(module, of), acquire.replace("acquire", "release"), _releasing)
 
 
 def _creating(original: Any) -> Any:
@@ -163,9 +178,9 @@ _holders: weakref.WeakKeyDictionary[Any, dict[Watch, list[Unit]]] = weakref.Weak
 
 def _acquiring(kind: str, original: Any) -> Any:
     @functools.wraps(original)
-    async def acquire(lock: Any) -> Any:
+    async def acquire(lock: Any, *args: Any) -> Any:
         held, since = {key: list(units) for key, units in _holders.get(lock, {}).items()}, clock()
-        answer = await original(lock)
+        answer = await original(lock, *args)
         now = clock()
         stood = now - since - WATCHDOG.held(since, now)
         for watch in tuple(_active):
@@ -174,7 +189,9 @@ def _acquiring(kind: str, original: Any) -> Any:
             if stood >= HELD_FROM and unit.started and not unit.live:
                 holder = next((one.id for one in held.get(watch, ()) if one is not unit), "")
                 place = place_of(sys._getframe())
-                watch.emit(TaskBlocked(now, unit.id, kind, stood, "", holder, place.file, place.line, place.function))
+                if owner(place.file) in (PYTHON, OURS):  # it is acquired in a task of its own
+                    place = NOWHERE
+                watch.emit(TaskBlocked(now, unit.id, kind, stood, "", holder, *place[:3]))
         return answer
 
     return acquire
@@ -182,12 +199,12 @@ def _acquiring(kind: str, original: Any) -> Any:
 
 def _releasing(original: Any) -> Any:
     @functools.wraps(original)
-    def release(lock: Any) -> Any:
+    def release(lock: Any, *args: Any) -> Any:
         for watch, units in _holders.get(lock, {}).items():
             unit = watch.current
             if units:
                 units.remove(unit if unit in units else units[0])
-        return original(lock)
+        return original(lock, *args)
 
     return release
 
@@ -276,7 +293,8 @@ def _counts(coroutine: Any) -> bool:
     if whose == USERS:
         return True
     frame: FrameType | None = sys._getframe(2)
-    while frame is not None and (frame.f_code.co_filename == __file__ or owner(frame.f_code.co_filename) == PYTHON):
+    between = (PYTHON, ANYIO)
+    while frame is not None and (frame.f_code.co_filename == __file__ or owner(frame.f_code.co_filename) in between):
         if frame.f_code.co_filename == asyncio.runners.__file__:  # it tidies up
             return False
         frame = frame.f_back
