@@ -72,7 +72,7 @@ def causes(tasks: Sequence[TaskLife], book: Book, lines: Thresholds, wall: float
     found = [
         *_limits(waits),
         *_barriers(tasks),
-        *_rounds(tasks, lines),
+        *rounds(tasks, lines),
         *_holders(tasks, book.holds),
         *_late(tasks, waits),
         *_locks(tasks, waits, book),
@@ -125,7 +125,7 @@ def _barriers(tasks: Sequence[TaskLife]) -> Iterator[Cause]:
         yield _cause(BARRIER, seconds, what)
 
 
-def _rounds(tasks: Sequence[TaskLife], lines: Thresholds) -> Iterator[Cause]:
+def rounds(tasks: Sequence[TaskLife], lines: Thresholds) -> Iterator[Cause]:
     """Nodes that awaited their agents one after another, or in several rounds.
 
     Agents that hold the event loop are left out: they run one after another however they are awaited.
@@ -136,11 +136,11 @@ def _rounds(tasks: Sequence[TaskLife], lines: Thresholds) -> Iterator[Cause]:
         if task.role != "node" and task.parent in names and task.busy and task.held < lines.holding * task.work:
             children.setdefault(task.parent, []).append(task)
     for parent, called in children.items():
-        rounds = _how_often(sorted(called, key=lambda task: task.queued))
-        if rounds > 1:
+        often = _how_often(sorted(called, key=lambda task: task.queued))
+        if often > 1:
             cost = sum(task.work for task in called) - max(task.work for task in called)
-            alone = rounds == len(called)
-            how = "one after another" if alone else f"in {rounds} rounds, each after the one before"
+            alone = often == len(called)
+            how = "one after another" if alone else f"in {often} rounds, each after the one before"
             yield _cause(ONE_BY_ONE, cost, f"node {names[parent]!r} awaited its {len(called)} agents {how}")
 
 
