@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from fanfold.receipt.book import Book
-from fanfold.receipt.causes import causes, rounds
+from fanfold.receipt.causes import causes, rounds, within_tasks
 from fanfold.receipt.values import (
     NOTHING_TO_OVERLAP,
     PARALLEL,
@@ -37,7 +37,8 @@ def judged(book: Book, thresholds: Thresholds, journal: Iterable[Served]) -> Rec
     verdict = _verdict(tasks, works, gain, steady, thresholds)
     if verdict == PARALLEL and _agents_in_turn(tasks, thresholds, wall):
         verdict = PARTLY_SERIAL
-    found = causes(tasks, book, thresholds, wall) if verdict in (PARTLY_SERIAL, SEQUENTIAL) else ()
+    kept = verdict in (PARTLY_SERIAL, SEQUENTIAL)
+    found = (causes if kept else within_tasks)(tasks, book, thresholds, wall)
     blocked = sum(end - start for start, end in union_of((hold.start, hold.end) for hold in book.holds))
     return Receipt(
         run_id=book.first.run_id,

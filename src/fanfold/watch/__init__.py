@@ -30,6 +30,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from fanfold.errors import UsageError
 from fanfold.events import (
     ClockJumped,
     Event,
@@ -81,6 +82,8 @@ class Watch:
         self.over = False
 
     def __enter__(self) -> Watch:
+        if self._told:
+            raise UsageError("this watch has been used", hint="make another one: audit.watch()")
         now = clock()
         self._told.append(RunStarted(now, f"{self.name}-{uuid.uuid4().hex[:8]}", "", self.name, time.time()))
         self._told.append(TaskQueued(now, self._block.id, self.name, 1, BLOCK))
