@@ -101,6 +101,9 @@ class LoopWatch:
     def held(self, emit: Emit, task: str, began: float, ended: float) -> None:
         """A slice has held the loop."""
         self.post.held(began, ended, task)
+        late = self.post.turns.held(task, began, ended)
+        if late:
+            emit(TaskHeldUp(began, task, late))
         tell(emit, task, began, ended, self.post.place(began))
 
 
@@ -163,24 +166,19 @@ class _Timed(Generic[T]):
             except BaseException as error:  # noqa: BLE001 - it is meant for the work inside, whatever it is
                 value, step = error, inner.throw
             began = post.since = clock()
-            if began - post.turns.until <= NEXT:
-                self._take_its_turn(ended, began)
-            if began - ended >= HELD_FROM:
+            if began - ended >= HELD_FROM or began - post.turns.until <= NEXT:
                 self._look_back(ended, began)
 
-    def _take_its_turn(self, suspended: float, now: float) -> None:
-        late = self._watch.post.turns.late(self._task, suspended, now)
-        if late:
-            self._emit(TaskHeldUp(now, self._task, late))
-
     def _look_back(self, suspended: float, now: float) -> None:
-        """The task goes on after a while, and is still where it waited: what did it wait for?"""
+        """The task goes on, and is still where it waited: what did it wait for?"""
         held_up = self._watch.waited(self._task, suspended, now)
         stood = now - held_up - suspended
         if stood >= HELD_FROM and (found := _behind(self._work)) is not None:
             what, place = found
             self._emit(TaskBlocked(now - held_up, self._task, what, stood, "", "", *place[:3]))
-        if held_up >= HELD_FROM:
+        held_up = held_up if held_up >= HELD_FROM else 0.0
+        held_up += self._watch.post.turns.late(self._task, suspended, now, held_up)
+        if held_up:
             self._emit(TaskHeldUp(now, self._task, held_up))
 
 

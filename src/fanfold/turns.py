@@ -75,24 +75,24 @@ class Turns:
 
     def took(self, task: str, began: float, ended: float, place: Seen, tell: Tell) -> None:
         """A task has had its turn."""
-        if began - self.until > NEXT:
-            self._round.clear()
-            self._new.clear()
-            self._longest = 0.0
-        self._longest += ended - began - self._round.get(task, 0.0)
-        self._round[task] = ended - began
+        self._turn(task, began, ended)
         self._new.append(_Turn(ended - began, ended, task, place, tell))
-        self.until = ended
 
-    def late(self, task: str, suspended: float, now: float) -> float:
+    def held(self, task: str, began: float, ended: float) -> float:
+        """It has, and that was so long that it is told of by itself. How long it had waited before, in all, which is
+        to be told first: it is about the time before that."""
+        self._turn(task, began, ended)
+        return self._late.pop(task, 0.0)
+
+    def late(self, task: str, suspended: float, now: float, told: float = 0.0) -> float:
         """A task that was suspended goes on. How many seconds it has waited for others in all, once that is worth
-        telling and has not been told."""
-        seconds = min(now - suspended, self._longest - self._round.get(task, 0.0))
+        telling, besides those that are `told` now: with those, whatever there is."""
+        seconds = min(now - suspended, self._longest - self._round.get(task, 0.0)) - told
         if now - self.until > NEXT or seconds <= 0:
-            return 0.0
+            return self._late.pop(task, 0.0) if told else 0.0
         self._charge(task)
         late = self._late.pop(task, 0.0) + seconds
-        if late >= TOLD_FROM:
+        if told or late >= TOLD_FROM:
             return late
         self._late[task] = late
         return 0.0
@@ -103,6 +103,15 @@ class Turns:
         left = self._sums.pop(task, None)
         if left is not None and left.seconds >= TOLD_FROM / 4:
             left.told(task)
+
+    def _turn(self, task: str, began: float, ended: float) -> None:
+        if began - self.until > NEXT:
+            self._round.clear()
+            self._new.clear()
+            self._longest = 0.0
+        self._longest += ended - began - self._round.get(task, 0.0)
+        self._round[task] = ended - began
+        self.until = ended
 
     def _charge(self, waited: str) -> None:
         """Somebody has waited for the turns since he was last on the loop, or since anybody last did."""

@@ -71,10 +71,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def line_of(text: str) -> str:
+def line_of(text: str, path: str = __file__) -> str:
     """Where in this file a line ends with a comment of this text."""
-    with open(__file__) as file:
-        return f"{__file__}:{next(n for n, line in enumerate(file, 1) if line.rstrip().endswith(f'# {text}'))}"
+    with open(path) as file:
+        return f"{path}:{next(n for n, line in enumerate(file, 1) if line.rstrip().endswith(f'# {text}'))}"
 
 
 @python_agent("worker")

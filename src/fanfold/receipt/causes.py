@@ -176,9 +176,11 @@ def _holders(tasks: Sequence[TaskLife], holds: Sequence[Hold]) -> Iterator[Cause
     names = {task.task: task.name for task in tasks}
     seconds: dict[tuple[str, str], float] = {}
     who: dict[tuple[str, str], dict[str, None]] = {}
+    seen = {hold.task: hold.place for hold in sorted(holds, key=lambda hold: hold.end - hold.start) if hold.place}
     for hold in holds:
         name = names[hold.task]
-        key = hold.tool, hold.place or name
+        guess = seen.get(hold.task, "") if hold.pieces > 1 else ""  # short pieces are seen now and then only
+        key = hold.tool, hold.place or guess or name
         seconds[key] = seconds.get(key, 0.0) + hold.end - hold.start
         who.setdefault(key, {})[name] = None
     for (tool, at), cost in seconds.items():

@@ -11,6 +11,7 @@ from fanfold.receipt.values import (
     PARALLEL,
     PARTLY_SERIAL,
     SEQUENTIAL,
+    Hold,
     Receipt,
     TaskLife,
     Thresholds,
@@ -39,7 +40,6 @@ def judged(book: Book, thresholds: Thresholds, journal: Iterable[Served]) -> Rec
         verdict = PARTLY_SERIAL
     kept = verdict in (PARTLY_SERIAL, SEQUENTIAL)
     found = (causes if kept else within_tasks)(tasks, book, thresholds, wall)
-    blocked = sum(end - start for start, end in union_of((hold.start, hold.end) for hold in book.holds))
     return Receipt(
         run_id=book.first.run_id,
         thread_id=book.first.thread_id,
@@ -63,9 +63,15 @@ def judged(book: Book, thresholds: Thresholds, journal: Iterable[Served]) -> Rec
         disagreements=(*_over_limit(peak, book.limit), *said.disagreements),
         steady=steady,
         jumped=book.jumped,
-        blocked=blocked,
+        blocked=min(wall, _blocked(book.holds)),
         thresholds=thresholds,
     )
+
+
+def _blocked(holds: Sequence[Hold]) -> float:
+    """How long the event loop was held. What was done in pieces did not overlap, though it is told as if it had."""
+    at_once = union_of((hold.start, hold.end) for hold in holds if hold.pieces == 1)
+    return sum(end - start for start, end in at_once) + sum(hold.end - hold.start for hold in holds if hold.pieces > 1)
 
 
 def _over_limit(peak: int, limit: int | None) -> Iterable[str]:

@@ -51,7 +51,7 @@ from fanfold.events import (
 from fanfold.family import ONLOOKERS, brief
 from fanfold.frame import clock
 from fanfold.held import tell, tell_pieces
-from fanfold.turns import BRIEF, NEXT
+from fanfold.turns import BRIEF
 from fanfold.watch import replaced
 from fanfold.watch.units import AGENT, BLOCK, NODE, TASK, Call, Segment, Unit, named_here
 from fanfold.watchdog import FINDERS, HELD_FROM, USERS, WATCHDOG, Place, Teller, owner
@@ -268,15 +268,20 @@ class Watch:
         segment.unit = unit
         segment.since = post.since = now
         suspended = max(suspended, unit.free)
-        if now - segment.turns.until <= NEXT and unit.started and not unit.live:
-            late = segment.turns.late(unit.id, suspended, now)
-            if late:
-                self.emit(TaskHeldUp(now, unit.id, late))
-        if suspended < post.held_until and post.follows(now) and post.held_by != {unit.id} and not unit.live:
-            seconds = post.held_until - max(post.held_since, suspended)
-            if seconds >= HELD_FROM and unit.started:
-                self.emit(TaskHeldUp(now, unit.id, seconds))
+        if unit.started and not unit.live:
+            held_up = self._waited(segment, suspended, now)
+            held_up += segment.turns.late(unit.id, suspended, now, held_up)
+            if held_up:
+                self.emit(TaskHeldUp(now, unit.id, held_up))
         return segment, around
+
+    def _waited(self, segment: Segment, suspended: float, now: float) -> float:
+        """Seconds for which the task that goes on could have done so, had another one not held the loop just before."""
+        post = segment.post
+        if suspended >= post.held_until or not post.follows(now) or post.held_by == {segment.unit.id}:
+            return 0.0
+        seconds = post.held_until - max(post.held_since, suspended)
+        return seconds if seconds >= HELD_FROM else 0.0
 
     def end_slice(self, segment: Segment, around: Unit | None, now: float) -> None:
         """It has come to an await, or to its end."""
@@ -306,6 +311,9 @@ class Watch:
 
     def _held(self, segment: Segment, began: float, ended: float) -> None:
         segment.post.held(began, ended, segment.unit.id)
+        late = segment.turns.held(segment.unit.id, began, ended)
+        if late:
+            self.emit(TaskHeldUp(began, segment.unit.id, late))
         self._blame(segment.unit, began, ended, segment.post.place(began))
 
     def _blame(self, unit: Unit, began: float, ended: float, place: Place) -> None:
