@@ -89,6 +89,25 @@ def test_what_is_left_when_a_task_ends_is_told_if_it_is_worth_it() -> None:
     assert [what[0] for what in said.told] == ["a"]
 
 
+def test_nobody_is_blamed_for_a_turn_by_whom_it_was() -> None:
+    said = Told()
+    said.took("a", 0.0, 0.019)
+    said.took("b", 0.019, 0.040)
+    said.turns.late("a", 0.019, 0.040)
+    assert [what[0] for what in said.told] == ["b"]
+    said.turns.late("b", 0.019, 0.040)
+    said.turns.forget("a")
+    assert [(what[0], what[3]) for what in said.told] == [("b", 1), ("a", 1)]
+
+
+def test_what_a_task_has_waited_is_told_before_it_holds_the_loop_itself() -> None:
+    said = Told()
+    said.took("a", 0.0, 0.012)
+    assert said.turns.late("b", 0.0, 0.012) == 0.0
+    assert said.turns.held("b", 0.012, 0.050) == pytest.approx(0.012)
+    assert said.turns.held("b", 0.050, 0.090) == 0.0
+
+
 def line_of(text: str) -> str:
     return _line_of(text, __file__)
 
@@ -139,6 +158,14 @@ def test_tasks_that_keep_the_loop_busy_in_turn_are_sequential_to_the_millisecond
     pieces = [event for event in loop.events if isinstance(event, LoopHeld)]
     assert {event.pieces for event in pieces} <= {1, 2, 3, 4, 5, 6}
     assert sum(event.seconds for event in pieces) == pytest.approx(sum(event.pieces for event in pieces) * 0.004)
+
+
+def test_pieces_that_come_to_little_are_told_when_their_task_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = Loop(monkeypatch)
+    loop.run({name: loop.task(name, *[0.004] * 3) for name in "ab"})
+    held = {event.task: event for event in loop.events if isinstance(event, LoopHeld)}
+    assert held["a"].seconds == pytest.approx(0.012)
+    assert held["a"].pieces == 3
 
 
 def test_a_hold_among_short_pieces_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,6 +221,18 @@ def test_coroutines_that_block_the_loop_in_pieces_are_not_parallel_and_are_named
     assert found.mean < 2
     assert found.causes[0].place.startswith(f"{line_of('a piece')} in works_in_pieces")
     assert found.blocked > found.wall / 2
+
+
+def test_who_held_a_task_up_is_another_one_and_pieces_that_nobody_saw_are_where_others_of_it_were_seen() -> None:
+    seen, unseen = LoopHeld(4, "a", 1, "app.py", 7, "works", (), 9), LoopHeld(6, "a", 1, pieces=9)
+    own = LoopHeld(8, "b", 3, "app.py", 9, "reads", (), 9)
+    tasks = [worked("a", 0, 8), worked("b", 0, 8)]
+    found = receipt(
+        in_order(start(), *tasks, [TaskHeldUp(6, "b", 2), TaskHeldUp(6, "a", 6), seen, unseen, own], over(8))
+    )
+    assert [stretch.on for stretch in found.tasks[1].stretches if stretch.part == "held up"] == ["a"]
+    blamed = {cause.place: cause.seconds for cause in found.causes if cause.kind == BLOCKS}
+    assert blamed == {"app.py:7 in works": 2, "app.py:9 in reads": 3}
 
 
 def test_a_task_that_held_the_loop_in_pieces_is_at_work_in_between() -> None:
