@@ -103,24 +103,20 @@ def test_a_task_has_waited_since_the_last_of_its_calls_had_ended(monkeypatch: py
 
 
 def test_whatever_runs_and_watches_come_and_go_in_whatever_order_nothing_is_left_of_them() -> None:
-    async def one(state: State) -> None:
-        await asyncio.to_thread(time.sleep, 0)
+    watch, seen = audit.watch(), []
 
-    run = beside(one).compile()
-    first, second = audit.watch(), audit.watch()
-    seen: list[bool] = []
+    async def begins(state: State) -> None:
+        watch.__enter__()
 
-    async def ends_within(state: State) -> None:
-        second.__enter__()
-        first.__exit__(None, None, None)
+    async def looks(state: State) -> None:
+        seen.append(ThreadPoolExecutor.submit is not SUBMIT)
+        watch.__exit__(None, None, None)
         seen.append(ThreadPoolExecutor.submit is not SUBMIT)
 
-    first.__enter__()
-    run.invoke({"log": []})
-    beside(ends_within).compile().invoke({"log": []})
-    run.invoke({"log": []})
-    second.__exit__(None, None, None)
-    assert seen == [True]
+    beside(begins).compile().invoke({"log": []})
+    assert ThreadPoolExecutor.submit is not SUBMIT, "the run that was there first has gone, and the watch has not"
+    beside(looks).compile().invoke({"log": []})
+    assert seen == [True, True]
     assert ThreadPoolExecutor.submit is SUBMIT
 
 

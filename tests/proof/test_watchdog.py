@@ -7,15 +7,16 @@ import gc
 import operator
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Annotated, Any, TypedDict
 
 import pytest
 import uvloop
 
-from fanfold import START, StateGraph, Task, python_agent
+from fanfold import START, StateGraph, Task, python_agent, watchdog
 from fanfold.events import Event, LoopHeld, TaskBlocked, TaskHeldUp
-from fanfold.watchdog import IDLE, OURS, PYTHON, USERS, WATCHDOG, owner, place_of
+from fanfold.watchdog import IDLE, NOWHERE, OURS, PYTHON, RIGHT_AFTER, USERS, WATCHDOG, Place, Post, owner, place_of
 
 BLOCKS = 0.08
 
@@ -198,6 +199,123 @@ def test_each_loop_of_a_process_has_culprits_of_its_own() -> None:
     for thread in threads:
         thread.join()
     assert found == {"one": line_of("of the one loop"), "other": line_of("of the other loop")}
+
+
+# One post, by a clock that goes where it is told to
+
+
+class Looked:
+    """A post whose thread is at the places that it is told, at the times that it is told."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.post, self.now, self.at = Post(), 0.0, NOWHERE
+        self.when_seen: Callable[[], None] = lambda: None
+        monkeypatch.setattr(watchdog, "clock", lambda: self.now)
+        monkeypatch.setattr(watchdog, "place_of", self._place)
+
+    def _place(self, frame: Any) -> Place:
+        self.when_seen()
+        return self.at
+
+    def look(self, now: float, line: int) -> None:
+        self.now, self.at = now, Place("app.py", line, "works")
+        self.post.look()
+
+
+def test_of_what_a_look_has_seen_the_time_since_the_look_before_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = Looked(monkeypatch)
+    seen.post.since = 1.0
+    for now, line in ((1.01, 1), (1.02, 1), (1.03, 1), (1.07, 2), (1.08, 1)):
+        seen.look(now, line)
+    assert seen.post.place(1.0).line == 1, "40 ms at that line, in four looks"
+    seen.look(1.1, 2)
+    assert seen.post.place(1.0).line == 2, "60 ms at this one, in two"
+
+
+def test_a_slice_that_nobody_has_looked_at_is_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = Looked(monkeypatch)
+    seen.post.since = 1.0
+    seen.look(1.02, 1)
+    assert seen.post.place(2.0) == NOWHERE
+    seen.post.since = 2.0
+    seen.look(2.001, 2)
+    assert seen.post.place(2.0) == NOWHERE, "it is too short to be worth a look"
+    seen.look(2.02, 2)
+    assert seen.post.place(2.0).line == 2
+    assert seen.post.place(1.0) == NOWHERE
+
+
+def test_what_is_seen_when_the_slice_is_over_is_of_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = Looked(monkeypatch)
+    seen.post.since = 1.0
+    seen.when_seen = lambda: setattr(seen.post, "since", 1.015)
+    seen.look(1.02, 1)
+    assert seen.post.place(1.0) == NOWHERE
+
+
+def test_holds_that_follow_each_other_are_one_and_others_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    post = Looked(monkeypatch).post
+    post.held(1.0, 2.0, "a")
+    post.held(2.0 + RIGHT_AFTER / 2, 3.0, "b")
+    assert (post.held_since, post.held_until, post.held_by) == (1.0, 3.0, {"a", "b"})
+    assert post.follows(3.0 + RIGHT_AFTER / 2)
+    assert not post.follows(3.0 + 2 * RIGHT_AFTER)
+    post.held(4.0, 5.0, "c")
+    assert (post.held_since, post.held_until, post.held_by) == (4.0, 5.0, {"c"})
+
+
+def test_what_follows_a_hold_and_a_collection_follows_the_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    post = Looked(monkeypatch).post
+    post.held(1.0, 2.0, "a")
+    monkeypatch.setattr(WATCHDOG, "_pauses", deque([(2.0, 2.5)]))
+    assert post.follows(2.5 + RIGHT_AFTER / 2)
+    assert not post.follows(2.5 + 2 * RIGHT_AFTER)
+
+
+class Asked(asyncio.SelectorEventLoop):
+    """A loop that is said to be busy with a task that nobody of ours has started."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[Callable[[], object]] = []
+
+    def call_soon_threadsafe(self, callback: Any, *_: Any, **__: Any) -> Any:  # type: ignore[override]
+        self.calls.append(callback)
+
+
+@pytest.mark.parametrize(
+    ("held_before", "file", "told"), [(0.0, "app.py", 0.05), (1.02, "app.py", 0.03), (0.0, asyncio.__file__, 0.0)]
+)
+def test_a_strangers_hold_is_told_from_when_the_loop_was_asked_but_not_what_was_told_already(
+    monkeypatch: pytest.MonkeyPatch, held_before: float, file: str, told: float
+) -> None:
+    heard: list[tuple[str, float, float, Place]] = []
+    seen = Looked(monkeypatch)
+    loop = seen.post.loop = Asked()
+
+    async def stranger() -> None: ...
+
+    task = loop.create_task(stranger())
+    monkeypatch.setattr(watchdog, "FINDERS", [lambda context: ("t", lambda *what: heard.append(what))])
+    monkeypatch.setattr(asyncio, "current_task", lambda of=None: task)
+    try:
+        seen.look(1.0, 1)
+        assert len(loop.calls) == 1
+        if held_before:
+            seen.post.held(1.0, held_before, "x")
+        seen.now, seen.at = 1.02, Place(file, 7, "works")
+        seen.post.look()
+        assert len(loop.calls) == 1, "it is asked once"
+        seen.now = 1.05
+        loop.calls[0]()
+    finally:
+        task.cancel()
+        loop.run_until_complete(asyncio.wait([task]))
+        loop.close()
+    assert [(until - since, place.line) for _, since, until, place in heard] == (
+        [(pytest.approx(told), 7)] if told else []
+    )
+    assert (seen.post.held_by == {"t"}) == bool(told and not held_before)
 
 
 # Whose code it is
