@@ -286,7 +286,10 @@ class Frame:
             if seconds >= BUSY_FROM:
                 say(TaskBlocked(began, task, "thread", seconds, pool))
 
-        return metered(code, tell, late)
+        def behind(until: float, seconds: float, kind: str, place: tuple[str, int, str]) -> None:
+            say(TaskBlocked(until, task, kind, seconds, "", "", *place))
+
+        return metered(code, tell, late, behind)
 
     def _stood(self, began: float, seconds: float) -> tuple[float, str]:
         threads = self.runner.family.places.threads

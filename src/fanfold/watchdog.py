@@ -36,7 +36,9 @@ from types import CodeType, FrameType
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from fanfold.frame import clock
+from fanfold.standing import behind
 from fanfold.turns import Turns
+from fanfold.work.threads import INSIDE
 
 POLL: Final = 0.01
 """Seconds between two looks; with these, a slice that is worth telling has been seen at least once."""
@@ -52,6 +54,9 @@ IDLE: Final = 1.0
 
 WORTH_KNOWING: Final = 0.001
 """Seconds that a garbage collection has to take to be remembered."""
+
+A_LOOK_AT_ONE: Final = 0.0002
+"""Seconds for which threads are left alone after a look, for each of them: a hundred times what that takes."""
 
 STOPPED_FROM: Final = 0.5
 """Seconds for which the watchdog does not wake up, while nothing uses a core, from which on the process was stopped."""
@@ -188,7 +193,7 @@ class Watchdog:
         self._pauses: deque[tuple[float, float]] = deque(maxlen=64)
         self._stops: deque[tuple[float, float]] = deque(maxlen=64)
         self._of_stops: list[tuple[asyncio.AbstractEventLoop, Stopped]] = []
-        self._collecting = 0.0
+        self._collecting = self._look_again = 0.0
 
     def begin(self) -> Post:
         """The post of this thread's event loop, looked after until as many calls of `end`."""
@@ -231,7 +236,21 @@ class Watchdog:
         while self._goes_on():
             for post in list(self._posts.values()):  # before it sleeps: it may have been kept from beginning until now
                 post.look()
+            if INSIDE:
+                self._look_inside()
             self._sleep()
+
+    def _look_inside(self) -> None:
+        """See which threads stand behind a lock. The more there are, the less often."""
+        now = clock()
+        if now < self._look_again:
+            return
+        frames, calls = sys._current_frames(), tuple(INSIDE.items())
+        for thread, call in calls:
+            frame = frames.get(thread)
+            kind = "" if frame is None else behind(frame)
+            call.seen(now, kind, place_of(frame)[:3] if kind else NOWHERE[:3])
+        self._look_again = now + len(calls) * A_LOOK_AT_ONE
 
     def _sleep(self) -> None:
         """Wait until it is time to look again. When that takes far too long, and nothing of the process ran meanwhile,

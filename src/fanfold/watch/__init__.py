@@ -91,8 +91,7 @@ class Watch:
         self._block.started = True
         ONLOOKERS.append(self._onlooker)
         FINDERS.append(self._teller)
-        if asyncio._get_running_loop() is not None:
-            self._segment()
+        self._segment()
         replaced.begin(self)
         return self
 

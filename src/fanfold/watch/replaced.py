@@ -245,9 +245,14 @@ class _Handed:
                 watch.emit(TaskBlocked(now, unit.id, "thread", now - self._asked, self._place))
         try:
             with lived(self._units, self._place):
-                return metered(self._fn, self._used, lambda *_: None)(*args, **options)
+                return metered(self._fn, self._used, lambda *_: None, self._stood)(*args, **options)
         finally:
             _here.handed = None
+
+    def _stood(self, until: float, seconds: float, kind: str, place: tuple[str, int, str]) -> None:
+        for watch, unit in (*self._units, *self._waits):
+            if unit.started and not unit.live:
+                watch.emit(TaskBlocked(until, unit.id, kind, seconds, "", "", *place))
 
     def _used(self, ended: float, seconds: float, cpu: float, ready: float) -> None:
         for watch, unit in (*self._units, *self._waits):
