@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import operator
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections import deque
@@ -16,6 +19,7 @@ import uvloop
 
 from fanfold import START, StateGraph, Task, python_agent, watchdog
 from fanfold.events import Event, LoopHeld, TaskBlocked, TaskHeldUp
+from fanfold.held import LoopWatch, tell
 from fanfold.watchdog import IDLE, NOWHERE, OURS, PYTHON, RIGHT_AFTER, USERS, WATCHDOG, Place, Post, owner, place_of
 
 BLOCKS = 0.08
@@ -318,6 +322,72 @@ def test_a_strangers_hold_is_told_from_when_the_loop_was_asked_but_not_what_was_
     assert (seen.post.held_by == {"t"}) == bool(told and not held_before)
 
 
+def test_a_loop_on_which_code_of_ours_has_begun_meanwhile_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = Looked(monkeypatch)
+    loop = seen.post.loop = Asked()
+    monkeypatch.setattr(asyncio, "current_task", lambda of=None: None if of is not loop else stranger)
+    monkeypatch.setattr(watchdog, "context_of", lambda task: None)
+
+    def find(context: Any) -> Any:
+        seen.post.since = 1.0
+        return "t", lambda *_: None
+
+    stranger = object()
+    monkeypatch.setattr(watchdog, "FINDERS", [find])
+    seen.look(1.0, 1)
+    assert loop.calls == []
+    loop.close()
+
+
+def held_by(watch: LoopWatch, monkeypatch: pytest.MonkeyPatch, file: str) -> list[LoopHeld]:
+    """What is told of code that has settled after 50 ms, most of which it was in that file."""
+    heard: list[Any] = []
+    monkeypatch.setattr("fanfold.held.clock", lambda: 1.05)
+    post = watch.post = Looked(monkeypatch).post
+    monkeypatch.setattr(post, "_seen", {Place(file, 7, "folds"): 0.04} if file else {})
+    monkeypatch.setattr(post, "_slice", 1.0)
+    watch.settled(heard.append, "t", 1.0)
+    return heard
+
+
+@pytest.mark.parametrize(("file", "line"), [("app.py", 7), ("", 0), (watchdog.__file__, 0)])
+def test_what_our_own_code_takes_is_nobodys_hold(monkeypatch: pytest.MonkeyPatch, file: str, line: int) -> None:
+    assert [event.line for event in held_by(LoopWatch(), monkeypatch, file)] == ([line] if line else [])
+
+
+@pytest.mark.parametrize(
+    ("collected", "told"),
+    [
+        (0.0, [("f", 0.05)]),
+        (0.025, [("f", 0.025), ("garbage collection", 0.025)]),
+        (0.01, [("f", 0.04)]),
+        (0.04, [("garbage collection", 0.04)]),
+    ],
+)
+def test_what_was_collected_within_a_hold_is_taken_off_it(
+    monkeypatch: pytest.MonkeyPatch, collected: float, told: list[tuple[str, float]]
+) -> None:
+    heard: list[Any] = []
+    monkeypatch.setattr(WATCHDOG, "_pauses", deque([(1.005, 1.005 + collected), (2.0, 3.0)]))
+    tell(heard.append, "t", 1.0, 1.05, Place("app.py", 7, "f"))
+    assert [(event.function, event.seconds) for event in heard] == [(name, pytest.approx(each)) for name, each in told]
+
+
+def test_what_is_thrown_into_code_that_is_timed_arrives_in_it() -> None:
+    async def code() -> str:
+        try:
+            await asyncio.sleep(0)
+        except KeyError:
+            return "caught"
+        return "missed"
+
+    timed = LoopWatch().timed(lambda _: None, "t", code()).__await__()
+    next(timed)
+    with pytest.raises(StopIteration) as end:
+        timed.throw(KeyError())
+    assert end.value.value == "caught"
+
+
 # Whose code it is
 
 
@@ -344,8 +414,6 @@ def test_where_nothing_is_the_users_the_package_that_was_called_first_is_named()
 
 
 def _frame() -> Any:
-    import sys
-
     return sys._getframe(1)
 
 
@@ -358,6 +426,8 @@ def test_files_are_pythons_ours_or_the_users() -> None:
     assert [owner(file) for file in (asyncio.__file__, fanfold.run.__file__, __file__)] == [PYTHON, OURS, USERS]
     assert owner("/env/site-packages/requests/api.py") == "package requests"
     assert owner("<stdin>") == USERS
+    assert owner("<frozen importlib._bootstrap>") == PYTHON
+    assert owner("uvloop/loop.pyx") == "package uvloop"
 
 
 # Garbage
@@ -439,6 +509,38 @@ def test_nothing_is_told_of_a_lock_that_was_free() -> None:
 
 
 # The thread
+
+
+FORKS = """
+import os, sys, time
+from typing import TypedDict
+from fanfold import START, StateGraph
+from fanfold.events import LoopHeld
+from fanfold.watchdog import WATCHDOG
+
+class State(TypedDict, total=False):
+    log: list
+
+async def blocks(state):
+    time.sleep(0.1)
+
+graph = StateGraph(State).add_node("n", blocks).add_edge(START, "n").compile()
+graph.invoke({"log": []})
+WATCHDOG._lock.acquire()  # as its own thread may have just then
+child = os.fork()
+if child == 0:
+    result = graph.invoke({"log": []})
+    print([event.function for event in result.run.events if isinstance(event, LoopHeld)], flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+os._exit(0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_process_that_was_forked_has_a_watchdog_of_its_own() -> None:
+    said = subprocess.run([sys.executable, "-W", "ignore", "-c", FORKS], capture_output=True, text=True, timeout=60)
+    assert said.stdout.strip() == "['blocks']", said.stderr
 
 
 def test_runs_share_one_thread_which_ends_when_there_are_none_and_leave_no_callback_behind() -> None:
