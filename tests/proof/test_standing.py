@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from fanfold import audit
+from fanfold import audit, watchdog
 from fanfold.events import TaskBlocked
 from fanfold.receipt import PARALLEL, SEQUENTIAL
 from fanfold.receipt.causes import LOCKED
-from fanfold.work.threads import BUSY_FROM, INSIDE, Inside
+from fanfold.watchdog import A_LOOK_AT_ONE, Watchdog
+from fanfold.work.threads import BUSY_FROM, INSIDE, Inside, metered
 from tests.proof.controls import WORK, State, audited, beside, control
 from tests.proof.test_controls import line_of as _line_of
 from tests.proof.test_controls import pytestmark as pytestmark
@@ -139,6 +140,37 @@ def test_a_moment_is_not_told() -> None:
     inside.seen(1.0, "lock", ("", 0, ""))
     inside.over(1.0 + BUSY_FROM / 2)
     assert told == []
+
+
+def test_a_call_within_another_one_is_looked_at_and_then_that_one_again() -> None:
+    def looked_at() -> Inside:
+        return INSIDE[threading.get_ident()]
+
+    def meter(code: Any) -> Any:
+        return metered(code, lambda *_: None, lambda *_: None, lambda *_: None)
+
+    def outer() -> tuple[Inside, Inside, Inside]:
+        return looked_at(), meter(looked_at)(), looked_at()
+
+    first, second, third = meter(outer)()
+    assert first is third
+    assert first is not second
+    assert INSIDE == {}
+
+
+def test_many_threads_are_looked_at_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[float] = []
+
+    class Call(Inside):
+        def seen(self, now: float, kind: str, place: Any) -> None:
+            looks.append(now)
+
+    dog, times = Watchdog(), iter([1.0, 1.0 + 50 * A_LOOK_AT_ONE, 1.0 + 101 * A_LOOK_AT_ONE])
+    monkeypatch.setattr(watchdog, "clock", lambda: next(times))
+    monkeypatch.setattr(watchdog, "INSIDE", {-number: Call(lambda *_: None) for number in range(1, 101)})
+    for _ in range(3):
+        dog._look_inside()
+    assert looks == [1.0] * 100 + [1.0 + 101 * A_LOOK_AT_ONE] * 100
 
 
 def test_no_call_is_looked_at_when_it_has_ended_whatever_it_came_to() -> None:

@@ -263,6 +263,18 @@ def test_tasks_of_anyios_are_tasks_and_parallel() -> None:
     assert (watched.receipt.verdict, watched.receipt.peak) == (PARALLEL, 4)
 
 
+def test_what_begins_when_the_watch_is_over_is_none_of_its_business() -> None:
+    async def main() -> Watch:
+        async with audit.watch() as watched:
+            task = asyncio.create_task(waits())
+        await task
+        return watched
+
+    watched = asyncio.run(main())
+    assert watched.events[-1].kind == "run_finished"
+    assert {task.name: task.status for task in watched.receipt.tasks}["waits"] == "queued"
+
+
 def test_a_watch_is_used_once() -> None:
     watched = audit.watch()
     with watched:
