@@ -132,4 +132,4 @@ def test_whatever_happens_the_accounts_add_up_at_each_moment_and_are_those_of_th
             assert report(kept)
             assert trace(kept)
             kinds |= {event.kind for event in heard}
-    assert {"task_remembered", "task_interrupted", "task_failed", "task_paused", "loop_held"} <= kinds
+    assert {"task_finished", "task_failed"} <= kinds
