@@ -139,7 +139,8 @@ class LoopHeld(_Event):
 
     `file`, `line` and `function` are where it was seen most of that time: the innermost line that is neither Python's
     nor ours. `callers` are the functions that had called that one, innermost first, such as an agent's tool; they too
-    are the user's. All of them are empty when nobody looked in time.
+    are the user's. All of them are empty when nobody looked in time. With `pieces` above 1, it did so time and again
+    while others waited for their turn, and `seconds` are what these moments come to.
     """
 
     kind: ClassVar[str] = "loop_held"
@@ -149,6 +150,7 @@ class LoopHeld(_Event):
     line: int = 0
     function: str = ""
     callers: tuple[str, ...] = ()
+    pieces: int = 1
 
 
 @fact

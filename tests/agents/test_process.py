@@ -187,6 +187,23 @@ def test_what_a_program_says_that_it_cost_is_the_cost() -> None:
     assert (result.cost_usd, result.usage["requests"]) == (0.75, 2)
 
 
+@pytest.mark.parametrize("cost", ["1e999", "NaN", "-1", "true", '"free"', "1" + "0" * 400])
+def test_a_cost_that_can_be_none_is_not_believed(cost: str) -> None:
+    line = f'{{"type": "usage", "input_tokens": 1{"0" * 30}, "output_tokens": 1, "cost_usd": {cost}}}'
+    heard: list[Any] = []
+    result = asked(agent(speaking(line, {"type": "result", "output": "x"})), "go", on_event=heard.append)
+    assert (result.cost_usd, result.total_tokens) == (None, 1)
+    assert [event.cost_usd for event in heard if isinstance(event, ModelAnswered)] == [None]
+
+
+def test_what_a_tool_was_given_is_told_up_to_a_length() -> None:
+    lines = [{"type": "tool", "name": "x", "detail": detail} for detail in ("a" * 120, "a" * 121)]
+    heard: list[Any] = []
+    asked(agent(speaking(*lines, {"type": "result", "output": "x"})), "go", on_event=heard.append)
+    details = [event.detail for event in heard if isinstance(event, ToolCalled)]
+    assert details == ["a" * 120, "a" * 116 + " ..."]
+
+
 def test_ends_of_lines_that_only_unicode_knows_do_not_end_a_line() -> None:
     assert answer(["printf", "%s\n", '{"type": "result", "output": "a\u2028b"}']) == "a\u2028b"
 

@@ -23,7 +23,7 @@ from mcp.types import ToolAnnotations
 
 from fanfold.agents.backends.base import Answer, Call, Progress, Said
 from fanfold.agents.backends.claude_command import TASK_TOOL, TEAM, Start, tool_names
-from fanfold.agents.backends.providers import LONGEST_REASON, key_variable, masked, shortened
+from fanfold.agents.backends.providers import LONGEST_REASON, detailed, key_variable, masked, shortened
 from fanfold.agents.causes import raise_from
 from fanfold.agents.processes import Program
 from fanfold.agents.transcripts import tell_from
@@ -51,8 +51,6 @@ BUNDLED: Final = Path(sdk.__file__).parent / "_bundled" / "claude"
 
 PARTING: Final = 0.15
 """Seconds that the program has to let go of what it does, before it is killed."""
-
-LONGEST_DETAIL: Final = 120
 
 _BLOCKS: Final = {
     sdk.TextBlock: "text",
@@ -252,7 +250,7 @@ class Session:
             if isinstance(block, sdk.ToolUseBlock):
                 self._tools += 1
                 name = "task" if block.name == TASK_TOOL else block.name
-                yield ToolCalled(clock(), self._call.task, name, shortened(json.dumps(block.input), LONGEST_DETAIL))
+                yield ToolCalled(clock(), self._call.task, name, detailed(json.dumps(block.input)))
 
     def _count(self, message: Any, model: Any, usage: Mapping[str, Any] | None) -> None:
         """What one answer took, once."""

@@ -30,7 +30,7 @@ from fanfold.agents.asking import persist
 from fanfold.agents.backends import refusals
 from fanfold.agents.backends.base import Call, Progress, Said
 from fanfold.agents.backends.connections import Pulse
-from fanfold.agents.backends.providers import check_name, name_of, shortened
+from fanfold.agents.backends.providers import check_name, detailed, name_of
 from fanfold.errors import AgentStalledError, BudgetError
 from fanfold.events import ToolCalled
 from fanfold.frame import clock
@@ -38,7 +38,6 @@ from fanfold.limits.desk import Asking
 
 Tell: TypeAlias = Callable[[Progress | Said], Awaitable[None]]
 
-LONGEST_DETAIL: Final = 120
 HELD: Final = 0.1
 """Seconds by which the event loop may be late before what it has not heard says nothing."""
 
@@ -221,7 +220,7 @@ class Requesting(WrapperModel):
         answers = {tool.name for tool in parameters.output_tools}
         for part in response.tool_calls:
             if part.tool_name not in answers:
-                detail = shortened(part.args_as_json_str(), LONGEST_DETAIL)
+                detail = detailed(part.args_as_json_str())
                 yield ToolCalled(clock(), task, part.tool_name, detail)
 
 
