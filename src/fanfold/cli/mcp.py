@@ -151,6 +151,7 @@ async def _over_http(
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}{http.PATH}"
 
     def ready() -> None:
+        http.make_prompt()
         say(f"serving {offer.store.label} at {url}")
         if new:
             say(f"token: {token}")
