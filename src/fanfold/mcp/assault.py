@@ -37,37 +37,51 @@ class Outcome:
         return not self.harm and self.held in self.attack.walls
 
 
-async def assaulted(victim: Victim, attacks: Sequence[Attack], caps: Caps = CAPS) -> AsyncIterator[Outcome]:
-    """The outcome of each attack. The victim is entered already."""
+@dataclass(frozen=True, slots=True)
+class _Before:
+    """How a victim was: the session of its door, if that is the same one after the attack, and its own state.
+
+    `seconds` is how long it may take to be so again.
+    """
+
+    session: Any
+    state: Mapping[str, str]
+    seconds: float
+
+
+async def assaulted(
+    victim: Victim, attacks: Sequence[Attack], caps: Caps = CAPS, *, settled: float = SETTLED
+) -> AsyncIterator[Outcome]:
+    """The outcome of each attack. The victim is entered already, and has `settled` seconds to be as it was before."""
     async with victim.door(caps) as door:
         # The first session of a door is as it has to be found after each attack.
         session = await victim.session(door)
         state = victim.state()
         for attack in attacks:
-            yield await _tried(victim, door, attack, session, state)
+            yield await _tried(victim, door, attack, _Before(session, state, settled))
 
 
-async def _tried(victim: Victim, door: Door, attack: Attack, session: Any, state: Mapping[str, str]) -> Outcome:
+async def _tried(victim: Victim, door: Door, attack: Attack, before: _Before) -> Outcome:
     if not attack.before:
-        return await _judged(victim, door, attack, session, state)
+        return await _judged(victim, door, attack, before)
     victim.say(attack.before.format_map(victim.words))
     try:
         async with victim.door(door.caps) as fresh:
-            return await _judged(victim, fresh, attack, None, victim.state())
+            return await _judged(victim, fresh, attack, _Before(None, victim.state(), before.seconds))
     finally:
         victim.say(attack.after.format_map(victim.words))
 
 
-async def _judged(victim: Victim, door: Door, attack: Attack, session: Any, state: Mapping[str, str]) -> Outcome:
+async def _judged(victim: Victim, door: Door, attack: Attack, before: _Before) -> Outcome:
     begun = time.perf_counter()
     held, said, harm = await _attempted(victim, door, attack)
     seconds = time.perf_counter() - begun
     if seconds > door.caps.seconds + LATE:
         harm.append(f"it took {seconds:.1f} s")
-    after = await _settled(victim, state)
-    harm += [f"{what}: {state.get(what)} became {after.get(what)}" for what in {*state, *after}
-             if state.get(what) != after.get(what)]  # fmt: skip
-    if session is not None and (left := await victim.session(door)) != session:
+    after, state = await _settled(victim, before), before.state
+    changed = [what for what in sorted({*state, *after}) if state.get(what) != after.get(what)]
+    harm += [f"{what}: {state.get(what)} became {after.get(what)}" for what in changed]
+    if before.session is not None and (left := await victim.session(door)) != before.session:
         harm.append(f"the session is another one: {left}")
     return Outcome(attack, held, said, round(seconds * 1000, 1), tuple(harm))
 
@@ -90,10 +104,10 @@ async def _attempted(victim: Victim, door: Door, attack: Attack) -> tuple[Held, 
     return ("cap" if told.truncated else "harmless"), said, harm
 
 
-async def _settled(victim: Victim, state: Mapping[str, str]) -> Mapping[str, str]:
+async def _settled(victim: Victim, before: _Before) -> Mapping[str, str]:
     """The victim's state as soon as it is the old one, or what it is when it does not come to be."""
-    end = time.monotonic() + SETTLED
-    while (now := victim.state()) != state and time.monotonic() < end:  # noqa: ASYNC110 - the server tells nobody
+    end = time.monotonic() + before.seconds
+    while (now := victim.state()) != before.state and time.monotonic() < end:  # noqa: ASYNC110 - the server tells nobody
         await asyncio.sleep(0.02)  # a statement that was cut off ends there a moment later
     return now
 
