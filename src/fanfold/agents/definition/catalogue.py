@@ -13,7 +13,6 @@ from fanfold.agents.definition.files import Broken, Entry, Problem, load_folder
 from fanfold.errors import AgentFileError, AgentNotFoundError, UsageError, did_you_mean
 
 PACKAGED: Final = Path(__file__).parents[1] / "packaged"
-OF_TEAMS: Final = Path(__file__).parents[2] / "teams" / "agents"
 
 _NAMES_LISTED: Final = 12
 
@@ -137,6 +136,4 @@ def _shelve(found: Iterable[Entry], entries: dict[str, Entry], problems: list[Pr
 @cache
 def _packaged() -> tuple[list[Entry], list[Problem]]:
     """The agents that come with fanfold, which do not change while it runs."""
-    found, problems = load_folder(PACKAGED, "packaged")
-    others, troubles = load_folder(OF_TEAMS, "packaged")
-    return [*found, *others], [*problems, *troubles]
+    return load_folder(PACKAGED, "packaged")
