@@ -151,7 +151,7 @@ def test_a_router_that_names_nobody_who_is_there_is_told_so_and_asked_once_more(
     boss = router(assign((["nobody"], "look")), assign((["a"], "look")), end(), asked=asked)
     done = Supervisor([agent("a")], router=boss).invoke("the job")
     assert who(done) == [(1, "a")]
-    assert "could not be used" in asked[1]
+    assert "your answer could not be used" in asked[1]
     assert "'all'" in asked[1]
     assert done.marks == ()
 
@@ -160,7 +160,7 @@ def test_a_router_that_cannot_decide_ends_the_team_with_what_there_is() -> None:
     wrong = assign((["nobody"], "look"))
     done = Supervisor([agent("a")], router=router(assign((["a"], "look")), wrong, wrong)).invoke("the job")
     assert done.answer == "[a] a has looked"
-    assert [(mark.kind, mark.who) for mark in done.marks] == [("failed", "the router")]
+    assert [(mark.kind, mark.who) for mark in done.marks] == [("misfit", "the router")]
     assert "nobody" in done.marks[0].text
 
 
@@ -175,7 +175,7 @@ def test_an_agent_that_takes_too_long_is_marked_and_the_router_goes_on_without_i
     boss = router(assign((["all"], "look")), end(), asked=asked)
     done = Supervisor([slow, agent("a")], router=boss).invoke("the job")
     assert [(mark.kind, mark.who) for mark in done.marks] == [("timed out", "slow")]
-    assert "slow, round 1 has failed: agent 'slow' did not answer within 0.05 s" in asked[1]
+    assert "slow, round 1 has failed: AgentTimeoutError: agent 'slow' did not answer within 0.05 s" in asked[1]
     assert "a has looked" in asked[1]
 
 
@@ -198,18 +198,28 @@ def test_a_run_that_failed_goes_on_without_asking_anybody_twice(tmp_path: Path) 
     asked: list[str] = []
     broken = [True]
 
-    def fails_once(prompt: str) -> str:
-        if broken.pop() if broken else False:
+    def breaks_once(board: Board) -> Route:
+        if board.get("answers") and broken and broken.pop():
             raise RuntimeError("pulled the plug")
-        return "b has looked"
+        return everyone(board)
 
-    team = Supervisor([agent("a", asked=asked), agent("b", fails_once)], router=everyone)
+    team = Supervisor([agent("a", asked=asked), agent("b", asked=asked)], router=breaks_once)
     store = f"sqlite:///{tmp_path}/runs.db"
     with pytest.raises(RuntimeError, match="pulled"):
-        asyncio.run(team.run("the job", store=store, thread_id="t", max_concurrency=1))
+        team.invoke("the job", store=store, thread_id="t")
     done = team.invoke(None, store=store, thread_id="t")
     assert done.answer == "[a] a has looked\n\n[b] b has looked"
-    assert len(asked) == 1
+    assert len(asked) == 2
+
+
+def test_an_agent_that_is_broken_code_is_marked_like_any_other() -> None:
+    def broken(prompt: str) -> str:
+        raise RuntimeError("no such duck")
+
+    done = Supervisor([agent("a"), agent("b", broken)], router=everyone).invoke("the job")
+    assert done.answer == "[a] a has looked"
+    assert [(mark.kind, mark.who) for mark in done.marks] == [("failed", "b")]
+    assert "no such duck" in done.marks[0].text
 
 
 def test_a_thread_can_be_given_one_job_after_another(tmp_path: Path) -> None:

@@ -29,9 +29,6 @@ from fanfold import (
     END,
     START,
     AgentDefinition,
-    AgentError,
-    AgentNotFoundError,
-    BudgetError,
     Command,
     GraphError,
     Overwrite,
@@ -42,6 +39,7 @@ from fanfold import (
     audit,
     framed,
 )
+from fanfold.teams.asked import Asked, asked
 from fanfold.teams.debating.objects import Form, Mark
 
 ALL: Final = "all"
@@ -55,8 +53,6 @@ MOST_AT_ONCE: Final = 15
 
 LONGEST: Final = 20_000
 """Characters of an answer that others are shown."""
-
-LONGEST_MARK: Final = 2_000
 
 
 class Assignment(Form):
@@ -140,7 +136,7 @@ def everyone(board: Board) -> Route:
     """The router that needs no model: it asks all agents once, and ends with what they have answered."""
     if not board.get("answers"):
         return Route(assignments=[Assignment(agents=[ALL], task=board["task"])])
-    return Route(answer=_gathered(board["answers"]))
+    return Route(answer=_gathered(board))
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,35 +228,25 @@ class Supervisor:
     async def _route(self, state: Board) -> Command:
         """Decide: give work out, or end."""
         made = state.get("round", 0) + 1
-        try:
-            route, marks = await self._decided(state, made)
-        except AgentNotFoundError:
-            raise  # nobody of that name: a mistake in the team, not in the run
-        except AgentError as error:
-            mark = Mark(kind=_kind(error), who="the router", text=_cut(f"it could not decide: {error}", LONGEST_MARK))
-            return _ended(made, _gathered(state.get("answers", [])), [mark])
+        route, marks = await self._decided(state, made)
         if not route.assignments:
-            return _ended(made, route.answer, marks)
+            return Command(update={"round": made, "answer": route.answer, "marks": marks}, goto=END)
         sends, dropped = self._sends(state, route, made)
         return Command(update={"round": made, "marks": [*marks, *dropped]}, goto=sends)
 
     async def _decided(self, state: Board, made: int) -> tuple[Route, list[Mark]]:
+        """The router's decision. Of one that can make none, the end of the team, with what there is."""
         if not isinstance(self.router, str):
             route = self._route_form.model_validate(self.router(state).model_dump())
             if made < self.rounds or not route.assignments:
                 return route, []
-            return Route(answer=route.answer or _gathered(state.get("answers", []))), [self._spent()]
+            return Route(answer=route.answer or _gathered(state)), [self._spent()]
         last = made >= self.rounds
         form = _LastRoute if last else self._route_form
-        prompt = self._prompt(state, made)
-        try:
-            answer = await _asked(self.router, prompt, form, f"round {made}")
-        except (BudgetError, AgentNotFoundError):
-            raise
-        except AgentError as error:  # once more, and it is told why
-            again = f"{prompt}\n\nYour last answer could not be used: {error}"
-            answer = await _asked(self.router, again, form, f"round {made}, again")
-        return Route(**answer.model_dump()), [self._spent()] if last else []
+        said = await _asked(self.router, self._prompt(state, made), form, f"round {made}")
+        if said.result is None:
+            return Route(answer=_gathered(state)), _marks(said, "the router")
+        return Route(**said.output.model_dump()), [self._spent()] if last else []
 
     def _spent(self) -> Mark:
         text = f"decision {self.rounds} was the last one, in which it had to end"
@@ -295,32 +281,23 @@ class Supervisor:
     async def _work(self, state: Work) -> dict[str, Any]:
         """Have the work done by the agent that it was assigned to, and by whomever that one hands it on to."""
         answers: list[Answer] = []
-        marks: list[Mark] = []
         name, task = state["agent"], state["task"]
         while True:
-            try:
-                answer, handed = await self._answer(state, name, task, answers)
-            except AgentNotFoundError:
-                raise
-            except AgentError as error:
-                answer, handed = _answer(state, name, task, answers, failed=str(error)), None
-                marks.append(Mark(kind=_kind(error), who=name, text=_cut(str(error), LONGEST_MARK)))
-            answers.append(answer)
+            said = await self._said(state, name, task, answers)
+            answers.append(_answer(state, name, task, answers, said))
+            if said.result is None:
+                return {"answers": answers, "marks": _marks(said, name)}
+            handed = said.output.hand_off if isinstance(said.output, Reply) else None
             if handed is None:
-                return {"answers": answers, "marks": marks}
+                return {"answers": answers}
             name, task = handed.to, handed.task
 
-    async def _answer(
-        self, work: Work, name: str, task: str, before: Sequence[Answer]
-    ) -> tuple[Answer, HandOff | None]:
-        """One agent's answer, and to whom it hands the work on; no further than is allowed."""
+    async def _said(self, work: Work, name: str, task: str, before: Sequence[Answer]) -> Asked:
+        """What one agent says. Work that was handed on as often as it may be, it cannot hand on."""
         found = [f"What {answer['agent']} found, who hands this on to you:\n{answer['framed']}" for answer in before]
         prompt = "\n\n".join([task, f"It is a part of this job:\n{work['job']}", *found])
         form = self._reply_form(name) if self.hand_offs > len(before) else None
-        said = await _asked(name, prompt, form, f"round {work['round']}")
-        if not isinstance(said, Reply):
-            return _answer(work, name, task, before, text=said), None
-        return _answer(work, name, task, before, text=said.answer), said.hand_off
+        return await _asked(name, prompt, form, f"round {work['round']}")
 
     def _reply_form(self, name: str) -> Any:
         others = [other for other in self.agents if other != name]
@@ -336,9 +313,14 @@ class _LastRoute(Form):
     answer: str
 
 
-async def _asked(agent: str, prompt: str, form: Any, label: str) -> Any:
-    """The agent's output, as `form` if there is one."""
-    return (await Task(subagent_type=agent, prompt=prompt, description=label, output=form)).output
+async def _asked(agent: str, prompt: str, form: Any, label: str) -> Asked:
+    """What comes of asking for an answer in that form, if there is one."""
+    return await asked(lambda text: Task(subagent_type=agent, prompt=text, description=label, output=form), prompt)
+
+
+def _marks(said: Asked, who: str) -> list[Mark]:
+    """Why there is no answer."""
+    return [Mark(kind=trouble.kind, who=who, text=trouble.text) for trouble in said.troubles[-1:]]
 
 
 def _route_form(agents: Iterable[str]) -> Any:
@@ -385,24 +367,20 @@ def _purposes(agents: Sequence[Any] | Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def _answer(work: Work, name: str, task: str, before: Sequence[Answer], *, text: Any = "", failed: str = "") -> Answer:
-    said = _cut(text if isinstance(text, str) else json.dumps(text, ensure_ascii=False, default=str), LONGEST)
+def _answer(work: Work, name: str, task: str, before: Sequence[Answer], said: Asked) -> Answer:
+    """What is kept of an agent's answer."""
+    given = said.output.answer if isinstance(said.output, Reply) else said.output
+    text = _cut(given if isinstance(given, str) else json.dumps(given, ensure_ascii=False, default=str))
+    failed = said.troubles[-1].text if said.result is None else ""
     return {
         "round": work["round"],
         "agent": name,
         "task": task,
-        "text": said,
-        "framed": "" if failed else framed(said, source=name),
+        "text": "" if failed else text,
+        "framed": "" if failed else framed(text, source=name),
         "failed": failed,
         "came_from": before[-1]["agent"] if before else "",
     }
-
-
-def _kind(error: AgentError) -> Any:
-    """What a mark calls it."""
-    if isinstance(error, BudgetError):
-        return "over budget"
-    return "timed out" if isinstance(error, TimeoutError) else "failed"
 
 
 def _report(answer: Answer) -> str:
@@ -413,18 +391,15 @@ def _report(answer: Answer) -> str:
     return f"{who} has failed: {answer['failed']}" if answer["failed"] else f"{who}:\n{answer['framed']}"
 
 
-def _gathered(answers: Iterable[Answer]) -> str:
+def _gathered(board: Board) -> str:
     """The answers themselves, where nobody has made one of them."""
-    return "\n\n".join(f"[{answer['agent']}] {answer['text']}" for answer in answers if not answer["failed"])
+    given = (answer for answer in board.get("answers", []) if not answer["failed"])
+    return "\n\n".join(f"[{answer['agent']}] {answer['text']}" for answer in given)
 
 
-def _ended(made: int, answer: str, marks: Sequence[Mark]) -> Command:
-    return Command(update={"round": made, "answer": answer, "marks": list(marks)}, goto=END)
-
-
-def _cut(text: str, longest: int) -> str:
-    left = len(text) - longest
-    return text if left <= 0 else f"{text[: longest - 50]}\n({left + 50:,} more characters were left out)"
+def _cut(text: str) -> str:
+    left = len(text) - LONGEST
+    return text if left <= 0 else f"{text[:LONGEST]}\n({left:,} more characters were left out)"
 
 
 def _job(task: str | None) -> dict[str, Any] | None:

@@ -2,7 +2,7 @@
 
 - **completion**: the part of the specialists that has answered.
 - **parallel efficiency**: the least time in which so many slots could have done this work, in parts of the time that it
-  took. The least is the longest chain of work of one specialist, or all work divided by the slots, whichever is more.
+  took. The least is the longest work of one agent, or all work divided by the slots, whichever is more.
   The time runs from when the first specialist could have begun until the last one has ended. Fifteen that are asked one
   after another, with eight slots, come to 2 / 15, however long they take.
 - **recovery**: the longest time from the first failure of a specialist until it had answered or was given up.
@@ -11,8 +11,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Final, Protocol
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final, Protocol
 
 SPECIALIST: Final = "specialist"
 """The node in which each specialist is asked."""
@@ -52,15 +52,10 @@ class Life(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """One specialist: the node in which it is asked, and the agents that this calls, one after another."""
+    """One specialist: the node in which it is asked, and the agents that this calls."""
 
     node: Life
     calls: tuple[Life, ...]
-
-    @property
-    def work(self) -> float:
-        """Seconds that its agents were at work."""
-        return sum(call.work for call in self.calls)
 
     @property
     def queued(self) -> float:
@@ -130,6 +125,10 @@ class Metrics:
             "recovery": self.recovery is None or self.recovery < self.targets.recovery,
         }
 
+    def to_dict(self) -> dict[str, Any]:
+        """The metrics as plain data."""
+        return {**asdict(self), "completion": self.completion, "efficiency": self.efficiency, "met": self.met}
+
     def lines(self) -> list[str]:
         """The metrics for a terminal, each with its target."""
         efficiency, recovery, targets = self.efficiency, self.recovery, self.targets
@@ -152,21 +151,19 @@ class Metrics:
         ]
 
 
-def measured(lives: Sequence[Life], *, asked: int, answered: int, slots: int, node: str = SPECIALIST) -> Metrics:
-    """The metrics of a run, by the lives of its tasks: those of `node`, and the agents that they called."""
-    chains = [Chain(life, _called(life, lives)) for life in lives if life.name == node and life.role != "agent"]
-    return fanned(chains, asked=asked, answered=answered, slots=slots)
-
-
-def fanned(chains: Sequence[Chain], *, asked: int, answered: int, slots: int) -> Metrics:
-    """The metrics of work that consists of these chains."""
-    if not chains:
-        return Metrics(asked, answered, slots)
-    work = sum(chain.work for chain in chains)
+def measured(
+    lives: Sequence[Life], *, asked: int, answered: int, slots: int, targets: Targets | None = None
+) -> Metrics:
+    """The metrics of a run, by the lives of its tasks: the nodes of specialists, and the agents that they called."""
+    chains = [Chain(life, _called(life, lives)) for life in lives if life.name == SPECIALIST]
+    known = Metrics(asked, answered, slots, targets=targets or Targets())
+    work = [call.work for chain in chains for call in chain.calls]
+    if not work:
+        return known
     took = max(chain.ended for chain in chains) - min(chain.queued for chain in chains)
-    least = max(max(chain.work for chain in chains), work / slots)
+    least = max(max(work), sum(work) / slots)
     recoveries = [chain.recovery for chain in chains if chain.recovery is not None]
-    return Metrics(asked, answered, slots, work, least, took, max(recoveries, default=None))
+    return replace(known, work=sum(work), least=least, took=took, recovery=max(recoveries, default=None))
 
 
 def _called(node: Life, lives: Iterable[Life]) -> tuple[Life, ...]:

@@ -16,7 +16,7 @@ from typing import Annotated, Final, TypeAlias
 from pydantic import Field
 
 from fanfold import register_type
-from fanfold.teams.debating.objects import KINDS, Form, Id, Kind, Line, Quoted, Text
+from fanfold.teams.debating.objects import KINDS, Form, Id, Kind, Line, Mark, Quoted, Text
 
 AGENTS: Final[dict[str, str]] = {kind: f"research-{kind}" for kind in KINDS}
 """The agent of each kind of specialist."""
@@ -38,7 +38,7 @@ class Findings(Form):
     """What a specialist answers."""
 
     findings: Annotated[tuple[Finding, ...], Field(max_length=12)] = ()
-    missing: Long = Field(description="What was looked for and not found.")
+    missing: Long = Field(default="", description="What was looked for and not found.")
 
 
 class Source(Form):
@@ -59,8 +59,11 @@ class Found(Form):
 
 
 class Study(Form):
-    """What one specialist came to. `failed` says why it has no answer, if it has none; `attempt` is how often it was
-    tried, `seconds` and `tokens` what its answer took."""
+    """What one specialist came to, and what has to be known about it.
+
+    `failed` says why it has no answer, if it has none; `attempt` is how often it was tried, `seconds` and `tokens` what
+    its answer took, `model` who gave it.
+    """
 
     number: Annotated[int, Field(ge=1)]
     kind: Kind
@@ -72,6 +75,8 @@ class Study(Form):
     attempt: Annotated[int, Field(ge=1)] = 1
     seconds: Annotated[float, Field(ge=0)] = 0.0
     tokens: Annotated[int, Field(ge=0)] = 0
+    model: str = ""
+    marks: tuple[Mark, ...] = ()
 
 
 class Point(Form):
@@ -96,20 +101,21 @@ class Half(Form):
 
     name: Line
     synthesis: Synthesis
+    model: str = ""
 
 
 class Plan(Form):
     """What a run is to do.
 
     At most so many `specialists`; when the verdict asks for fewer, kinds that it does not name are asked about the
-    topic, unless it is to be followed `only`. The part `quorum` of them has to answer. A verdict is sent back for
-    revision at most `revisions` times.
+    topic, unless it is to be followed `only`. The part `quorum` of them has to answer. A verdict is sent back
+    to a new debate at most `revisions` times.
     """
 
     specialists: Annotated[int, Field(ge=1, le=MOST)] = MOST
     only: bool = False
     quorum: Annotated[float, Field(ge=0, le=1)] = 0.5
-    revisions: Annotated[int, Field(ge=0, le=5)] = 2
+    revisions: Annotated[int, Field(ge=0, le=5)] = 1
 
 
 for _form in (Finding, Findings, Source, Found, Study, Point, Synthesis, Half, Plan):

@@ -31,7 +31,7 @@ def queued(asked: Sequence[ResearchItem], topic: str, plan: Plan) -> Queue:
     dropped = len(wanted) - min(len(wanted), plan.specialists)
     marks = []
     if dropped:
-        text = f"{dropped} of {len(wanted)} questions of the verdict were left out: there are {plan.specialists} specialists"
+        text = f"{dropped} of {len(wanted)} questions of the verdict were left out: {plan.specialists} may be asked"
         marks.append(Mark(kind="stopped", who="the queue", text=text))
     return Queue(tuple(items), tuple(marks))
 
@@ -46,5 +46,5 @@ def _distinct(items: Iterable[ResearchItem]) -> list[ResearchItem]:
 
 def _others(wanted: Iterable[ResearchItem], topic: str) -> list[ResearchItem]:
     named = {item.kind for item in wanted}
-    question = f"What does your side find on this: {topic[:LONGEST_TOPIC]}"
+    question = f"What is there to find about this: {topic[:LONGEST_TOPIC]}"
     return [ResearchItem(kind=kind, question=question, priority=LAST) for kind in KINDS if kind not in named]

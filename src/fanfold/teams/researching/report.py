@@ -3,7 +3,7 @@ a heading, and a quote is printed as a quote only with the place where it stands
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from fanfold.teams.debating.objects import Mark, Validation, Verdict
 from fanfold.teams.researching.objects import Found, Half, Point, Source, Study
@@ -75,7 +75,7 @@ def _half(half: Half) -> list[str]:
     lines = [f"## {TITLES.get(half.name, half.name)}", ""]
     for paragraph in paragraphs(said.summary):
         lines += [paragraph, ""]
-    return [*lines, *(_point(point) for point in said.points)]
+    return [*lines, *(_point(point) for point in said.points)] if said.points else lines[:-1]
 
 
 def _point(point: Point) -> str:
@@ -87,13 +87,15 @@ def _findings(studies: Sequence[Study]) -> list[str]:
     lines: list[str] = []
     for study in sorted(studies, key=lambda study: study.number):
         supported = [found for found in study.found if found.sources]
-        if study.failed or not (supported or study.missing):
+        if study.failed:
             continue
-        lines += ["", f"### {study.kind}", "", f"Asked, with priority {study.priority}: {line(study.question)}", ""]
+        lines += [f"### {study.kind}", "", f"Asked, with priority {study.priority}: {line(study.question)}", ""]
         for found in supported:
             lines += [f"- {found.id}: {line(found.text)}", *_quotes(found.sources), ""]
-        lines += [f"Looked for and not found: {line(study.missing)}"] if study.missing else []
-    return ["## Findings", *lines] if lines else []
+        lines += [] if supported else ["Nothing with a quote that stands where it says.", ""]
+        lines += [f"Looked for and not found: {line(study.missing)}", ""] if study.missing else []
+    lines = lines[:-1]  # the parts of the report are set apart already
+    return ["## Findings", "", *lines] if lines else []
 
 
 def _quotes(sources: Iterable[Source]) -> Iterator[str]:
@@ -121,7 +123,10 @@ def _times(number: int) -> str:
 
 
 def _open(verdict: Verdict | None, halves: Sequence[Half]) -> list[str]:
-    asked = [*(verdict.open_questions if verdict else ()), *(q for half in halves for q in half.synthesis.open_questions)]
+    asked = [
+        *(verdict.open_questions if verdict else ()),
+        *(q for half in halves for q in half.synthesis.open_questions),
+    ]
     told = [f"- {line(question)}" for question in dict.fromkeys(asked)]
     dissent = [f"- Dissent in the debate: {line(text)}" for text in (verdict.dissent if verdict else ())]
     return ["## Open questions", "", *told, *dissent] if told or dissent else []
@@ -136,7 +141,8 @@ def _sources(studies: Sequence[Study]) -> list[str]:
             lines.setdefault(source.path, set()).add(source.line)
             by.setdefault(source.path, {})[found.id] = None
     told = [
-        f"{number}. `{path}`, {_lines(lines[path])}: {', '.join(by[path])}" for number, path in enumerate(sorted(lines), 1)
+        f"{number}. `{path}`, {_lines(lines[path])}: {', '.join(by[path])}"
+        for number, path in enumerate(sorted(lines), 1)
     ]
     return ["## Sources", "", *told] if told else []
 
@@ -151,7 +157,7 @@ def _notes(marks: Sequence[Mark]) -> list[str]:
     return ["## Notes", "", *told] if told else []
 
 
-def known(half: Half, ids: Mapping[str, object]) -> tuple[Half, int]:
+def known(half: Half, ids: Collection[str]) -> tuple[Half, int]:
     """The half without ids of findings that there are not, and how many these were."""
     dropped = sum(id not in ids for point in half.synthesis.points for id in point.findings)
     points = tuple(
