@@ -52,7 +52,7 @@ _TENTHS: Final = ((1.0, 10), (0.9, 8), (0.8, 5))
 
 
 def ballots(statements: Iterable[Statement], until: int | None = None) -> tuple[Ballot, ...]:
-    """Each member's last answer up to the round `until`, in the order of their seats' names; of round 0, the openings."""
+    """Each member's last answer up to the round `until`, by the names of their seats; of round 0, the openings."""
     last: dict[str, Statement] = {}
     for statement in sorted(statements, key=lambda statement: (statement.seat, statement.round)):
         if until is None or statement.round <= until:
