@@ -46,7 +46,8 @@ from fanfold.teams.debating.objects import (
     Verdict,
     recorded,
 )
-from fanfold.teams.debating.outcome import Outcome
+from fanfold.teams.debating.outcome import Outcome as Outcome
+from fanfold.teams.debating.outcome import replay as replay
 from fanfold.teams.debating.ruling import rule_of
 from fanfold.teams.debating.stopping import HARD_CAP, Stopped, StopRule, progress, reasons
 from fanfold.teams.debating.transcript import ORDERS, Call, Protocol, Record, Role, Transcript, VoteRule
@@ -175,6 +176,10 @@ def check(debate: Debate) -> None:
         (not 0 <= debate.rounds <= HARD_CAP, f"rounds is {debate.rounds}; it must be from 0 to {HARD_CAP}"),
         (debate.samples < 0, f"samples is {debate.samples}; it must be 0 or more"),
         (debate.attempts < 1, f"attempts is {debate.attempts}; it must be 1 or more"),
+        (
+            debate.quorum is not None and not 1 <= debate.quorum <= debate.advocates + debate.challengers,
+            f"a quorum of {debate.quorum} among {debate.advocates + debate.challengers} can never decide, or always does",
+        ),
         *(
             (getattr(debate, name) not in known, f"{name} is {getattr(debate, name)!r}; it must be one of {known}")
             for name, known in _KNOWN.items()

@@ -18,7 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from fanfold.teams.debating.baselines import Baselines
+from fanfold.teams.debating.baselines import Baselines, compared
 from fanfold.teams.debating.exchange import Exchange, Table, stance_of
 from fanfold.teams.debating.judging import Judged, judged
 from fanfold.teams.debating.objects import (
@@ -38,8 +38,8 @@ from fanfold.teams.debating.objects import (
     Verdict,
     coverage,
 )
-from fanfold.teams.debating.stopping import BUDGETS
-from fanfold.teams.debating.transcript import ORDERS, Transcript, challenges, last_said
+from fanfold.teams.debating.stopping import BUDGETS, Spent
+from fanfold.teams.debating.transcript import ORDERS, Transcript, challenges, last_said, spent
 from fanfold.teams.debating.votes import RULES, Tally, ballots, quorum
 
 OTHERWISE: Final[Decision] = "stand pat"
@@ -61,8 +61,8 @@ _KINDS: Final[dict[Gap, tuple[Kind, ...]]] = {
     "cross-domain integration": ("integration", "data"),
     "meta-gap": ("innovation", "risk"),
 }
+_SIDES: Final = ("advocate", "challenger")
 _MOST_RESEARCH: Final = 15
-_LONGEST_LINE: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ def decide(transcript: Transcript) -> Decided:
         final=found.final,
         judged=found.judged,
         validation=found.validation,
-        baselines=Baselines(),
+        baselines=found.baselines(decision),
         marks=(*found.marks(), *decided_by, *corrections),
     )
 
@@ -255,6 +255,26 @@ class _Found:
             return []
         return list({question.text.casefold(): question for question in said.questions}.values())
 
+    # What less would have brought.
+
+    def baselines(self, decision: Decision) -> Baselines:
+        """The decision beside the vote of the openings, and that of single answers for the same cost."""
+        samples = [record for record in self.transcript.by("sample") if isinstance(record.said, Opening)]
+        single = samples or [
+            record for record in self.transcript.records if record.role in _SIDES and record.round == 0
+        ]
+        cost = spent(call for record in single for call in record.calls)
+        models = {record.who: call.model for record in single for call in record.calls if call.model}
+        return compared(
+            decision,
+            ballots(self.statements, 0),
+            [_ballot(record.who, record.said) for record in samples if isinstance(record.said, Opening)],
+            self.transcript.spent(),
+            Spent(*(amount / max(1, len(single)) for amount in (cost.calls, cost.tokens, cost.money))),  # type: ignore[arg-type]  # a mean
+            models=models,
+            rule=RULES[self.transcript.vote],
+        )
+
     # What has to be known.
 
     def marks(self) -> list[Mark]:
@@ -284,6 +304,10 @@ class _Found:
         return [Mark(kind="unverified", text=f"claims without a quote that was found: {', '.join(bare)}"[:4000])]
 
 
+def _ballot(voter: str, said: Opening) -> Ballot:
+    return Ballot(voter=voter, answer=said.answer, confidence=said.confidence)
+
+
 def _last(transcript: Transcript, role: Any, form: type[Any]) -> Any:
     said = [each for each in transcript.said_by(role) if isinstance(each, form)]
     return said[-1] if said else None
@@ -297,5 +321,5 @@ def _decision(winner: str) -> Decision:
 def _judged(transcript: Transcript) -> Judged | None:
     if not transcript.judges:
         return None
-    said = {record.who: record.said for record in transcript.by("judge")}
+    said: dict[str, Any] = {record.who: record.said for record in transcript.by("judge")}
     return judged(*(said.get(order) for order in ORDERS[: transcript.judges]))

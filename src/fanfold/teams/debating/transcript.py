@@ -112,15 +112,24 @@ class Transcript(Form):
         return [record.said for record in self.by(role) if record.said is not None]
 
     def spent(self, round: int | None = None) -> Spent:
-        """What the calls have cost: all of them, or those of the two sides in one round."""
-        sides = [record for record in self.records if record.role in ("advocate", "challenger")]
-        of_round = [call for record in sides if record.round == round for call in record.calls]
-        calls = self.calls if round is None else of_round
-        return Spent(
-            calls=len(calls),
-            tokens=sum(call.input_tokens + call.output_tokens for call in calls),
-            money=sum(call.cost_usd or 0.0 for call in calls),
+        """What the debate has cost, without answers bought beside it; or what the two sides of one round have."""
+        of_sides = ("advocate", "challenger")
+        return spent(
+            call
+            for record in self.records
+            for call in record.calls
+            if (record.role != "sample" if round is None else record.role in of_sides and record.round == round)
         )
+
+
+def spent(calls: Iterable[Call]) -> Spent:
+    """What the calls have cost together."""
+    listed = list(calls)
+    return Spent(
+        calls=len(listed),
+        tokens=sum(call.input_tokens + call.output_tokens for call in listed),
+        money=sum(call.cost_usd or 0.0 for call in listed),
+    )
 
 
 def last_said(statements: Iterable[Statement]) -> dict[str, Statement]:
