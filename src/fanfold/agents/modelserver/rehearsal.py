@@ -44,7 +44,8 @@ _LINES = 60  # read around a hit
 _OUTPUT_TOOLS = ("final_result", "structuredoutput")  # how pydantic-ai and Claude Code name theirs
 _ACTING = frozenset({"write", "edit", "multiedit", "notebookedit", "bash", "task", "agent", "webfetch", "websearch"})
 
-_TOLD = re.compile(r"`(\w+)` is `([^`\n]+)`")  # what to say where nothing decides
+_TOLD = re.compile(r"`(\w+)`\s+is\s+`([^`]+)`")  # what to say where nothing decides
+_QUESTION = re.compile(r"^The question:\n(.+?)(?:\n\n|\Z)", re.DOTALL | re.MULTILINE)  # the rest is how to answer
 _FRAME = re.compile(r"<agent-output (\w+)[^>\n]*>.*?</agent-output \1>", re.DOTALL)
 
 _NO_MODEL = "no language model was asked"
@@ -52,14 +53,14 @@ _OPENING = f"Rehearsal: quotes found by searching, {_NO_MODEL}."
 
 _STOP_WORDS = """
     a about above across after again against all also although always among an and answer any anything are around
-    as ask at be because been before being below best between both but by can could current describe did different
+    as ask at be because been before begin being below best between both but by can could current describe did different
     do does doing done down during each either else every everything example explain file files find finding findings
     first folder folders following for from further general get give given go good had has have having help her here
     his how however i if in into is it its itself just keep kind know last least less let like line lines list look
     made main make makes many may might more most much must my name need needs new no nor not now of off often on
     once one only or other our out over own part path paths people place please point possible project question
-    questions quote quotes rather really repository research result results role same say see sentence several shall
-    she should show shows since so some something source sources still study such sure take task team tell than that
+    questions quote quotes rather really repository research result results role round said same say see sentence several shall
+    she should show shows side since so some something source sources still study such sure take task team tell than that
     the their them then there these they thing things this those through to together too topic two under until up us
     use used uses using verbatim very want was way ways we well were what when where whether which while who whole
     whom whose why will with within without word words work works would write yes yet you your
@@ -192,7 +193,8 @@ def _output_tool(request: Request, kit: dict[str, Tool]) -> str | None:
 
 def _told(request: Request) -> dict[str, str]:
     """What the agent is to say where nothing decides, by the name of the property; its prompt counts first."""
-    return dict([*_TOLD.findall(request.system), *_TOLD.findall(_asked(request))])
+    told = [*_TOLD.findall(request.system), *_TOLD.findall(_asked(request))]
+    return {name: " ".join(value.split()) for name, value in told}
 
 
 def _asked(request: Request) -> str:
@@ -202,7 +204,8 @@ def _asked(request: Request) -> str:
 
 def _words(request: Request) -> Words:
     """What to search for, the most distinctive words of a long prompt only."""
-    system, prompt = (_TOLD.sub(" ", text) for text in (request.system, _asked(request)))
+    system, asked = (_TOLD.sub(" ", text) for text in (request.system, _asked(request)))
+    prompt = "\n".join(_QUESTION.findall(asked)) or asked
     role = [word.casefold() for word in re.findall(r"`([^\s`<>]{2,40})`", system)]
     role = [word for word in dict.fromkeys(role) if any(map(str.isalpha, word)) and _kind(word) is None]
     marked = set(re.findall(r"`([^\s`<>]{2,40})`", prompt))

@@ -15,7 +15,7 @@ What was found also fills these::
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from fanfold.errors import UsageError
@@ -25,7 +25,7 @@ Schema = Mapping[str, Any]
 _ITEMS: Final = 3
 """Most items of a list that brings evidence."""
 
-_KINDS: Final = {"integer": int, "number": float, "boolean": {"true": True, "false": False}.__getitem__}
+_KINDS: Final[Mapping[Any, Callable[[str], Any]]] = {"integer": int, "number": float, "boolean": {"true": True, "false": False}.__getitem__}
 
 
 class Said(NamedTuple):
@@ -149,7 +149,10 @@ class _Filler:
             return next(self._text, self._rest)
         if _name(place) == "id":
             return str(self._item + 1)
-        return self._finding().sentence if self._found else next(self._text, self._rest)
+        if not self._found:
+            return next(self._text, self._rest)
+        sentence = self._finding().sentence
+        return f"{sentence} What follows from that?" if "question" in place.casefold() else sentence
 
     def _finding(self) -> Said:
         return self._found[(self._item or 0) % len(self._found)]
@@ -166,7 +169,8 @@ class _Filler:
 
     @staticmethod
     def _is_evidence(schema: Schema) -> bool:
-        return {"source", "quote"} <= schema.get("properties", {}).keys()
+        known: Schema = schema.get("properties", {})
+        return {"source", "quote"} <= known.keys()
 
     def _plain(self, schema: Schema) -> Schema:
         return self._plain(self._referred(schema["$ref"], "")) if "$ref" in schema else schema

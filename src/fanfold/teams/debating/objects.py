@@ -179,6 +179,14 @@ class FairRebuttal(Rebuttal):
     )
 
 
+class Statement(Form):
+    """What a member said: its opening in round 0, its rebuttal in any later one."""
+
+    seat: Id
+    round: Annotated[int, Field(ge=0)]
+    said: Opening | Rebuttal
+
+
 class Judgement(Form):
     """Which of two sides argued better, in the order in which the judge read them."""
 
@@ -249,7 +257,7 @@ def coverage(claims: Iterable[Claim]) -> dict[Gap, int]:
 
 _FORMS: Final[tuple[type[Form], ...]] = (
     *(Evidence, Question, Questions, Claim, Opening, Challenge, Response, Rebuttal, FairRebuttal),
-    *(Judgement, ResearchItem, Verdict, Validation, Mark),
+    *(Statement, Judgement, ResearchItem, Verdict, Validation, Mark),
 )
 for _form in _FORMS:
     # Under a name of its own, so that a stored debate is still read when these classes live in another module.
