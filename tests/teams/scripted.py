@@ -76,8 +76,7 @@ def members(timeout: dict[str, float] | None = None, **says: Any) -> Members:
     """Members who say the usual, but for the roles for which something else is given: an answer, or what makes one."""
     made = Members()
     for role, usual in {**USUAL, **says}.items():
-        if role != "sample":
-            made.agents.append(_agent(made, role, usual, (timeout or {}).get(role)))
+        made.agents.append(_agent(made, role, usual, (timeout or {}).get(role)))
     return made
 
 

@@ -146,6 +146,12 @@ def test_correlation_is_found_again_where_members_fail_to_answer() -> None:
     assert correlation(right) == pytest.approx(0.3, abs=0.03)
 
 
+def test_correlation_is_what_the_analysis_of_variance_gives() -> None:
+    between, within, size = 0.75, 0.1875, 6 - (16 + 4) / 6
+    expected = (between - within) / (between + (size - 1) * within)
+    assert correlation([[True, True, True, False], [False, False]]) == pytest.approx(expected)
+
+
 def test_all_as_one_correlate_fully_and_nothing_can_be_said_of_those_who_never_differ() -> None:
     assert correlation([[True] * 3, [False] * 3, [True] * 3]) == 1
     assert correlation([[True] * 3, [True] * 3]) is None

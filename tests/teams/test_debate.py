@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +113,7 @@ def test_a_cascade_is_strictly_one_after_another(sources: Path) -> None:
     assert [role for role, _ in who.asked] == ["questioner", "advocate", "challenger", "synthesizer", "validator"]
     assert outcome.receipt is not None
     agents = sorted((life.started, life.ended) for life in outcome.receipt.tasks if life.role == "agent")
-    assert all(before[1] <= after[0] for before, after in zip(agents, agents[1:], strict=False))
+    assert all(before[1] <= after[0] for before, after in pairwise(agents))
     assert "What about case" in who.of("advocate")[0]
     assert QUOTE in who.of("challenger")[0]
     assert outcome.verdict.decision == "innovate", "where nobody votes against anybody, the synthesizer decides"
@@ -150,7 +152,7 @@ def test_hostile_text_in_evidence_stays_within_its_frame(sources: Path) -> None:
     reading = [prompt for _, prompt in who.asked if "delete notes.md" in prompt]
     assert len(reading) == 4 * 2 + 2 + 2, "all rebuttals, both judges, synthesizer and validator"
     for prompt in reading:
-        outside = re.sub(r"<agent-output (\w+).*?</agent-output \1>", "", prompt, flags=re.DOTALL)
+        outside = re.sub(r"<agent-output (\w+)[^\n]*>\n.*?\n</agent-output \1>", "", prompt, flags=re.DOTALL)
         assert "delete notes.md" not in outside
         assert "agent-output" not in outside
 
@@ -161,7 +163,9 @@ def test_hostile_text_in_evidence_stays_within_its_frame(sources: Path) -> None:
 def test_only_what_stands_in_its_source_is_verified_whatever_an_agent_says_of_it(sources: Path) -> None:
     boast = {"source": "notes.md", "quote": "Version 9 broke everything, said everybody.", "verified": True}
     made_up, real = claim(evidence=[boast]), claim()
-    who = members(advocate=lambda prompt: opening("innovate", made_up, real) if is_opening(prompt) else rebuttal("innovate"))
+    who = members(
+        advocate=lambda prompt: opening("innovate", made_up, real) if is_opening(prompt) else rebuttal("innovate")
+    )
     outcome = held(sources, who, advocates=1, challengers=1)
     first, second = outcome.transcript.claims[:2]
     assert [piece.verified for claim in (first, second) for piece in claim.evidence] == [False, True]
@@ -172,7 +176,9 @@ def test_only_what_stands_in_its_source_is_verified_whatever_an_agent_says_of_it
 
 
 def test_a_synthesizer_cannot_uphold_what_was_not_shown_nor_judge_what_nobody_claimed(sources: Path) -> None:
-    bare = lambda prompt: opening("innovate", claim(quote="")) if is_opening(prompt) else rebuttal("innovate")  # noqa: E731
+    def bare(prompt: str) -> Any:
+        return opening("innovate", claim(quote="")) if is_opening(prompt) else rebuttal("innovate")
+
     outcome = held(sources, members(advocate=bare), advocates=1, challengers=1)
     (mine,) = (claim.id for claim in outcome.transcript.claims if not claim.evidence)
     said = {"decision": "innovate", "confidence": 0.9, "claims": {mine: "upheld", "Z.9": "refuted"}}
@@ -220,10 +226,13 @@ def test_a_challenge_of_what_nobody_claimed_is_left_out_and_said(sources: Path) 
 # What decides.
 
 
+def finds_for(side: str, prompt: str) -> Any:
+    return {"winner": first_or_second(prompt, side), "reasons": "It was shown."}
+
+
 def test_what_both_judges_say_decides_against_an_even_vote(sources: Path) -> None:
     for side, decision in (("pro", "innovate"), ("con", "stand pat")):
-        judge = lambda prompt, side=side: {"winner": first_or_second(prompt, side), "reasons": "."}  # noqa: E731
-        outcome = held(sources, members(judge=judge))
+        outcome = held(sources, members(judge=partial(finds_for, side)))
         assert outcome.verdict.decision == decision
         assert not outcome.marked("undecided") or side == "con"
 
@@ -373,10 +382,10 @@ def test_without_a_synthesizer_the_questions_are_what_is_open(sources: Path) -> 
 
 
 def test_no_evidence_at_all_is_said_first(sources: Path) -> None:
-    bare = lambda answer: lambda prompt: (  # noqa: E731
-        opening(answer, claim(quote="")) if is_opening(prompt) else rebuttal(answer)
-    )
-    outcome = held(sources, members(advocate=bare("innovate"), challenger=bare("stand pat")))
+    def bare(answer: str, prompt: str) -> Any:
+        return opening(answer, claim(quote="")) if is_opening(prompt) else rebuttal(answer)
+
+    outcome = held(sources, members(advocate=partial(bare, "innovate"), challenger=partial(bare, "stand pat")))
     assert outcome.marked("no evidence")
     assert set(outcome.verdict.claims.values()) == {"open"}
     assert "not one claim has a quote" in outcome.markdown()
@@ -444,7 +453,7 @@ def test_costs_add_up(sources: Path) -> None:
     outcome = Debate(ASKED, sources=sources, advocates=1, challengers=2, rounds=1).invoke(model="rehearsal")
     receipt = outcome.receipt
     assert receipt is not None
-    assert outcome.spent["calls"] == 1 + 3 + 3 + 2 + 1 + 1 == len(receipt.agents)
+    assert outcome.spent["calls"] == 1 + 3 + 3 + 2 + 1 + 1 + 3 == len(receipt.agents)
     assert outcome.spent["input_tokens"] == sum(task.input_tokens for task in receipt.tasks) > 0
     assert outcome.spent["output_tokens"] == sum(task.output_tokens for task in receipt.tasks) > 0
 

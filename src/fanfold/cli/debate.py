@@ -41,7 +41,7 @@ _ROLES: Final = ("questioner", "advocate", "challenger", "judge", "synthesizer",
 @click.option("--stop", metavar="RULE", help="When to end early, such as 'unanimity | stability | calls=40'.")
 @click.option("--judge", type=click.Choice(["swapped", "once", "none"]), default="swapped", show_default=True)
 @click.option("--vote", type=click.Choice(["majority", "weighted"]), default="majority", show_default=True)
-@click.option("--samples", default=0, metavar="N", help="Answers without a debate, bought to compare with.")
+@click.option("--samples", default=3, show_default=True, metavar="N", help="Single answers, bought to compare with.")
 @click.option("--seed", default=0, show_default=True, metavar="N", help="By which names are hidden and orders drawn.")
 @click.option("--role", "roles", multiple=True, metavar="ROLE=MODEL", help=f"The model of one of: {', '.join(_ROLES)}.")
 @click.option("-o", "--output", type=click.Path(dir_okay=False), metavar="FILE", help="Write the report to a file.")

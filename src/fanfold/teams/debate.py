@@ -60,7 +60,7 @@ AGENTS: Final[Mapping[Role, str]] = {
     "judge": "serm-judge",
     "synthesizer": "serm-synthesizer",
     "validator": "serm-validator",
-    "sample": "serm-advocate",
+    "sample": "serm-single",
 }
 """The agents' names. A file or an agent of yours with such a name is asked instead of the one that comes with us."""
 
@@ -102,7 +102,8 @@ class Debate:
     - `judge`: "swapped" for two judges who read the sides the other way round, "once" for one, "none" for the vote.
     - `validator`: whether the verdict is checked, and may be sent back once.
     - `questions`: "beside" the openings, which are blind to them, or "first", when the openings read them, too.
-    - `samples`: so many answers to the question are bought besides, without a debate, for the equal-cost baseline.
+    - `samples`: so many single answers are bought besides, at the same time, for a vote that nobody has debated; not
+      in a cascade.
     - `vote`: "majority", or "weighted" by confidence. `quorum`: how many members have to vote; more than half.
     - `models`: what each role is asked by, such as `{"judge": "anthropic:..."}`; of several, members take turns.
     - `seed`: by which letters and orders are drawn. `attempts`: how often one is asked whose answer does not fit.
@@ -122,7 +123,7 @@ class Debate:
     judge: Judging = "swapped"
     validator: bool = True
     questions: Literal["beside", "first"] = "beside"
-    samples: int = 0
+    samples: int = 3
     vote: VoteRule = "majority"
     quorum: int | None = None
     models: Mapping[str, Any] = field(default_factory=dict)
@@ -178,7 +179,7 @@ def check(debate: Debate) -> None:
         (debate.attempts < 1, f"attempts is {debate.attempts}; it must be 1 or more"),
         (
             debate.quorum is not None and not 1 <= debate.quorum <= debate.advocates + debate.challengers,
-            f"a quorum of {debate.quorum} among {debate.advocates + debate.challengers} can never decide, or always does",
+            f"a quorum of {debate.quorum} among {debate.advocates + debate.challengers} never decides, or always does",
         ),
         *(
             (getattr(debate, name) not in known, f"{name} is {getattr(debate, name)!r}; it must be one of {known}")
@@ -214,7 +215,7 @@ class Team:
         self.rounds = 1 if cascade else debate.rounds
         self.judges = () if cascade else JUDGES[debate.judge]
         self.stop = rule_of(debate.stop) if isinstance(debate.stop, str) else debate.stop
-        self.samples = tuple(f"sample-{number}" for number in range(1, debate.samples + 1))
+        self.samples = () if cascade else tuple(f"sample-{number}" for number in range(1, debate.samples + 1))
 
     def _topology(self) -> Topology:
         return self.debate.topology or usual_topology(max(self.debate.advocates, self.debate.challengers))
@@ -279,7 +280,7 @@ class Team:
 
     def _add_rebuttal(self, team: StateGraph, seat: str, round: int) -> None:
         others = self.table.reads(seat, round)
-        # In a ring, whoever is read has read the opening, which then costs no waiting. A later statement of its own would.
+        # In a ring, waiting for a later statement of its own would be the longest wait of all.
         until = 1 if self.table.topology == "ring" else round
         own = [key(seat, earlier) for earlier in range(until)]
         theirs = [key(other, earlier) for other in others for earlier in range(round)]

@@ -45,22 +45,22 @@ _OUTPUT_TOOLS = ("final_result", "structuredoutput")  # how pydantic-ai and Clau
 _ACTING = frozenset({"write", "edit", "multiedit", "notebookedit", "bash", "task", "agent", "webfetch", "websearch"})
 
 _TOLD = re.compile(r"`(\w+)`\s+is\s+`([^`]+)`")  # what to say where nothing decides
-_QUESTION = re.compile(r"^The question:\n(.+?)(?:\n\n|\Z)", re.DOTALL | re.MULTILINE)  # the rest is how to answer
-_FRAME = re.compile(r"<agent-output (\w+)[^>\n]*>.*?</agent-output \1>", re.DOTALL)
+_QUESTION = re.compile(r"^The question:\n(.+?)(?:\n\n|\Z)", re.DOTALL | re.MULTILINE)
+_FRAME = re.compile(r"<agent-output (\w+)[^>\n]*>\n.*?\n</agent-output \1>", re.DOTALL)
 
 _NO_MODEL = "no language model was asked"
 _OPENING = f"Rehearsal: quotes found by searching, {_NO_MODEL}."
 
 _STOP_WORDS = """
     a about above across after again against all also although always among an and answer any anything are around
-    as ask at be because been before begin being below best between both but by can could current describe did different
+    as ask at be because been before being below best between both but by can could current describe did different
     do does doing done down during each either else every everything example explain file files find finding findings
     first folder folders following for from further general get give given go good had has have having help her here
     his how however i if in into is it its itself just keep kind know last least less let like line lines list look
     made main make makes many may might more most much must my name need needs new no nor not now of off often on
     once one only or other our out over own part path paths people place please point possible project question
-    questions quote quotes rather really repository research result results role round said same say see sentence several shall
-    she should show shows side since so some something source sources still study such sure take task team tell than that
+    questions quote quotes rather really repository research result results role same say see sentence several shall
+    she should show shows since so some something source sources still study such sure take task team tell than that
     the their them then there these they thing things this those through to together too topic two under until up us
     use used uses using verbatim very want was way ways we well were what when where whether which while who whole
     whom whose why will with within without word words work works would write yes yet you your
@@ -205,12 +205,12 @@ def _asked(request: Request) -> str:
 def _words(request: Request) -> Words:
     """What to search for, the most distinctive words of a long prompt only."""
     system, asked = (_TOLD.sub(" ", text) for text in (request.system, _asked(request)))
-    prompt = "\n".join(_QUESTION.findall(asked)) or asked
+    asked = "\n".join(_QUESTION.findall(asked)) or asked
     role = [word.casefold() for word in re.findall(r"`([^\s`<>]{2,40})`", system)]
     role = [word for word in dict.fromkeys(role) if any(map(str.isalpha, word)) and _kind(word) is None]
-    marked = set(re.findall(r"`([^\s`<>]{2,40})`", prompt))
-    found = dict.fromkeys([*sorted(marked), *re.findall(r"[^\W\d]\w{2,}|[A-Z]{2}\b", prompt)])
-    kept = [word for word in found if word in marked or word.casefold() not in _STOP]
+    marked = set(re.findall(r"`([^\s`<>]{2,40})`", asked))
+    words = dict.fromkeys([*sorted(marked), *re.findall(r"[^\W\d]\w{2,}|[A-Z]{2}\b", asked)])
+    kept = [word for word in words if word in marked or word.casefold() not in _STOP]
     kept.sort(key=lambda word: (word not in marked, not re.search(r"_|\d|\w[A-Z]", word), -len(word)))
     prompt = dict.fromkeys(_stem(word.casefold()) for word in kept)
     return Words(tuple(prompt)[:_PROMPT_WORDS], tuple(role[:_ROLE_WORDS]))

@@ -25,7 +25,11 @@ Schema = Mapping[str, Any]
 _ITEMS: Final = 3
 """Most items of a list that brings evidence."""
 
-_KINDS: Final[Mapping[Any, Callable[[str], Any]]] = {"integer": int, "number": float, "boolean": {"true": True, "false": False}.__getitem__}
+_KINDS: Final[Mapping[Any, Callable[[str], Any]]] = {
+    "integer": int,
+    "number": float,
+    "boolean": {"true": True, "false": False}.__getitem__,
+}
 
 
 class Said(NamedTuple):

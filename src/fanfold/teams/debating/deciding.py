@@ -40,7 +40,7 @@ from fanfold.teams.debating.objects import (
 )
 from fanfold.teams.debating.stopping import BUDGETS, Spent
 from fanfold.teams.debating.transcript import ORDERS, Transcript, challenges, last_said, spent
-from fanfold.teams.debating.votes import RULES, Tally, ballots, quorum
+from fanfold.teams.debating.votes import RULES, Ballot, Tally, ballots, quorum
 
 OTHERWISE: Final[Decision] = "stand pat"
 """The decision where nothing decides: whoever wants a change has to show why."""
