@@ -211,7 +211,7 @@ def test_a_specialist_that_fails_once_is_tried_again_and_has_an_answer(folder: P
 
     done = research(folder, fails_once, [item("data"), item("risk")], only=True)
     assert [(study.kind, study.attempt, study.failed) for study in done.studies] == [("data", 2, ""), ("risk", 1, "")]
-    assert done.marks == ()
+    assert (done.marks, done.failure) == ((), "")
     assert done.metrics.recovery is not None
     assert done.metrics.met["recovery"]
 
@@ -245,7 +245,8 @@ def test_without_a_quorum_nothing_is_synthesized_and_the_report_says_why(folder:
     assert (done.phase, done.halves) == ("failed", ())
     assert done.phases[-2:] == ("research", "failed")
     assert not {"agreement", "dissent"} & set(asked)
-    assert "7 of 15 specialists have answered, and 8 were needed" in done.report
+    assert done.failure == "7 of 15 specialists have answered, and 8 were needed"
+    assert done.failure in done.report
     assert f"> {LINE}" in done.report
 
 

@@ -105,6 +105,16 @@ def test_the_report_ends_with_what_was_measured(fanfold: Command, documents: Pat
     assert f"# {TOPIC}" not in done.stdout
 
 
+def test_a_rejected_verdict_is_reported_and_is_no_success(fanfold: Command, documents: Path) -> None:
+    file = fanfold.folder / ".claude" / "agents" / "serm-validator.md"
+    file.parent.mkdir(parents=True)
+    file.write_text("---\nname: serm-validator\ndescription: mine\ntools: []\n---\n`result` is `rejected`.\n")
+    done = fanfold("research", TOPIC, "--source", str(documents), "--rehearse", "--quiet")
+    assert done.returncode == 1
+    assert "the research has failed: rejected: " in done.stderr
+    assert "phases: initialising, debate, validator gate, failed" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [(("--source", "nowhere"), "does not exist"), (("--specialists", "16"), "16"), (("--quorum", "2"), "quorum")],

@@ -119,6 +119,9 @@ def test_recovery_is_the_longest_time_from_a_first_failure_to_the_end() -> None:
     told[1].stretches = [Part(2.0, "working"), Part(2.5, "queued"), Part(3.0, "working"), Part(3.0, "queued")]
     told[3].status = "failed"
     assert measured(told, asked=3, answered=2, slots=8).recovery == 7.0
+    given_up = lives((0.0, 4.0))
+    given_up[1].status, given_up[0].ended = "failed", 6.0
+    assert measured(given_up, asked=1, answered=0, slots=8).recovery == 2.0
     assert measured(lives((0.0, 9.0)), asked=1, answered=1, slots=8).recovery is None
 
 

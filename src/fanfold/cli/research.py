@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from fanfold.cli import FAILED
 from fanfold.cli.common import (
     check_writable,
     display_options,
@@ -24,6 +25,9 @@ from fanfold.cli.models import chosen, model_options
 from fanfold.cli.outcome import RESEARCH
 from fanfold.cli.sitting import Sitting
 from fanfold.limits import Limits
+
+if TYPE_CHECKING:
+    from fanfold.teams.research import Researched
 
 
 @click.command()
@@ -97,7 +101,14 @@ def _show(sitting: Sitting, result: Any, at_once: int, output: str | None, expor
         say(f"report written to {output}")
     if as_json:
         print_json({"run_id": sitting.run_id, **came_to.json()})
-        return
+    else:
+        _print(sitting, came_to, output)
+    if came_to.phase == "failed":
+        say(f"the research has failed: {came_to.failure}")
+        click.get_current_context().exit(FAILED)
+
+
+def _print(sitting: Sitting, came_to: Researched, output: str | None) -> None:
     if not output:
         print(came_to.markdown())
     for notice in sitting.notices:

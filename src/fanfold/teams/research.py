@@ -507,6 +507,9 @@ def graph(at_once: int = AT_ONCE) -> StateGraph:
 
 # In Python
 
+_ENDS: Final = ("rejected", "no quorum", "failed")
+"""The marks of what can end a run, those first that say it best."""
+
 
 @dataclass(frozen=True, slots=True)
 class Researched:
@@ -541,6 +544,12 @@ class Researched:
             metrics=metrics_of(output, receipt, at_once=at_once),
             receipt=receipt,
         )
+
+    @property
+    def failure(self) -> str:
+        """Why the run has failed; empty when it has not."""
+        ends = [mark.text for kind in _ENDS for mark in self.marks if mark.kind == kind]
+        return (ends or ["there is no verdict"])[0] if self.phase == FAILED else ""
 
     def markdown(self) -> str:
         """The report, with how the run went."""
