@@ -26,11 +26,18 @@ LONGEST = 60.0
 
 @pytest.fixture
 def sources(tmp_path: Path) -> Path:
-    return folder(tmp_path)
+    (tmp_path / "docs").mkdir()
+    return folder(tmp_path / "docs")
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    """A store outside of what agents read: SQLite's locks do not survive that its process opens and closes its file."""
+    return f"sqlite:///{tmp_path / 'runs.db'}"
 
 
 class Gate:
-    """Lets the model answer, but for the advocates' rebuttals of round 2 until it is opened: their round is half over."""
+    """Lets the model answer, but for the advocates' rebuttals of round 2: with it shut, that round is half over."""
 
     def __init__(self) -> None:
         self.open = asyncio.Event()
@@ -55,8 +62,8 @@ def kept(url: str) -> set[str]:
         return {each.task_id for run in store.runs() for each in store.results(run.run_id) if each.kind == "child"}
 
 
-def test_after_kill_9_in_the_middle_of_a_round_no_agent_is_asked_twice(sources: Path) -> None:
-    url, gate = f"sqlite:///{sources / 'runs.db'}", Gate()
+def test_after_kill_9_in_the_middle_of_a_round_no_agent_is_asked_twice(sources: Path, url: str) -> None:
+    gate = Gate()
     with ModelServer() as server:
         server.script("*", gate.speak)
         first = started(sources, url, server)
@@ -120,11 +127,10 @@ def test_five_debates_of_fifteen_agents_run_at_once_within_one_limit(sources: Pa
     assert len(receipt.agents) == 5 * (1 + 10 * 3 + 2 + 1 + 1)
 
 
-def test_a_stored_debate_replays_to_the_same_verdict(sources: Path) -> None:
-    store = f"sqlite:///{sources / 'runs.db'}"
+def test_a_stored_debate_replays_to_the_same_verdict(sources: Path, url: str) -> None:
     debate = Debate("Should we pin?", sources=sources)
-    outcome = debate.invoke(store, thread_id="t", agents=members().agents)
-    kept = debate.graph.compile(store, name="debate").get_state({"configurable": {"thread_id": "t"}}).values
+    outcome = debate.invoke(url, thread_id="t", agents=members().agents)
+    kept = debate.graph.compile(url, name="debate").get_state({"configurable": {"thread_id": "t"}}).values
     assert replay(kept["transcript"]).verdict == outcome.verdict
     assert any(
         piece.quote == QUOTE and piece.verified

@@ -31,6 +31,7 @@ from typing import Any, Final, Literal, TypeAlias, TypeVar, get_args
 from fanfold import framed
 from fanfold.teams.debating.objects import (
     Challenge,
+    Claim,
     Evidence,
     Form,
     Mark,
@@ -234,7 +235,7 @@ def _checked(evidence: Iterable[Evidence]) -> str:
     return SUPPORTED if any(piece.verified for piece in evidence) else UNSUPPORTED
 
 
-def claims_of(statements: Iterable[Statement]) -> list[Any]:
+def claims_of(statements: Iterable[Statement]) -> list[Claim]:
     """All claims in the statements."""
     return [claim for statement in statements if isinstance(statement.said, Opening) for claim in statement.said.claims]
 
