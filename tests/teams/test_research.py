@@ -9,7 +9,18 @@ from typing import Any, TypedDict
 
 import pytest
 
-from fanfold import AgentError, GraphError, Limits, RetryPolicy, StateGraph, Task, UsageError, audit, python_agent
+from fanfold import (
+    AgentError,
+    Debate,
+    GraphError,
+    Limits,
+    RetryPolicy,
+    StateGraph,
+    Task,
+    UsageError,
+    audit,
+    python_agent,
+)
 from fanfold.teams.debating.objects import KINDS, Validation, Verdict
 from fanfold.teams.research import Brief, Research, Researched
 from fanfold.teams.researching.metrics import measured
@@ -404,6 +415,16 @@ def test_a_debate_is_whatever_comes_to_a_verdict(folder: Path, debate: Any) -> N
     assert (done.verdict.decision, done.phase) == ("innovate", "done")
 
 
+def test_the_packaged_debate_may_be_held_in_another_way_and_its_marks_are_kept(folder: Path) -> None:
+    held = Debate("whatever", advocates=1, challengers=1, rounds=0, judge="none")
+    done = Research("Should the ferry cost 40?", sources=folder, debate=held, specialists=1).invoke(model="rehearsal")
+    assert (done.phase, len(done.studies)) == ("done", 1)
+    assert done.validation == Validation(result="accepted")
+    assert [mark.who for mark in done.marks if mark.kind == "rehearsal"] == ["", "research"]
+    asked = [task.name for task in done.receipt.tasks if task.role == "agent"]
+    assert (asked.count("serm-advocate"), asked.count("serm-challenger")) == (1, 1)
+
+
 def test_the_validation_of_a_debate_is_that_of_the_gate(folder: Path) -> None:
     def nobody(said: Verdict) -> Validation:
         raise AssertionError("it was validated already")
@@ -427,6 +448,17 @@ def test_a_quote_is_reported_with_its_place_and_what_stands_nowhere_apart(folder
     assert "- F1.1 [technical]" in lost
     assert "- F2.1 [risk]" in lost
     assert marks(done) == [("unverified", "technical"), ("unverified", "risk")]
+
+
+def test_a_source_may_be_named_with_its_line(folder: Path) -> None:
+    done = research(
+        folder,
+        lambda name, prompt: quoting(source="facts.md:2") if name in KINDS else usual(name, prompt),
+        [item("data")],
+        only=True,
+    )
+    assert "  — `facts.md:3`" in done.report
+    assert "1. `facts.md`, line 3: F1.1" in done.report
 
 
 def test_a_run_without_any_evidence_says_so(folder: Path) -> None:

@@ -229,13 +229,14 @@ def _identity(state: Question) -> dict[str, Any]:
 
 def _looked_up(findings: Findings, state: Question) -> tuple[Found, ...]:
     """The findings with those of their quotes that stand where they say."""
-    stands = places(findings, Folder(state["folder"]))
+    folder = Folder(state["folder"])
+    stands = places(findings, folder)
     return tuple(
         Found(
             id=f"F{state['number']}.{count}",
             text=finding.text,
             sources=tuple(
-                Source(path=each.source, line=stands[each.source, each.quote], quote=each.quote)
+                Source(path=folder.path(each.source), line=stands[each.source, each.quote], quote=each.quote)
                 for each in finding.evidence
                 if (each.source, each.quote) in stands
             ),
