@@ -447,7 +447,8 @@ def test_a_quote_is_reported_with_its_place_and_what_stands_nowhere_apart(folder
     assert "It costs 41" not in done.report
     assert "secret" not in done.report
     supported, lost = done.report.split("## Not verified")
-    assert "F3.1" in supported
+    assert "- F3.1: " in supported
+    assert "- F1.1: " not in supported
     assert "- F1.1 [technical]" in lost
     assert "- F2.1 [risk]" in lost
     assert marks(done) == [("unverified", "technical"), ("unverified", "risk")]

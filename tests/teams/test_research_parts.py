@@ -9,9 +9,9 @@ import pytest
 
 from fanfold.teams.debating.objects import KINDS, ResearchItem, Verdict
 from fanfold.teams.researching.metrics import Targets, measured
-from fanfold.teams.researching.objects import Found, Plan, Source, Study
+from fanfold.teams.researching.objects import Found, Half, Plan, Source, Study, Synthesis
 from fanfold.teams.researching.queue import queued
-from fanfold.teams.researching.report import paragraphs, written
+from fanfold.teams.researching.report import listed, paragraphs, written
 
 
 def item(kind: Any, priority: int = 1, question: str = "What of it?") -> ResearchItem:
@@ -160,6 +160,19 @@ def study(number: int, *places: tuple[str, int], kind: Any = "data", **more: Any
 def test_each_source_is_listed_once_with_its_lines_and_the_findings_that_quote_it() -> None:
     text = written("Is it?", None, None, [study(2, ("b.md", 3), ("a.md", 9)), study(1, ("b.md", 1))], [], [])
     assert text.split("## Sources\n\n")[1] == "1. `a.md`, line 9: F2.2\n2. `b.md`, lines 1, 3: F1.1, F2.1\n"
+
+
+def test_synthesizers_are_told_which_findings_nothing_supports() -> None:
+    lost = Study(number=1, kind="risk", question="Is it?", priority=1, found=(Found(id="F1.1", text="It is not."),))
+    assert listed([study(2, ("b.md", 3)), lost]) == (
+        'F1.1 [risk] It is not. (not verified)\nF2.1 [data] It is so.\n  "so it is" (b.md:3)'
+    )
+
+
+def test_what_findings_come_to_stands_before_what_stands_against_it() -> None:
+    halves = [Half(name=name, synthesis=Synthesis(summary=name)) for name in ("dissent", "agreement")]
+    text = written("Is it?", None, None, [], halves, [])
+    assert text.index("## What the findings come to") < text.index("## What stands against it")
 
 
 def test_open_questions_and_dissent_of_the_debate_are_kept() -> None:

@@ -156,6 +156,11 @@ def test_a_router_that_names_nobody_who_is_there_is_told_so_and_asked_once_more(
     assert done.marks == ()
 
 
+def test_a_router_that_says_nothing_at_all_is_asked_once_more() -> None:
+    done = Supervisor([agent("a")], router=router(end(" "), end("this"))).invoke("the job")
+    assert (done.answer, done.marks) == ("this", ())
+
+
 def test_a_router_that_cannot_decide_ends_the_team_with_what_there_is() -> None:
     wrong = assign((["nobody"], "look"))
     done = Supervisor([agent("a")], router=router(assign((["a"], "look")), wrong, wrong)).invoke("the job")
@@ -220,6 +225,7 @@ def test_an_agent_that_is_broken_code_is_marked_like_any_other() -> None:
     assert done.answer == "[a] a has looked"
     assert [(mark.kind, mark.who) for mark in done.marks] == [("failed", "b")]
     assert "no such duck" in done.marks[0].text
+    assert [answer["text"] for answer in done.answers] == ["a has looked", ""]
 
 
 def test_a_thread_can_be_given_one_job_after_another(tmp_path: Path) -> None:
