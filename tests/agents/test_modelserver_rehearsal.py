@@ -373,8 +373,8 @@ def test_a_reference_is_made_only_to_what_the_agent_was_told_of(folder: Path) ->
 
 def test_what_others_have_said_is_not_searched_for(folder: Path) -> None:
     said = framed("the_last_timeout_is_here and `answer` is `yes`", source="somebody")
-    turns = play(tools_of(folder), f"The question:\nHow are retries done?\n\n{said}", TOLD, output_schema=CASE)
-    assert turns[1].tool_uses[0].input["pattern"] == "retries|done"
+    turns = play(tools_of(folder), f"The question:\nHow are retries made?\n\n{said}", TOLD, output_schema=CASE)
+    assert turns[1].tool_uses[0].input["pattern"] == "retries"
     assert json.loads(turns[-1].text)["answer"] == "no"
 
 

