@@ -108,7 +108,7 @@ async def _speedups(a_side: int, mode: str, asked: argparse.Namespace, folder: s
 
 
 async def _held(a_side: int, mode: str, seed: int, asked: argparse.Namespace, folder: str, **options: Any) -> float:
-    """How much faster than one by one a debate was, with one judge and no validator: the calls that the ideal counts, and no others."""
+    """How much faster than one by one a debate was: the calls that the ideal counts, one judge and no validator."""
     how, schedule = MODES[mode]
     shape = {"advocates": a_side, "challengers": a_side, "rounds": ROUNDS, "samples": 0, "judge": "once"}
     debate = Debate("Is it so?", sources=folder, **shape, **how, validator=False, seed=seed)
@@ -147,13 +147,8 @@ def _agents(seed: int, asked: argparse.Namespace, drawn: list[float]) -> list[An
 
 
 def _table(rows: Sequence[Row]) -> list[str]:
-    told = ("ring, of the ideal", "barrier, as foretold", "one by one")
-    head = f"| {' | '.join(('a side', 'calls', 'ideal', *MODES, *told))} |"
-        "| a side | calls | ideal | "
-        + " | ".join(MODES)
-        + " | ring, of the ideal | barrier, as foretold | one by one |"
-    )
-    lines = [head, "|---:" * (len(MODES) + 6) + "|"]
+    columns = ("a side", "calls", "ideal", *MODES, "ring, of the ideal", "barrier, as foretold", "one by one")
+    lines = [f"| {' | '.join(columns)} |", "|---:" * len(columns) + "|"]
     for row in rows:
         speedups = " | ".join(f"{row.speedups[mode]:.2f} ± {row.errors[mode]:.2f}" for mode in MODES)
         rest = f"{row.share:.0%} | {BARRIER[row.a_side]:.2f} | {row.one_by_one:.2f}"

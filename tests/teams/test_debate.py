@@ -51,7 +51,7 @@ def test_openings_and_questions_are_asked_at_once(sources: Path) -> None:
 
     async def together(prompt: str) -> Any:
         if is_opening(prompt) or "has to be asked" in prompt:
-            await meeting.wait()
+            await asyncio.wait_for(meeting.wait(), 30)
         if "has to be asked" in prompt:
             return questions()
         return opening("innovate") if is_opening(prompt) else rebuttal("innovate")
@@ -101,6 +101,16 @@ def ring_with_a_straggler(sources: Path, schedule: str) -> bool:
 
 def test_in_a_ring_a_rebuttal_waits_only_for_what_it_reads(sources: Path) -> None:
     assert ring_with_a_straggler(sources, "watermark")
+
+
+def test_in_a_ring_no_rebuttal_waits_for_another_one_of_its_own() -> None:
+    debate = Debate(ASKED, advocates=3, challengers=3, rounds=3, topology="ring")
+    for name, node in debate.graph.compile().plan.nodes.items():
+        seat, _, round = name.partition(".r")
+        read = {key for key in node.reads or () if key.startswith(("pro", "con"))}
+        if round:
+            assert len({key.partition(".")[0] for key in read} - {seat}) == 1
+            assert not any(key.startswith(f"{seat}.") for key in read)
 
 
 def test_at_a_barrier_it_waits_for_all(sources: Path) -> None:
@@ -242,6 +252,7 @@ def test_a_judge_who_favours_a_position_decides_nothing(sources: Path) -> None:
     outcome = held(sources, biased, advocates=2, challengers=1, rounds=1)
     assert outcome.marked("undecided")
     assert outcome.verdict.decision == "innovate", "two of three vote for it"
+    assert sorted(first_or_second(prompt, "pro") for prompt in biased.of("judge")) == ["first", "second"]
 
 
 def test_a_tie_that_no_judge_breaks_leaves_things_as_they_are(sources: Path) -> None:
