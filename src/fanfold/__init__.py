@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from fanfold.errors import GraphRecursionError as GraphRecursionError
     from fanfold.errors import InvalidUpdateError as InvalidUpdateError
     from fanfold.errors import ItemConflictError as ItemConflictError
+    from fanfold.errors import KeptError as KeptError
     from fanfold.errors import ModelAnswerError as ModelAnswerError
     from fanfold.errors import ModelKeyError as ModelKeyError
     from fanfold.errors import NodeCancelledError as NodeCancelledError
@@ -80,6 +81,8 @@ if TYPE_CHECKING:
     from fanfold.store.serde import register_type as register_type
     from fanfold.store.upkeep import Retention as Retention
     from fanfold.teams.debate import Debate as Debate
+    from fanfold.teams.research import Research as Research
+    from fanfold.teams.supervisor import Supervisor as Supervisor
     from fanfold.types import END as END
     from fanfold.types import START as START
     from fanfold.types import CachePolicy as CachePolicy
@@ -134,6 +137,7 @@ _HOMES = {
     "BudgetError": "fanfold.errors",
     "ItemConflictError": "fanfold.errors",
     "Items": "fanfold.store.items",
+    "KeptError": "fanfold.errors",
     "Keys": "fanfold.store.serde",
     "LastValue": "fanfold.kernel.channels",
     "Limits": "fanfold.limits",
@@ -153,6 +157,7 @@ _HOMES = {
     "Receipt": "fanfold.receipt",
     "RemainingSteps": "fanfold.kernel.schema",
     "RemoveMessage": "fanfold.messages",
+    "Research": "fanfold.teams.research",
     "Retention": "fanfold.store.upkeep",
     "RetryPolicy": "fanfold.types",
     "RunControl": "fanfold.types",
@@ -166,6 +171,7 @@ _HOMES = {
     "StateSnapshot": "fanfold.types",
     "StateUpdate": "fanfold.types",
     "StreamWriter": "fanfold.types",
+    "Supervisor": "fanfold.teams.supervisor",
     "Task": "fanfold.agents.task",
     "TaskResult": "fanfold.agents.task",
     "TimeoutPolicy": "fanfold.types",

@@ -13,9 +13,10 @@ from fanfold.store.base import RunRecord, Store
 
 STUDY: Final = "fanfold.teams.study:graph"
 DEBATE: Final = "fanfold.teams.debate:graph"
+RESEARCH: Final = "fanfold.teams.research:graph"
 SINGLE: Final = "fanfold.teams.single:graph"
 
-_READ: Final = {STUDY: "report", DEBATE: "report", SINGLE: "output"}
+_READ: Final = {STUDY: "report", DEBATE: "report", RESEARCH: "report", SINGLE: "output"}
 """The key that holds all that a person wants of our own teams; the others are for programs."""
 
 

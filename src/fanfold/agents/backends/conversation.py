@@ -5,12 +5,14 @@ This module imports what takes a second to import, and is itself imported when t
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 import json
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from typing import Any
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager
+from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 import anyio
 import anyio.to_thread
@@ -24,7 +26,8 @@ from fanfold.agents import editing, shell
 from fanfold.agents.backends import refusals
 from fanfold.agents.backends.answers import Form
 from fanfold.agents.backends.base import Answer, Call
-from fanfold.agents.backends.providers import Pulse, connection, name_of
+from fanfold.agents.backends.connections import Pulse, address_of, connection
+from fanfold.agents.backends.providers import is_loopback, name_of
 from fanfold.agents.backends.requesting import Line, Requesting, Tell
 from fanfold.agents.definition import folded
 from fanfold.agents.processes import Bounds
@@ -43,16 +46,25 @@ RETRIES = 2
 """How often a model may correct the form of an answer, or of a tool's input, before that is an error."""
 
 
+READYING: Final = 2
+"""Agents of an event loop that get ready at the same time."""
+
+_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
+
+
 async def converse(call: Call, tell: Tell) -> Answer:
     """What the agent answers in the end; `tell` gets what it does until then."""
-    line = Line(call, Pulse(), tell)
+    address = address_of(call.model)
+    line = Line(call, Pulse(), tell, _who(call) if address.url and is_loopback(address.url) else {})
     async with AsyncExitStack() as stack:
-        model = Requesting(await stack.enter_async_context(connection(call, line.pulse)), line)
+        model = Requesting(await stack.enter_async_context(connection(address, line.pulse)), line)
         tools = await _tools(call, tell)
         toolsets = []
         if call.servers:
             toolsets = await stack.enter_async_context(_servers(call))
         form = Form(call.schema)
+        if not toolsets:  # those are asked what they have on the way, which takes as long as they like
+            line.ready = await stack.enter_async_context(preparing())
         agent: Agent[Call, Any] = Agent(
             model,
             name=call.definition.name,
@@ -70,6 +82,25 @@ async def converse(call: Call, tell: Tell) -> Answer:
             tell_from(lambda: ModelMessagesTypeAdapter.dump_python(said, mode="json"))
             result = await agent.run(call.prompt, deps=call, usage_limits=_limits(call))
     return _answer(call, line, form.taken(result.output), json.loads(result.all_messages_json()))
+
+
+@asynccontextmanager
+async def preparing() -> AsyncIterator[Callable[[], None]]:
+    """The turn of an agent to get ready; what it gives is called when its first request is.
+
+    To get ready takes milliseconds of a processor. Agents that did so side by side would all ask at the end of it, and
+    be answered together again; a few at a time, the first are waiting for their models already while others prepare.
+    """
+    turns = _turns.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(READYING))
+    await turns.acquire()
+    with ExitStack() as turn:
+        turn.callback(turns.release)
+        yield turn.close
+
+
+def _who(call: Call) -> dict[str, str]:
+    """Headers that tell a server on this machine who is asking; no other server is told."""
+    return {"x-fanfold-agent": call.definition.name, "x-fanfold-task": call.task}
 
 
 def _servers(call: Call) -> AbstractAsyncContextManager[list[AbstractToolset[Call]]]:

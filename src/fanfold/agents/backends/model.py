@@ -3,8 +3,8 @@
 The vendor packages take a second or more to import, so they are imported when the first such agent runs, in a thread::
 
     model ──▶ conversation ──▶ requesting ──▶ refusals       one request: streamed, repeated, settled, explained
-              its tools,   └─▶ mcp, answers                  servers that it may use; the form of its answer
-              its answer       providers                     whose a model is, and a connection to it
+              its tools,   ├─▶ mcp, answers                  servers that it may use; the form of its answer
+              its answer   └─▶ connections ──▶ providers     where a model is, and a connection to it; whose it is
 
 pydantic-ai's loop runs in an asyncio task of its own. What it tells goes to whoever reads `run`, one by one, and the
 loop waits when nobody does.
@@ -13,6 +13,7 @@ loop waits when nobody does.
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import threading
 from collections.abc import AsyncGenerator
@@ -26,6 +27,9 @@ from fanfold.errors import MissingExtraError
 
 MOST_WAITING: Final = 4
 """Pieces of an answer that may wait for whoever listens."""
+
+NEW_OBJECTS: Final = 10_000
+"""Objects to be made before the newest are searched for garbage, while agents are in flight."""
 
 _importing = threading.Lock()
 _loaded = threading.Event()
@@ -48,6 +52,39 @@ def load() -> None:
         _loaded.set()
 
 
+class Unsearched:
+    """Around what makes much: what was there before is not searched for garbage meanwhile, and new objects less often.
+
+    The vendors' packages hold a million objects. A hundred agents that start together make enough new ones for the
+    collector to go through all of those several times, each time a tenth of a second in which nothing else is done.
+    Where a process has frozen objects of its own, all is left as it is.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._before: tuple[int, int, int] | None = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._users += 1
+            if self._users == 1 and not gc.get_freeze_count():
+                self._before = gc.get_threshold()
+                gc.freeze()
+                gc.set_threshold(max(NEW_OBJECTS, self._before[0]) if self._before[0] else 0, *self._before[1:])
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._users -= 1
+            if not self._users and self._before is not None:
+                gc.set_threshold(*self._before)
+                gc.unfreeze()
+                self._before = None
+
+
+_unsearched: Final = Unsearched()
+
+
 class ModelBackend:
     """Runs an agent as a conversation with its model, which may use the agent's tools."""
 
@@ -68,15 +105,16 @@ class ModelBackend:
             await room.acquire()
             told.put_nowait(event)
 
-        working = asyncio.create_task(converse(call, tell))
-        working.add_done_callback(told.put_nowait)
-        try:
-            while not isinstance(event := await told.get(), asyncio.Task):
-                room.release()
-                yield event
-            yield event.result()
-        finally:
-            working.cancel()
-            await asyncio.wait([working])
-            if not working.cancelled():
-                working.exception()  # it was raised above, or nobody wants to know of it any more
+        with _unsearched:
+            working = asyncio.create_task(converse(call, tell))
+            working.add_done_callback(told.put_nowait)
+            try:
+                while not isinstance(event := await told.get(), asyncio.Task):
+                    room.release()
+                    yield event
+                yield event.result()
+            finally:
+                working.cancel()
+                await asyncio.wait([working])
+                if not working.cancelled():
+                    working.exception()  # it was raised above, or nobody wants to know of it any more

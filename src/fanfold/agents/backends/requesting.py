@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
@@ -29,7 +29,8 @@ from pydantic_ai.settings import ModelSettings
 from fanfold.agents.asking import persist
 from fanfold.agents.backends import refusals
 from fanfold.agents.backends.base import Call, Progress, Said
-from fanfold.agents.backends.providers import Pulse, check_name, name_of, shortened
+from fanfold.agents.backends.connections import Pulse
+from fanfold.agents.backends.providers import check_name, name_of, shortened
 from fanfold.errors import AgentStalledError, BudgetError
 from fanfold.events import ModelAnswered, ToolCalled
 from fanfold.frame import clock
@@ -63,14 +64,21 @@ class Bill:
         self.usd = None if usd is None or self.usd is None else self.usd + usd
 
 
+def _nothing() -> None:
+    """Nobody waits for it."""
+
+
 @dataclass(slots=True)
 class Line:
-    """What one agent's requests share: whose they are, how they connect, who is told, and what they took."""
+    """What one agent's requests share: whose they are, who hears and is told, their headers, and what they took."""
 
     call: Call
     pulse: Pulse
     tell: Tell
+    headers: Mapping[str, str]
     bill: Bill = field(default_factory=Bill)
+    ready: Callable[[], None] = _nothing
+    """Called when the agent is ready to ask."""
 
 
 class _Silence:
@@ -122,6 +130,7 @@ class Requesting(WrapperModel):
     ) -> ModelResponse:
         """The whole answer to a request, however many attempts it took."""
         call, self._sent = self._line.call, self._sent + 1
+        self._line.ready()
         settings: ModelSettings = {**(model_settings or {}), "extra_headers": self._headers(model_settings)}
 
         async def send(asking: Asking) -> ModelResponse:
@@ -168,7 +177,7 @@ class Requesting(WrapperModel):
         """OpenAI's protocol has a key per request, which is the same when a run that was cut off sends it again."""
         given: dict[str, str] = dict((settings or {}).get("extra_headers") or {})
         key = {"Idempotency-Key": f"{self._line.call.task}-{self._sent}"} if self.system == "openai" else {}
-        return {**key, **given}
+        return {**self._line.headers, **key, **given}
 
     async def _streamed(
         self, messages: list[ModelMessage], settings: ModelSettings, parameters: ModelRequestParameters

@@ -57,12 +57,18 @@ class Folder:
 
     def text(self, source: str) -> str | None:
         """The text of a file, by its path relative to the folder; line numbers at the end of the path are dropped."""
-        for path in dict.fromkeys((source, _LINES.sub("", source))):
-            try:
-                return self._workspace.text(path)
-            except (AgentError, OSError):  # a file that is not there is what the check is about
-                continue
-        return None
+        return self._read(self.path(source))
+
+    def path(self, source: str) -> str:
+        """The path of the file that a source means: without line numbers, unless there is a file of that very name."""
+        plain = _LINES.sub("", source)
+        return source if plain == source or self._read(source) is not None else plain
+
+    def _read(self, path: str) -> str | None:
+        try:
+            return self._workspace.text(path)
+        except (AgentError, OSError):  # a file that is not there is what the check is about
+            return None
 
 
 @dataclass(frozen=True, slots=True)
