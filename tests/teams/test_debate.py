@@ -17,6 +17,7 @@ from fanfold.teams.debate import Outcome, key, replay
 from fanfold.teams.debating.prompts import angle
 from fanfold.teams.debating.ruling import rule_of
 from fanfold.teams.debating.stopping import Both, Calls, Either, Rounds, Stability, Unanimity
+from fanfold.testing import Fail, ModelServer
 from tests.teams.scripted import (
     NOTES,
     QUOTE,
@@ -58,7 +59,7 @@ def test_openings_and_questions_are_asked_at_once(sources: Path) -> None:
 
     who = members(questioner=together, advocate=together, challenger=together)
     outcome = held(sources, who)
-    assert len(outcome.decided.opening.weights) == 1
+    assert outcome.decided.opening.cast == 4, outcome.marks
     assert outcome.receipt is not None
     assert outcome.receipt.peak >= 5
 
@@ -498,3 +499,16 @@ def test_the_graph_is_an_ordinary_one_that_can_be_changed(sources: Path) -> None
     done = compiled.invoke(debate.motion, agents=members().agents)
     assert seen == ["innovate"] == [done["verdict"]["decision"]]
     assert audit(done).verdict in ("PARALLEL", "PARTLY SERIAL", "NOTHING TO OVERLAP", "SEQUENTIAL")
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [("I cannot help with that.", "refused"), (Fail(400, "no such thing", retry=False), "failed")],
+)
+def test_a_judge_whose_model_refuses_or_fails_leaves_it_to_the_vote(sources: Path, said: Any, kind: str) -> None:
+    with ModelServer() as server:
+        server.script("serm-judge", lambda _: said)
+        outcome = Debate(ASKED, sources=sources, advocates=1, challengers=1, rounds=1, samples=0).invoke(model=server)
+    assert {mark.who for mark in outcome.marked(kind)} == {"judge-pro-first", "judge-con-first"}
+    assert outcome.marked("undecided")[0].text == "no judge answered, so nothing is decided: the vote decides"
+    assert outcome.verdict.decision == "stand pat"

@@ -263,7 +263,7 @@ class Team:
         for seat in self.table.seats:
             at = key(seat, 0)
             self._add(team, at, self._open(seat, asked_first=first), ["questioner"] if first else [], [at])
-            team.add_edge("questioner", at)
+            team.add_edge("questioner" if first else START, at)
         for round in range(1, self.rounds + 1):
             for seat in self.table.seats:
                 self._add_rebuttal(team, seat, round)
