@@ -17,6 +17,7 @@ from fanfold.teams.debate import Outcome, key, replay
 from fanfold.teams.debating.prompts import angle
 from fanfold.teams.debating.ruling import rule_of
 from fanfold.teams.debating.stopping import Both, Calls, Either, Rounds, Stability, Unanimity
+from fanfold.testing import Fail, ModelServer
 from tests.teams.scripted import (
     NOTES,
     QUOTE,
@@ -51,14 +52,14 @@ def test_openings_and_questions_are_asked_at_once(sources: Path) -> None:
 
     async def together(prompt: str) -> Any:
         if is_opening(prompt) or "has to be asked" in prompt:
-            await meeting.wait()
+            await asyncio.wait_for(meeting.wait(), 30)
         if "has to be asked" in prompt:
             return questions()
         return opening("innovate") if is_opening(prompt) else rebuttal("innovate")
 
     who = members(questioner=together, advocate=together, challenger=together)
     outcome = held(sources, who)
-    assert len(outcome.decided.opening.weights) == 1
+    assert outcome.decided.opening.cast == 4, outcome.marks
     assert outcome.receipt is not None
     assert outcome.receipt.peak >= 5
 
@@ -101,6 +102,16 @@ def ring_with_a_straggler(sources: Path, schedule: str) -> bool:
 
 def test_in_a_ring_a_rebuttal_waits_only_for_what_it_reads(sources: Path) -> None:
     assert ring_with_a_straggler(sources, "watermark")
+
+
+def test_in_a_ring_no_rebuttal_waits_for_another_one_of_its_own() -> None:
+    debate = Debate(ASKED, advocates=3, challengers=3, rounds=3, topology="ring")
+    for name, node in debate.graph.compile().plan.nodes.items():
+        seat, _, round = name.partition(".r")
+        read = {key for key in node.reads or () if key.startswith(("pro", "con"))}
+        if round:
+            assert len({key.partition(".")[0] for key in read} - {seat}) == 1
+            assert not any(key.startswith(f"{seat}.") for key in read)
 
 
 def test_at_a_barrier_it_waits_for_all(sources: Path) -> None:
@@ -242,6 +253,7 @@ def test_a_judge_who_favours_a_position_decides_nothing(sources: Path) -> None:
     outcome = held(sources, biased, advocates=2, challengers=1, rounds=1)
     assert outcome.marked("undecided")
     assert outcome.verdict.decision == "innovate", "two of three vote for it"
+    assert sorted(first_or_second(prompt, "pro") for prompt in biased.of("judge")) == ["first", "second"]
 
 
 def test_a_tie_that_no_judge_breaks_leaves_things_as_they_are(sources: Path) -> None:
@@ -438,7 +450,7 @@ def test_a_transcript_replays_to_the_same_verdict_without_asking_anybody(sources
     again = replay(exported)
     assert again.verdict == outcome.verdict
     assert again.marks == outcome.marks
-    assert again.markdown() == outcome.markdown()
+    assert outcome.markdown().startswith(again.markdown()), "only what was measured is not known again"
 
 
 def test_another_transcript_replays_to_another_verdict(sources: Path) -> None:
@@ -487,3 +499,16 @@ def test_the_graph_is_an_ordinary_one_that_can_be_changed(sources: Path) -> None
     done = compiled.invoke(debate.motion, agents=members().agents)
     assert seen == ["innovate"] == [done["verdict"]["decision"]]
     assert audit(done).verdict in ("PARALLEL", "PARTLY SERIAL", "NOTHING TO OVERLAP", "SEQUENTIAL")
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [("I cannot help with that.", "refused"), (Fail(400, "no such thing", retry=False), "failed")],
+)
+def test_a_judge_whose_model_refuses_or_fails_leaves_it_to_the_vote(sources: Path, said: Any, kind: str) -> None:
+    with ModelServer() as server:
+        server.script("serm-judge", lambda _: said)
+        outcome = Debate(ASKED, sources=sources, advocates=1, challengers=1, rounds=1, samples=0).invoke(model=server)
+    assert {mark.who for mark in outcome.marked(kind)} == {"judge-pro-first", "judge-con-first"}
+    assert outcome.marked("undecided")[0].text == "no judge answered, so nothing is decided: the vote decides"
+    assert outcome.verdict.decision == "stand pat"

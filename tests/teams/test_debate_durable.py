@@ -9,6 +9,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
@@ -51,9 +53,16 @@ class Gate:
         return said
 
 
-def started(sources: Path, store: str, server: ModelServer) -> subprocess.Popen[str]:
+@contextmanager
+def started(sources: Path, store: str, server: ModelServer) -> Iterator[subprocess.Popen[str]]:
+    """A process that holds the debate. It is killed at the end of the block, if it is not over by then."""
     words = [sys.executable, "-m", "tests.teams.killed", store, str(sources), server.url]
-    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.communicate(timeout=LONGEST)
 
 
 def kept(url: str) -> set[str]:
@@ -66,20 +75,18 @@ def test_after_kill_9_in_the_middle_of_a_round_no_agent_is_asked_twice(sources: 
     gate = Gate()
     with ModelServer() as server:
         server.script("*", gate.speak)
-        first = started(sources, url, server)
-        deadline = time.monotonic() + LONGEST
-        while not (Path(url.removeprefix("sqlite:///")).exists() and len(kept(url)) == 1 + 6 + 6 + 3):
-            assert first.poll() is None, first.communicate()
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        first.send_signal(signal.SIGKILL)
-        first.communicate(timeout=LONGEST)
+        with started(sources, url, server) as process:
+            deadline = time.monotonic() + LONGEST
+            while not (Path(url.removeprefix("sqlite:///")).exists() and len(kept(url)) == 1 + 6 + 6 + 3):
+                assert process.poll() is None, process.communicate()
+                assert time.monotonic() < deadline
+                time.sleep(0.05)  # between two looks, not instead of one
         before, asked = kept(url), len(server.journal)
         gate.open.set()
-        second = started(sources, url, server)
-        said, errors = second.communicate(timeout=LONGEST)
+        with started(sources, url, server) as process:
+            said, errors = process.communicate(timeout=LONGEST)
         again = [call.agent for call in server.journal[asked:] if call.task in before]
-    assert second.returncode == 0, errors
+    assert process.returncode == 0, errors
     assert said.strip() == "stand pat"
     assert again == []
     assert len(kept(url)) == 1 + 6 * 3 + 2 + 1 + 1

@@ -149,7 +149,7 @@ class Debate:
         """
         compiled = self.graph.compile(store, name="debate")
         done = await compiled.ainvoke(await self._input(compiled, options), **options)
-        return Outcome.of(done["transcript"], audit(done))
+        return Outcome.of(done["transcript"], audit(done) if hasattr(done, "run") else None)
 
     def invoke(self, store: Any = None, **options: Any) -> Outcome:
         """The same, for code without an event loop."""
@@ -193,6 +193,8 @@ def check(debate: Debate) -> None:
     for is_wrong, text in wrong:
         if is_wrong:
             raise UsageError(f"Debate: {text}")
+    if isinstance(debate.stop, str):
+        rule_of(debate.stop)
 
 
 _KNOWN: Final[Mapping[str, Sequence[Any]]] = {
@@ -339,7 +341,7 @@ class Team:
         async def give_rebuttal(state: State) -> State:
             at, shown = key(seat, round), self.exchange.shown(seat, round, _statements(state, theirs))
             if own and not _statements(state, own[:1]):
-                return {at: _kept(Record(who=seat, role=role_of(seat), round=round, marks=(_counted_out(seat),)))}
+                return {at: _kept(Record(who=seat, role=role_of(seat), round=round))}  # it has no opening: counted out
             said = _statements(state, own)
             prompt = prompts.rebuttal(state["question"], self.exchange, seat, shown, said, _questions(state))
             got = await self._ask(
@@ -546,9 +548,8 @@ def _names(debate: Debate, table: Table) -> dict[str, list[str]]:
     names: dict[str, list[str]] = {}
     for number, seat in enumerate(table.seats):
         model = _model(debate.models.get(role_of(seat)), number)
-        for name in (AGENTS[role_of(seat)], model):
-            if isinstance(name, str):
-                names.setdefault(name, []).append(seat)
+        for name in (AGENTS[role_of(seat)], *((model, model.rpartition(":")[2]) if isinstance(model, str) else ())):
+            names.setdefault(name, []).append(seat)
     return names
 
 
@@ -560,10 +561,6 @@ def _model(named: Any, number: int) -> Any:
 def _on_side(said: Opening | None, seat: str) -> Opening | None:
     """The opening with the side that the seat has, whatever the agent thinks that it is."""
     return None if said is None else said.model_copy(update={"stance": stance_of(seat)})
-
-
-def _counted_out(seat: str) -> Mark:
-    return Mark(kind="failed", who=seat, text="was not asked again, since it had given no opening")
 
 
 def _told(text: str, *, again: bool) -> str:

@@ -149,7 +149,15 @@ def _cost(outcome: Outcome) -> list[str]:
     spent = outcome.spent
     cost = "unknown" if spent["usd"] is None else f"{spent['usd']:.4f}"
     total = f"| {spent['calls']} calls | | {spent['input_tokens']} | {spent['output_tokens']} | {cost} |"
-    return [*lines, f"{total} {spent['seconds']:.2f} |", ""]
+    return [*lines, f"{total} {spent['seconds']:.2f} |", "", *_overlap(outcome)]
+
+
+def _overlap(outcome: Outcome) -> list[str]:
+    """What was measured of the run, where it is at hand."""
+    receipt = outcome.receipt
+    if receipt is None:
+        return []
+    return [f"{receipt.wall:.2f} s in all, {receipt.speedup:.2f}x faster than one by one: {receipt.verdict}.", ""]
 
 
 def _letters(transcript: Transcript) -> Mapping[str, str]:
