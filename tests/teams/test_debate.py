@@ -512,3 +512,13 @@ def test_a_judge_whose_model_refuses_or_fails_leaves_it_to_the_vote(sources: Pat
     assert {mark.who for mark in outcome.marked(kind)} == {"judge-pro-first", "judge-con-first"}
     assert outcome.marked("undecided")[0].text == "no judge answered, so nothing is decided: the vote decides"
     assert outcome.verdict.decision == "stand pat"
+
+
+def test_a_debate_is_held_in_an_event_loop_and_refused_by_its_blocking_face_there(sources: Path) -> None:
+    async def both() -> str:
+        debate = Debate(ASKED, sources=sources)
+        with pytest.raises(UsageError):
+            debate.invoke(agents=members().agents)
+        return (await debate.run(agents=members().agents)).verdict.decision
+
+    assert asyncio.run(both()) == "innovate"

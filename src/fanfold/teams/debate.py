@@ -26,7 +26,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeAlias, TypedDict
 
-from fanfold import END, START, StateGraph, Task, UsageError, audit
+from fanfold import END, START, StateGraph, StateSnapshot, Task, UsageError, audit
 from fanfold.teams.asked import ATTEMPTS, Asked, asked
 from fanfold.teams.debating import prompts
 from fanfold.teams.debating.deciding import standing
@@ -147,21 +147,29 @@ class Debate:
         """Hold the debate, and hand over what came of it. `store` and `options` are those of a graph: `model`,
         `limits`, `agents`, `thread_id` and so on. With a thread that began before, it goes on where that one stands.
         """
-        compiled = self.graph.compile(store, name="debate")
-        done = await compiled.ainvoke(await self._input(compiled, options), **options)
-        return Outcome.of(done["transcript"], audit(done) if hasattr(done, "run") else None)
+        compiled, thread = self.graph.compile(store, name="debate"), _thread(store, options)
+        state = await compiled.aget_state(thread) if thread else None
+        return _outcome(await compiled.ainvoke(self._input(state), **options))
 
     def invoke(self, store: Any = None, **options: Any) -> Outcome:
-        """The same, for code without an event loop."""
-        return asyncio.run(self.run(store, **options))
+        """The same, for code outside of any event loop."""
+        compiled, thread = self.graph.compile(store, name="debate"), _thread(store, options)
+        state = compiled.get_state(thread) if thread else None
+        return _outcome(compiled.invoke(self._input(state), **options))
 
-    async def _input(self, compiled: Any, options: Mapping[str, Any]) -> Motion | None:
+    def _input(self, state: StateSnapshot | None) -> Motion | None:
         """Nothing, to go on with a thread in the middle of its debate."""
-        thread = options.get("thread_id")
-        if thread is None or compiled.checkpointer is None:
-            return self.motion
-        state = await compiled.aget_state({"configurable": {"thread_id": thread}})
-        return None if state.next else self.motion
+        return None if state is not None and state.next else self.motion
+
+
+def _thread(store: Any, options: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Where the debate may have begun before."""
+    kept = store is not None and options.get("thread_id") is not None
+    return {"configurable": {"thread_id": options["thread_id"]}} if kept else None
+
+
+def _outcome(done: Any) -> Outcome:
+    return Outcome.of(done["transcript"], audit(done) if hasattr(done, "run") else None)
 
 
 def graph(**how: Any) -> StateGraph:
