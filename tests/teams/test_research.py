@@ -230,6 +230,21 @@ def test_a_specialist_that_fails_once_is_tried_again_and_has_an_answer(folder: P
     assert done.metrics.met["recovery"]
 
 
+def test_an_answer_without_the_form_is_asked_for_once_more_and_then_counted_out(folder: Path) -> None:
+    tried: list[str] = []
+
+    def wrong(name: str, prompt: str) -> Any:
+        if name != "data":
+            return usual(name, prompt)
+        tried.append(prompt)
+        return {"duck": True}
+
+    done = research(folder, wrong, [item("data"), item("risk")], only=True)
+    assert len(tried) == 2
+    assert "your answer could not be used" in tried[1]
+    assert marks(done) == [("misfit", "data"), ("quorum", "research")]
+
+
 def failing(*kinds: str) -> Answering:
     def answer(name: str, prompt: str) -> Any:
         if name in kinds:
@@ -546,11 +561,10 @@ def test_a_run_that_failed_goes_on_without_asking_anybody_twice(folder: Path) ->
         return verdict()
 
     team = Research("Should it?", sources=folder, agents=agents(note), debate=debate, validator=validate)
-    graph = team.graph.compile(f"sqlite:///{folder}/runs.db", name="research")
+    store = f"sqlite:///{folder}/runs.db"
     with pytest.raises(RuntimeError, match="pulled"):
-        graph.invoke(team.input, thread_id="t", agents=team.agents)
-    done = graph.invoke(None, thread_id="t", agents=team.agents)
-    assert done["phase"] == "done"
+        asyncio.run(team.run(store=store, thread_id="t"))
+    assert team.invoke(store=store, thread_id="t").phase == "done"
     assert len(held) == 1
     assert sorted(asked) == sorted([*KINDS, "agreement", "dissent"])
 

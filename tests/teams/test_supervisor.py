@@ -212,7 +212,7 @@ def test_a_run_that_failed_goes_on_without_asking_anybody_twice(tmp_path: Path) 
     store = f"sqlite:///{tmp_path}/runs.db"
     with pytest.raises(RuntimeError, match="pulled"):
         team.invoke("the job", store=store, thread_id="t")
-    done = team.invoke(None, store=store, thread_id="t")
+    done = asyncio.run(team.run(None, store=store, thread_id="t"))
     assert done.answer == "[a] a has looked\n\n[b] b has looked"
     assert len(asked) == 2
 

@@ -639,12 +639,21 @@ class Research:
         return {"topic": self.topic, "folder": self.folder, "plan": self.plan}
 
     async def run(self, *, store: Any = None, **settings: Any) -> Researched:
-        """What the team comes to. `settings` are those of `ainvoke`: a model, limits, a thread."""
-        return self._came_to(await self._compiled(store).ainvoke(self.input, **self._with_agents(settings)))
+        """What the team comes to. `settings` are those of `ainvoke`: a model, limits, a thread.
+
+        In a thread that stands in the middle of a run, it goes on with that.
+        """
+        compiled, place = self._compiled(store), _place(store, settings)
+        stands = bool(place and (await compiled.aget_state(place)).next)
+        given = None if stands else self.input
+        return self._came_to(await compiled.ainvoke(given, **self._with_agents(settings)))
 
     def invoke(self, *, store: Any = None, **settings: Any) -> Researched:
         """The same, for blocking code."""
-        return self._came_to(self._compiled(store).invoke(self.input, **self._with_agents(settings)))
+        compiled, place = self._compiled(store), _place(store, settings)
+        stands = bool(place and compiled.get_state(place).next)
+        given = None if stands else self.input
+        return self._came_to(compiled.invoke(given, **self._with_agents(settings)))
 
     def _compiled(self, store: Any) -> CompiledGraph:
         return self.graph.compile(store, name="research")
@@ -654,3 +663,9 @@ class Research:
 
     def _came_to(self, output: Any) -> Researched:
         return Researched.of(output, audit(output), at_once=self.at_once)
+
+
+def _place(store: Any, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Where a thread that is kept may stand."""
+    thread = settings.get("thread_id")
+    return None if thread is None or store is None else {"configurable": {"thread_id": thread}}
