@@ -73,6 +73,9 @@ def debate(
     be relied on is said first. Without a named model the rehearsal model answers, which argues nothing: the quotes are
     real, and the report says what a language model would be needed for.
     """
+    from fanfold.agents.backends.model import load
+
+    load()  # says what has to be installed, if anything has
     from fanfold.teams.debate import Debate
 
     folder = existing_folder(source, "--source")
