@@ -12,6 +12,7 @@ from pydantic_ai.messages import ModelMessage, ModelResponse
 from fanfold.agents.backends.answers import Form
 from fanfold.agents.backends.base import Call
 from fanfold.agents.backends.providers import LONGEST_REASON, address_variable, key_variable, masked, name_of, shortened
+from fanfold.agents.causes import raise_from
 from fanfold.errors import (
     AgentError,
     ModelAnswerError,
@@ -36,15 +37,17 @@ def requesting(call: Call) -> Iterator[None]:
     try:
         yield
     except vendor.ModelHTTPError as error:
-        raise _refusal(call, error) from error
+        raise_from(_refusal(call, error), error, masked)
     except vendor.ModelConnectionError as error:
-        raise _broken(call, error, error.phase in ("connect", "pool") or _never_connected(error.__cause__)) from error
+        never = error.phase in ("connect", "pool") or _never_connected(error.__cause__)
+        raise_from(_broken(call, error, never), error, masked)
     except TransportError as error:  # a stream that breaks off is not always wrapped
-        raise _broken(call, error, _never_connected(error)) from error
+        raise_from(_broken(call, error, _never_connected(error)), error, masked)
     except vendor.ModelAPIError as error:
-        raise ModelUnavailableError(
+        failed = ModelUnavailableError(
             f"{who(call)}, which failed on its own side{_quoted(error.body or error.message)}", hint="try again later"
-        ) from error
+        )
+        raise_from(failed, error, masked)
 
 
 @contextmanager
