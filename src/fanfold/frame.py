@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import copy
 import hashlib
 import time
+import weakref
 from collections import Counter
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from dataclasses import replace
@@ -448,10 +450,20 @@ def _digest(text: str) -> str:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
+_schemas: weakref.WeakKeyDictionary[type, dict[str, Any]] = weakref.WeakKeyDictionary()
+"""The JSON Schemas of classes that answers were asked for in."""
+
+
 def described(schema: Any) -> dict[str, Any] | None:
     """What an answer has to look like, as JSON Schema. A class needs pydantic to tell."""
-    described: dict[str, Any] | None = schema
-    return described if schema is None or isinstance(schema, dict) else _adapter(schema).json_schema()
+    if schema is None or isinstance(schema, dict):
+        described: dict[str, Any] | None = schema
+        return described
+    if not isinstance(schema, type):
+        return dict(_adapter(schema).json_schema())
+    if schema not in _schemas:  # pydantic takes milliseconds over it, and a team asks for the same one again and again
+        _schemas[schema] = _adapter(schema).json_schema()
+    return copy.deepcopy(_schemas[schema])
 
 
 def fitting(answer: Any, schema: Any) -> Any:

@@ -25,6 +25,7 @@ Handing: TypeAlias = Callable[[ThreadPoolExecutor, Callable[..., Any], tuple[Any
 _listening: Final[Counter[Handing]] = Counter()
 _switch: Final = threading.Lock()
 _replaced: Final[list[tuple[Any, Any]]] = []
+"""The `submit` that was there and ours, while anybody listens. An older one of ours may still be in the way."""
 
 
 def listen(handing: Handing) -> None:
@@ -32,7 +33,7 @@ def listen(handing: Handing) -> None:
     with _switch:
         if not _listening:
             original = ThreadPoolExecutor.submit
-            ours = _submitting(original)
+            ours: Any = _submitting(original)
             ThreadPoolExecutor.submit = ours  # type: ignore[method-assign]  # that is what this module is for
             _replaced.append((original, ours))
         _listening[handing] += 1
@@ -53,8 +54,9 @@ def unlisten(handing: Handing) -> None:
 def _submitting(original: Any) -> Any:
     @functools.wraps(original)
     def submit(pool: Any, fn: Any, /, *args: Any, **options: Any) -> Future[Any]:
-        for handing in tuple(_listening):
-            fn = handing(pool, fn, args)
+        if _replaced and _replaced[-1][1] is submit:  # else it was left behind within somebody else's, or they kept it
+            for handing in tuple(_listening):
+                fn = handing(pool, fn, args)
         answer: Future[Any] = original(pool, fn, *args, **options)
         return answer
 

@@ -7,6 +7,7 @@ is either the beginning of a `with` or a call of `acquire`: nothing else that th
 from __future__ import annotations
 
 import dis
+import os
 import threading
 from functools import lru_cache
 from types import CodeType, FrameType
@@ -15,14 +16,18 @@ from typing import Final
 _CALLED: Final = ("acquire", "__enter__")
 _SEMAPHORE: Final = threading.Semaphore.acquire.__code__
 _WITHIN: Final = threading.Condition.__enter__.__code__
+_OURS: Final = os.path.dirname(__file__) + os.sep
 
 
 def behind(frame: FrameType) -> str:
     """What kind of lock the thread whose innermost frame this is waits for; "" if for none.
 
-    What waits for an event, a queue, or a thread waits by a lock of theirs, too, and that is none of the user's.
+    What waits for an event, a queue, or a thread waits by a lock of theirs, too, and that is none of the user's; nor is
+    one of ours, as around an import.
     """
     code = frame.f_code
+    if code.co_filename.startswith(_OURS):
+        return ""
     if code.co_filename == threading.__file__:
         if code is _WITHIN:
             return "lock"

@@ -38,6 +38,7 @@ from fanfold import (
     get_runtime,
     python_agent,
 )
+from fanfold.agents.backends import claude
 from fanfold.events import (
     LoopHeld,
     ModelAsked,
@@ -603,6 +604,7 @@ def test_agents_that_claude_runs_are_parallel_and_a_rendezvous_agrees() -> None:
     async def team(state: State) -> None:
         await asyncio.gather(*(ask("go", agent.name) for agent in agents))
 
+    claude.load()  # what is imported when the first such agent runs is none of what they do
     with ModelServer(latency=2 * WORK) as server:
         server.script("*", lambda request: "done")
         gate = server.rendezvous(2, timeout=30)

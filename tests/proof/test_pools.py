@@ -153,6 +153,24 @@ def test_what_somebody_else_has_put_around_is_theirs_to_take_away(monkeypatch: p
     assert seen == [(abs, (-1,))], "it is no longer asked, and what they call still works"
 
 
+def test_one_of_ours_that_somebody_has_put_back_does_not_ask_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+
+    def handing(pool: ThreadPoolExecutor, fn: Callable[..., Any], args: tuple[Any, ...]) -> Callable[..., Any]:
+        seen.append(args)
+        return fn
+
+    listen(handing)
+    older = ThreadPoolExecutor.submit
+    unlisten(handing)
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", older)
+    listen(handing)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(abs, -1).result() == 1
+    unlisten(handing)
+    assert seen == [(-1,)]
+
+
 def test_calls_of_code_outside_of_any_run_are_handed_on_as_they_are() -> None:
     names: list[str] = []
 

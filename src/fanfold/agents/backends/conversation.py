@@ -82,7 +82,7 @@ async def converse(call: Call, tell: Tell) -> Answer:
         )
         if form.wanted is not None:
             agent.output_validator(form.checked)
-        with refusals.conversing(call, form), capture_run_messages() as said:
+        with capture_run_messages() as said, refusals.conversing(call, form, said):
             tell_from(lambda: ModelMessagesTypeAdapter.dump_python(said, mode="json"))
             result = await agent.run(call.prompt, deps=call, usage_limits=_limits(call))
     return _answer(call, line, form.taken(result.output), json.loads(result.all_messages_json()))
