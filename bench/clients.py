@@ -1,9 +1,9 @@
 """Twenty clients that call a server over HTTP as fast as they get answers: `python -m bench.clients`.
 
 The server is a process of its own, as `fanfold mcp serve --http` starts it. The clients are in this one and cost next
-to nothing: they share the machine with the server, and it is the server that is measured. Each has one connection and one
-session. Of four calls three read an item and one writes one. Beside them, the store's own time: as many tasks that do
-the same to a store in this process, with nothing between.
+to nothing: they share the machine with the server, and it is the server that is measured. Each has one connection and
+one session. Of four calls three read an item and one writes one. Beside them, the store's own time: as many tasks that
+do the same to a store in this process, with nothing between.
 
 It fails when a call does, when the server has more open files after all clients have gone than before, or when 1 % of
 the calls took more than `MOST` longer than 1 % of the store's own did.

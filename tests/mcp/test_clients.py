@@ -20,8 +20,8 @@ from pydantic_ai.mcp import MCPToolset
 from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart, ToolReturnPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 
-from fanfold import AgentDefinition
-from fanfold.testing import ModelServer, ToolUse
+from fanfold import AgentDefinition, Limits
+from fanfold.testing import ModelServer, Request, ToolUse
 from tests.agents.claude_agents import ask, claude
 from tests.mcp.served import (
     agents,
@@ -106,9 +106,9 @@ async def _pydantic_ai(folder: Path, calls: Any) -> Answers:
     return answers
 
 
-def _claude_agent(folder: Path) -> AgentDefinition:
+def _claude_agent(folder: Path, *words: str) -> AgentDefinition:
     """An agent that claude runs, with our server and nothing else."""
-    started = command(folder, *OVER)
+    started = command(folder, *OVER, *words)
     entry = {"command": started.command, "args": started.args, "env": started.env}
     return claude(tools=("mcp__fanfold",), extra={"mcpServers": {"fanfold": entry}})
 
@@ -183,6 +183,54 @@ def test_pydantic_ai_runs_three_tools_of_a_message_at_the_same_time(folder: Path
     told = [part.content for each in result.all_messages() for part in each.parts if isinstance(part, ToolReturnPart)]
     assert [each["status"] for each in told] == ["done"] * 4
     assert 1.0 <= times[2] - times[1] < AT_ONCE
+
+
+# A debate, through the server only
+
+
+def test_claude_has_a_debate_held_follows_it_and_reads_its_verdict_within_the_servers_budget(
+    folder: Path, models: ModelServer
+) -> None:
+    pytest.importorskip("claude_agent_sdk", reason="the extra `claude` is not installed")
+    (folder / "pond.md").write_text("Ducks swim in the pond.\nWhen it freezes, ducks do not swim.\n")
+    told: list[dict[str, Any]] = []
+
+    def play(request: Request) -> Any:
+        results = [result.text for turn in request.turns for result in turn.tool_results]
+        told[:] = [json.loads(text) for text in results[:-1]]
+        if results:
+            told.append(json.loads(results[-1]) if results[-1].startswith("{") else {"error": results[-1]})
+        if not told:
+            return [ToolUse("mcp__fanfold__debate", {"question": "Do ducks swim?", "rounds": 1})]
+        run_id = told[0]["run"]["run_id"]
+        if "output" in told[-1] and len(told) > 1:
+            return f"They decided: {told[-1]['output']['verdict']['decision']}"
+        if told[-1].get("ended"):
+            return [ToolUse("mcp__fanfold__run_get", {"run_id": run_id})]
+        return [ToolUse("mcp__fanfold__run_follow", {"run_id": run_id, "after": told[-1].get("next", 0)})]
+
+    models.script("worker", play)
+    agent = _claude_agent(folder, "--limit", "calls=100")
+    assert ask(agent, models).output == "They decided: stand pat"
+    account = told[-1]
+    assert account["run"]["status"] == "done"
+    assert account["output"]["verdict"]["claims"]
+    assert 16 <= account["spent"]["calls"] <= 100
+    assert any("PARALLEL" in line for line in account["receipt"])
+
+
+def test_a_debate_is_held_no_further_than_the_servers_budget_goes(folder: Path) -> None:
+    (folder / "pond.md").write_text("Ducks swim in the pond.\n")
+
+    async def main() -> None:
+        async with connected(folder, limits=Limits(calls=9)) as client:
+            account = await called(client, "debate", question="Do ducks swim?", rounds=1, wait=60)
+            assert account["spent"]["calls"] <= 9
+            again = await called(client, "task", agent="serm-single", prompt="Do ducks swim?")
+            assert (again["status"], again["spent"]["calls"]) == ("failed", 0)
+            assert "9 of 9 calls spent" in again["error"]
+
+    asyncio.run(main())
 
 
 # What a client has to be told

@@ -129,9 +129,7 @@ class _Place:
         if not stat.S_ISREG(status.st_mode):
             raise WorkspaceError(f"{self.path!r} is no plain file, and is not written")
         if files.has(status):
-            raise WorkspaceError(
-                f"{self.path!r} is a database that this process has open, and only that writes it"
-            )
+            raise WorkspaceError(f"{self.path!r} is a database that this process has open, and only that writes it")
         return status
 
     def content(self, standing: os.stat_result | None) -> bytes:

@@ -154,9 +154,7 @@ class Workspace:
             if not stat.S_ISREG(status.st_mode):
                 raise WorkspaceError(f"{path!r} is no plain file", hint="`glob` lists the files")
             if files.has(status):
-                raise WorkspaceError(
-                    f"{path!r} is a database that this process has open, and only that reads it"
-                )
+                raise WorkspaceError(f"{path!r} is a database that this process has open, and only that reads it")
             # O_NONBLOCK: should it have become a pipe by now, opening it must not wait for a writer.
             fd = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
