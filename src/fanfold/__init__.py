@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from fanfold.context import get_stream_writer as get_stream_writer
     from fanfold.context import interrupt as interrupt
     from fanfold.errors import AgentError as AgentError
+    from fanfold.errors import AgentFileError as AgentFileError
     from fanfold.errors import AgentNotFoundError as AgentNotFoundError
+    from fanfold.errors import AgentTimeoutError as AgentTimeoutError
     from fanfold.errors import BudgetError as BudgetError
     from fanfold.errors import EmptyChannelError as EmptyChannelError
     from fanfold.errors import EmptyInputError as EmptyInputError
@@ -36,10 +38,14 @@ if TYPE_CHECKING:
     from fanfold.errors import GraphRecursionError as GraphRecursionError
     from fanfold.errors import InvalidUpdateError as InvalidUpdateError
     from fanfold.errors import ItemConflictError as ItemConflictError
+    from fanfold.errors import KeptError as KeptError
+    from fanfold.errors import ModelAnswerError as ModelAnswerError
+    from fanfold.errors import ModelKeyError as ModelKeyError
     from fanfold.errors import NodeCancelledError as NodeCancelledError
     from fanfold.errors import NodeError as NodeError
     from fanfold.errors import NodeTimeoutError as NodeTimeoutError
     from fanfold.errors import ParentCommand as ParentCommand
+    from fanfold.errors import UsageError as UsageError
     from fanfold.functional import entrypoint as entrypoint
     from fanfold.functional import task as task
     from fanfold.graph import CompiledGraph as CompiledGraph
@@ -74,6 +80,9 @@ if TYPE_CHECKING:
     from fanfold.store.serde import Keys as Keys
     from fanfold.store.serde import register_type as register_type
     from fanfold.store.upkeep import Retention as Retention
+    from fanfold.teams.debate import Debate as Debate
+    from fanfold.teams.research import Research as Research
+    from fanfold.teams.supervisor import Supervisor as Supervisor
     from fanfold.types import END as END
     from fanfold.types import START as START
     from fanfold.types import CachePolicy as CachePolicy
@@ -96,13 +105,16 @@ __version__ = "0.1.0"
 _HOMES = {
     "AgentDefinition": "fanfold.agents.definition",
     "AgentError": "fanfold.errors",
+    "AgentFileError": "fanfold.errors",
     "AgentNotFoundError": "fanfold.errors",
+    "AgentTimeoutError": "fanfold.errors",
     "AnyValue": "fanfold.kernel.channels",
     "BaseStore": "fanfold.memory",
     "BinaryOperatorAggregate": "fanfold.kernel.channels",
     "CachePolicy": "fanfold.types",
     "Command": "fanfold.types",
     "CompiledGraph": "fanfold.graph",
+    "Debate": "fanfold.teams.debate",
     "DeltaChannel": "fanfold.kernel.channels",
     "END": "fanfold.types",
     "EmptyChannelError": "fanfold.errors",
@@ -125,12 +137,15 @@ _HOMES = {
     "BudgetError": "fanfold.errors",
     "ItemConflictError": "fanfold.errors",
     "Items": "fanfold.store.items",
+    "KeptError": "fanfold.errors",
     "Keys": "fanfold.store.serde",
     "LastValue": "fanfold.kernel.channels",
     "Limits": "fanfold.limits",
     "MemorySaver": "fanfold.store.savers",
     "MessageChunk": "fanfold.chat",
     "MessagesState": "fanfold.messages",
+    "ModelAnswerError": "fanfold.errors",
+    "ModelKeyError": "fanfold.errors",
     "NamedBarrierValue": "fanfold.kernel.channels",
     "NodeCancelledError": "fanfold.errors",
     "NodeError": "fanfold.errors",
@@ -142,6 +157,7 @@ _HOMES = {
     "Receipt": "fanfold.receipt",
     "RemainingSteps": "fanfold.kernel.schema",
     "RemoveMessage": "fanfold.messages",
+    "Research": "fanfold.teams.research",
     "Retention": "fanfold.store.upkeep",
     "RetryPolicy": "fanfold.types",
     "RunControl": "fanfold.types",
@@ -155,10 +171,12 @@ _HOMES = {
     "StateSnapshot": "fanfold.types",
     "StateUpdate": "fanfold.types",
     "StreamWriter": "fanfold.types",
+    "Supervisor": "fanfold.teams.supervisor",
     "Task": "fanfold.agents.task",
     "TaskResult": "fanfold.agents.task",
     "TimeoutPolicy": "fanfold.types",
     "Topic": "fanfold.kernel.channels",
+    "UsageError": "fanfold.errors",
     "UntrackedValue": "fanfold.kernel.channels",
     "Workspace": "fanfold.agents.workspace",
     "add_messages": "fanfold.messages",

@@ -139,7 +139,8 @@ class LoopHeld(_Event):
 
     `file`, `line` and `function` are where it was seen most of that time: the innermost line that is neither Python's
     nor ours. `callers` are the functions that had called that one, innermost first, such as an agent's tool; they too
-    are the user's. All of them are empty when nobody looked in time.
+    are the user's. All of them are empty when nobody looked in time. With `pieces` above 1, it did so time and again
+    while others waited for their turn, and `seconds` are what these moments come to.
     """
 
     kind: ClassVar[str] = "loop_held"
@@ -149,6 +150,7 @@ class LoopHeld(_Event):
     line: int = 0
     function: str = ""
     callers: tuple[str, ...] = ()
+    pieces: int = 1
 
 
 @fact
@@ -224,7 +226,10 @@ class ModelAsked(_Event):
 
 @fact
 class ModelAnswered(_Event):
-    """A model answered one call of an agent. Tokens are the provider's counts; None is a cost that is not known."""
+    """A model answered an agent. Tokens are the provider's counts; None is a cost that is not known.
+
+    `calls` are more than one where a program tells of several answers together.
+    """
 
     kind: ClassVar[str] = "model_answered"
     task: str
@@ -232,6 +237,7 @@ class ModelAnswered(_Event):
     input_tokens: int = 0
     output_tokens: int = 0
     cost_usd: float | None = None
+    calls: int = 1
 
 
 @fact

@@ -119,11 +119,16 @@ class Family:
             return no_kind(common)
         return Pair(kind, self.kinds.setdefault(kind, Slots(limit, line=self.slots.line)), common)
 
-    def reports(self, place: str = "") -> list[Report]:
-        """How close a run, or the graph of this `place` inside of one, came to each limit of its own."""
-        kinds = [slots.report(f"agents {kind} at once") for kind, slots in self.kinds.items()] if not place else []
-        slots = [] if self.slots.limit is None else [self.slots.report(f"tasks{place} at once")]
-        return [*slots, *kinds, *self.governor.reports(place)]
+    def reports(self) -> list[Report]:
+        """How close the run came to each of its limits."""
+        kinds = [slots.report(f"agents {kind} at once") for kind, slots in self.kinds.items()]
+        slots = [] if self.slots.limit is None else [self.slots.report("tasks at once")]
+        return [*slots, *kinds, *self.governor.reports()]
+
+    def own_reports(self, place: str, outer: Family) -> list[Report]:
+        """How close the graph of this `place` came to the limits that it has besides those of the graph around it."""
+        slots = [] if self.slots is outer.slots else [self.slots.report(f"tasks{place} at once")]
+        return [*slots, *([] if self.governor is outer.governor else self.governor.reports(place))]
 
     def now(self) -> float:
         """Seconds of a clock that stops while the loop stands still for a consumer; time limits are measured by it."""

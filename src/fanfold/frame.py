@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import copy
 import hashlib
 import time
+import weakref
 from collections import Counter
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from fanfold import chat, interop
 from fanfold.errors import GraphInterrupt, MissingExtraError, UsageError
@@ -23,7 +25,7 @@ from fanfold.events import TaskBlocked, TaskContinued, TaskPaused, ThreadUsed
 from fanfold.kernel.channels import MISSING
 from fanfold.kernel.ledger import Task, Write
 from fanfold.types import ExecutionInfo, Interrupt, Runtime, StreamWriter, TimeoutPolicy
-from fanfold.work.threads import metered
+from fanfold.work.threads import BUSY_FROM, metered
 
 if TYPE_CHECKING:
     from fanfold.limits import Pair, Slots
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 clock: Final = time.monotonic
 
 T = TypeVar("T")
+Stood: TypeAlias = Callable[[float, float], tuple[float, str]]
 
 _frame: contextvars.ContextVar[Frame | None] = contextvars.ContextVar("fanfold_frame", default=None)
 
@@ -88,6 +91,7 @@ class Frame:
     written: tuple[Write, ...] = ()
     caller: Frame | None = None
     slots: Slots | Pair
+    outside: Any = None  # its calls in pools of threads that are not the run's
     _questions: int = 0
     _graphs: int = 0
     _children: int = 0
@@ -262,10 +266,14 @@ class Frame:
         if (around := self.caller or self.runner.around) is not None:
             around.progress()
 
-    def metered(self, code: Callable[..., T]) -> Callable[..., T]:
-        """Code for a thread, which tells the run what it used of a core there."""
+    def metered(self, code: Callable[..., T], stood: Stood | None = None) -> Callable[..., T]:
+        """Code for a thread, which tells the run what it used of a core there, and for how long it waited for one.
+
+        `stood` says how much of what it has waited was the task's own waiting, and for what; else it is a thread of
+        the run's.
+        """
         emit, loop, task = self.runner.emit, self.runner.family.loop, self.task.id
-        threads = self.runner.family.places.threads
+        stood = stood or self._stood
 
         def say(event: ThreadUsed | TaskBlocked) -> None:
             with contextlib.suppress(RuntimeError):  # the run is over, and its loop closed
@@ -276,10 +284,18 @@ class Frame:
             say(ThreadUsed(ended, task, seconds, cpu, ready))
 
         def late(began: float, seconds: float) -> None:
-            if threads.full:
-                say(TaskBlocked(began, task, "thread", seconds, f"pool of {len(threads)} threads"))
+            seconds, pool = stood(began, seconds)
+            if seconds >= BUSY_FROM:
+                say(TaskBlocked(began, task, "thread", seconds, pool))
 
-        return metered(code, tell, late)
+        def behind(until: float, seconds: float, kind: str, place: tuple[str, int, str]) -> None:
+            say(TaskBlocked(until, task, kind, seconds, "", "", *place))
+
+        return metered(code, tell, late, behind)
+
+    def _stood(self, began: float, seconds: float) -> tuple[float, str]:
+        threads = self.runner.family.places.threads
+        return seconds if threads.full else 0.0, f"pool of {len(threads)} threads"
 
     def injected(self, asks: Mapping[str, str]) -> dict[str, Any]:
         """The values of the parameters that code asks for by name or type."""
@@ -434,10 +450,20 @@ def _digest(text: str) -> str:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
+_schemas: weakref.WeakKeyDictionary[type, dict[str, Any]] = weakref.WeakKeyDictionary()
+"""The JSON Schemas of classes that answers were asked for in."""
+
+
 def described(schema: Any) -> dict[str, Any] | None:
     """What an answer has to look like, as JSON Schema. A class needs pydantic to tell."""
-    described: dict[str, Any] | None = schema
-    return described if schema is None or isinstance(schema, dict) else _adapter(schema).json_schema()
+    if schema is None or isinstance(schema, dict):
+        described: dict[str, Any] | None = schema
+        return described
+    if not isinstance(schema, type):
+        return dict(_adapter(schema).json_schema())
+    if schema not in _schemas:  # pydantic takes milliseconds over it, and a team asks for the same one again and again
+        _schemas[schema] = _adapter(schema).json_schema()
+    return copy.deepcopy(_schemas[schema])
 
 
 def fitting(answer: Any, schema: Any) -> Any:

@@ -35,13 +35,14 @@ from fanfold.errors import (
     did_you_mean,
 )
 from fanfold.frame import Frame, current_frame
+from fanfold.inner import Inner
 from fanfold.kernel.graph import Builder
 from fanfold.kernel.ledger import Ledger, Schedule
 from fanfold.kernel.plan import Node, Plan
 from fanfold.kernel.schema import Schema
 from fanfold.limits import Limits
 from fanfold.messages import holds_messages, message_types
-from fanfold.sitting import DEFAULT_RECURSION_LIMIT, Inner, RunOptions, Sitting
+from fanfold.sitting import DEFAULT_RECURSION_LIMIT, RunOptions, Sitting
 from fanfold.state import States
 from fanfold.store.base import Store
 from fanfold.store.opening import items_of, open_store

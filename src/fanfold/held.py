@@ -4,6 +4,7 @@ Agents that overlap in time are not parallel when one of them blocks the loop: w
 although nothing keeps them. Each slice of a task's code on the loop, from one await to the next, is timed. A slice of
 `HELD_FROM` seconds or more holds the loop, and the watchdog has looked where it was meanwhile. A task whose slice
 begins right after such a one was ready before and has waited for it. The price is two readings of the clock a slice.
+What shorter slices come to, on a loop that never rests between them, `turns` knows.
 
 A task that has stood still for as long is looked at when it goes on, before it does: it may have stood behind a lock.
 """
@@ -19,7 +20,10 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from fanfold.events import LoopHeld, TaskBlocked, TaskHeldUp
 from fanfold.frame import clock, frame_in
+from fanfold.pools import listen, of_a_run, unlisten
+from fanfold.turns import BRIEF, NEXT, Seen
 from fanfold.watchdog import (
+    ANYIO,
     COLLECTING,
     FINDERS,
     HELD_FROM,
@@ -52,9 +56,11 @@ class LoopWatch:
     def begin(self) -> None:
         """From here on, the watchdog looks after this thread's event loop."""
         self.post = WATCHDOG.begin()
+        listen(of_a_run)
 
     def end(self) -> None:
         """It need not look after it any longer, as far as this run is concerned."""
+        unlisten(of_a_run)
         WATCHDOG.end(self.post)
 
     def timed(self, emit: Emit, task: str, work: Awaitable[T]) -> Awaitable[T]:
@@ -85,9 +91,19 @@ class LoopWatch:
             return 0.0
         return post.held_until - max(post.held_since, suspended)
 
+    def took(self, emit: Emit, task: str, began: float, ended: float) -> None:
+        """A slice was somebody's turn on the loop, or has even held it."""
+        if ended - began >= HELD_FROM:
+            self.held(emit, task, began, ended)
+        else:
+            self.post.turns.took(task, began, ended, self.post.place(began), partial(tell_pieces, emit))
+
     def held(self, emit: Emit, task: str, began: float, ended: float) -> None:
         """A slice has held the loop."""
         self.post.held(began, ended, task)
+        late = self.post.turns.held(task, began, ended)
+        if late:
+            emit(TaskHeldUp(began, task, late))
         tell(emit, task, began, ended, self.post.place(began))
 
 
@@ -98,6 +114,11 @@ def tell(emit: Emit, task: str, began: float, ended: float, place: Place) -> Non
         emit(LoopHeld(ended, task, ended - began - collected, *place))
     if collected >= HELD_FROM:
         emit(LoopHeld(ended, task, collected, *COLLECTING))
+
+
+def tell_pieces(emit: Emit, task: str, until: float, seconds: float, pieces: int, place: Seen) -> None:
+    """Tell that a task has held the loop, for a moment and again."""
+    emit(LoopHeld(until, task, seconds, *place, pieces))
 
 
 def _teller(context: Context) -> Teller | None:
@@ -120,36 +141,44 @@ class _Timed(Generic[T]):
     def __await__(self) -> Generator[Any, Any, T]:
         watch, task, inner = self._watch, self._task, self._work.__await__()
         post = watch.post
-        step, value = inner.send, None
-        began = post.since = clock()
+        step, value, over = inner.send, None, False
+        born = began = post.since = clock()
         while True:
             try:
                 waits_for = step(value)
             except StopIteration as end:
                 result: T = end.value
+                over = True
                 return result
+            except BaseException:
+                over = True
+                raise
             finally:
                 ended = clock()
                 post.since = 0.0
-                if ended - began >= HELD_FROM:
-                    watch.held(self._emit, task, began, ended)
+                if ended - began >= BRIEF:
+                    watch.took(self._emit, task, began, ended)
+                if over and post.turns.until > born:
+                    post.turns.forget(task)
             try:
                 value = yield waits_for
                 step = inner.send
             except BaseException as error:  # noqa: BLE001 - it is meant for the work inside, whatever it is
                 value, step = error, inner.throw
             began = post.since = clock()
-            if began - ended >= HELD_FROM:
+            if began - ended >= HELD_FROM or began - post.turns.until <= NEXT:
                 self._look_back(ended, began)
 
     def _look_back(self, suspended: float, now: float) -> None:
-        """The task goes on after a while, and is still where it waited: what did it wait for?"""
+        """The task goes on, and is still where it waited: what did it wait for?"""
         held_up = self._watch.waited(self._task, suspended, now)
         stood = now - held_up - suspended
         if stood >= HELD_FROM and (found := _behind(self._work)) is not None:
             what, place = found
             self._emit(TaskBlocked(now - held_up, self._task, what, stood, "", "", *place[:3]))
-        if held_up >= HELD_FROM:
+        held_up = held_up if held_up >= HELD_FROM else 0.0
+        held_up += self._watch.post.turns.late(self._task, suspended, now, held_up)
+        if held_up:
             self._emit(TaskHeldUp(now, self._task, held_up))
 
 
@@ -159,16 +188,38 @@ _LOCKS: Final[dict[CodeType, str]] = {
 }
 
 
+ANYIOS: Final = {
+    "Lock.acquire": "lock",
+    "Semaphore.acquire": "semaphore",
+    "CapacityLimiter.acquire_on_behalf_of": "capacity limiter",
+}
+"""The methods of anyio's in which tasks stand, and behind what."""
+
+
 def _behind(work: Any) -> tuple[str, Place] | None:
     """What kind of lock a suspended coroutine waits for, if it does, and the user's line at which it stands."""
     place = NOWHERE
     for frame in awaiting(work):
-        what = _LOCKS.get(frame.f_code)
+        what = _kind_of(frame.f_code)
+        if what is None and frame.f_code is asyncio.wait_for.__code__:  # until Python 3.12, in a task of its own
+            what = _kind_of(getattr(_coroutine_of(frame.f_locals.get("fut")), "cr_code", None))
         if what is not None:
             return what, place
         if owner(frame.f_code.co_filename) == USERS:
             place = Place(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_qualname)
     return None
+
+
+def _kind_of(code: CodeType | None) -> str | None:
+    """What kind of lock is waited for in that code, if it is what waits for one."""
+    if code is None or code in _LOCKS:
+        return None if code is None else _LOCKS[code]
+    what = ANYIOS.get(code.co_qualname)
+    return what if what is not None and owner(code.co_filename) == ANYIO else None
+
+
+def _coroutine_of(future: Any) -> Any:
+    return future.get_coro() if isinstance(future, asyncio.Task) else None
 
 
 def awaiting(work: Any) -> Iterator[FrameType]:

@@ -1,7 +1,7 @@
 """A sitting: one call of a graph, from where its thread stands to what came of it.
 
 A call from outside claims the thread, finds where it stands, takes the input, drives the ledger, and closes the record.
-A call from inside a node joins the run of that node: the same limits, listeners and records, in a namespace of its own.
+A call from inside a node joins the run of that node, and is in `inner`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import warnings
 from collections.abc import (
     Callable,
     Collection,
+    Iterable,
     Mapping,
     Sequence,
 )
@@ -26,7 +27,6 @@ from fanfold.claiming import claimed, standing_still
 from fanfold.context import configurable
 from fanfold.errors import (
     EmptyInputError,
-    GraphInterrupt,
     InvalidUpdateError,
     ParentCommand,
     StateError,
@@ -35,13 +35,13 @@ from fanfold.errors import (
     did_you_mean,
 )
 from fanfold.events import ClockJumped, Event, LimitReported, Noticed, RunFinished, RunStarted, from_record
-from fanfold.family import Family, WaitingJoinWarning, brief, emitter, namespace_in
-from fanfold.frame import ANY, Frame, clock
+from fanfold.family import Family, WaitingJoinWarning, brief, emitter
+from fanfold.frame import ANY, clock
 from fanfold.journal import GIVEN, Kept, Position, Reader, Record, Unkept
 from fanfold.kernel.ledger import Ledger, Result
 from fanfold.kernel.plan import Plan
 from fanfold.kernel.schema import commanded
-from fanfold.limits import Governor, Limits, Shared, Slots, spent
+from fanfold.limits import Governor, Limits, Report, Shared, Slots, spent
 from fanfold.run import Runner
 from fanfold.store.base import CANCELLED, DONE, FAILED, PAUSED, RUNNING, Lease, OnBusy, RunRecord, Store
 from fanfold.stream import Streams
@@ -271,7 +271,7 @@ class Sitting:
             governor=Governor(self.limits, self._spent, within=self._around, slots=self.slots),
             record=record,
             config=options.config,
-            context=_context(self.graph.plan, options.context),
+            context=context_of(self.graph.plan, options.context),
             memory=self.graph.store,
             cache=self.graph.cache,
             control=options.control or RunControl(),
@@ -300,16 +300,16 @@ class Sitting:
     async def _recorded(self, input: Any, record: Record | None, position: Position | None) -> Any:
         family = self._family(record, position is not None and _goes_on(input))
         journal = self._journal(record, position)
-        runner = Runner(family, self.ledger, journal, previous=_previous(position), keys=self.keys)
+        runner = Runner(family, self.ledger, journal, previous=previous_of(position), keys=self.keys)
         if position is not None and (self.forked or self.options.checkpoint_id is not None) and _replays(input):
             changed = position.source in ("update", "fork")
             family.before = position.parent_id if changed else position.checkpoint_id
-        source = _stand(runner, input, position, forked=self.forked)
+        source = stand(runner, input, position, forked=self.forked)
         if record is not None:  # input that cannot be used has begun no run
             record.open(position.checkpoint_id if self.left and position is not None else "")
         family.emit(self._started(family.resumed))
         try:
-            _first_mark(runner, source, position)
+            first_mark(runner, source, position)
             await _driven(family, runner)
             if runner.interrupted:
                 runner.show.pending()
@@ -319,7 +319,7 @@ class Sitting:
         status = PAUSED if runner.interrupted else DONE
         if status == DONE:
             _tell_joins(family, self.ledger)
-        _report(family)
+        tell_limits(family, family.reports())
         family.emit(RunFinished(clock(), status, peak=self.slots.peak))
         if record is not None:
             await record.close(status, "")
@@ -328,7 +328,7 @@ class Sitting:
     async def _failed(self, family: Family, error: BaseException) -> None:
         status = FAILED if isinstance(error, Exception) else CANCELLED
         text = "" if status == CANCELLED else brief(error)
-        _report(family)
+        tell_limits(family, family.reports())
         family.emit(RunFinished(clock(), status, text, self.slots.peak))
         try:
             if family.record is not None:
@@ -351,189 +351,8 @@ class Sitting:
         return RunOutput(values, FinishedRun(self.run_id, self.thread_id, tuple(self.events)))
 
 
-class Inner:
-    """One call of a graph from inside a node of another one."""
-
-    def __init__(
-        self,
-        graph: CompiledGraph,
-        frame: Frame,
-        config: Mapping[str, Any],
-        options: Mapping[str, Any],
-        streams: Streams | None = None,
-        *,
-        keys: Any = None,
-    ) -> None:
-        self.graph = graph
-        self.frame = frame
-        self.outer = frame.runner
-        self.streams = streams or frame.runner.family.streams
-        self.keys = graph.plan.answers if keys is None and streams is None else keys
-        limit = self.outer.family.recursion_limit
-        self.options = RunOptions.of({"recursion_limit": limit, **_said(config)}, options)
-        self._refuse(options)
-        remembers = graph.checkpointer is True
-        # One that remembers does so in any graph of a run that is kept; another one keeps what that around it keeps.
-        kept = self.outer.family.record is not None if remembers else isinstance(self.outer.journal, Kept)
-        self.keeps = graph.checkpointer is not False and kept
-        self.namespace = namespace_in(self.outer.namespace, frame.task, frame.next_graph(), remembers=remembers)
-
-    def _refuse(self, keywords: Mapping[str, Any]) -> None:
-        """Raise `UsageError` for what only a whole run can be told."""
-        record = self.outer.family.record
-        whole = [name for name, value in keywords.items() if value and name not in _INNER_OPTIONS]
-        if self.options.durability == "exit" and record is not None and not record.at_end:
-            whole.append("durability")
-        for name in whole:
-            raise UsageError(
-                f"{name}={keywords[name]!r:.80} is for a whole run, and this call of graph {self.graph.name!r} is a "
-                f"part of the run that node {self.frame.task.node!r} belongs to",
-                hint="give it to the call of the graph around, or name a thread_id: then it is a run of its own",
-            )
-
-    async def run(self, input: Any) -> Any:
-        """The output of the graph. Its tasks take slots of their own, so the one that calls it gives its slot back."""
-        self.frame.pause()
-        try:
-            return await self._driven(input)
-        finally:
-            await self.frame.proceed()
-
-    async def _driven(self, input: Any) -> Any:
-        family, place = self.outer.family, "|".join(self.namespace)
-        start = family.starts.pop(tuple(part.partition(":")[0] for part in self.namespace), None)
-        record = family.record if self.keeps else None
-        if record is not None and (self.graph.checkpointer is True or self.frame.attempt > 1):
-            await record.written()  # it may have been called in this very run, and what it wrote be on its way
-        position = await asyncio.to_thread(self._position, place, start) if record is not None else None
-        parents = {**self.outer.parents, "|".join(self.outer.namespace): self.outer.journal.checkpoint_id or ""}
-        ours = position is not None and self.outer.follows(position.metadata.get("parents") or {})
-        if not (ours or start or self.graph.checkpointer is True):
-            position = None  # it is of another branch of the thread, in which a task of that id has run as well
-        ledger = self.graph.ledger(f"{family.thread_id}|{place}", self.options, limit=self.options.recursion_limit)
-        around = parents.get("") or None
-        plan, codec = self.graph.plan, self.graph.codec
-        journal = Unkept() if record is None else Kept(record, codec, plan, place, position, around=around)
-        if self.streams is not None and self.streams is not family.streams:
-            self.streams.root = self.namespace
-        runner = Runner(
-            self._family(),
-            ledger,
-            journal,
-            namespace=self.namespace,
-            top=self.frame.top(),
-            parents=parents,
-            previous=_previous(position),
-            keys=self.keys,
-            around=self.frame,
-        )
-        source = _stand(runner, None if ours or start else input, position, forked=start is not None)
-        _first_mark(runner, source, position)
-        try:
-            await runner.drive()
-        finally:
-            self._report(runner.family)
-        if runner.interrupted:
-            raise GraphInterrupt(runner.interrupts)
-        return runner.show.output()
-
-    def _report(self, family: Family) -> None:
-        """Tell how close the graph came to limits of its own."""
-        outer, place = self.outer.family, f" of graph {self.graph.name!r}"
-        if family.slots is not outer.slots or family.governor is not outer.governor:
-            _report(family, place)
-
-    def _family(self) -> Family:
-        """The run's family with what this graph, or this call of it, has of its own."""
-        family, graph, options = self.outer.family, self.graph, self.options
-        return replace(
-            family,
-            config=_merged(family.config, options.config),
-            context=self._context(),
-            memory=graph.store or family.memory,
-            cache=graph.cache or family.cache,
-            streams=self.streams,
-            slots=self._slots(),
-            governor=Governor(graph.limits, within=family.governor) if graph.limits.governs else family.governor,
-            let_finish=graph.lets_finish or family.let_finish,
-            wait_for_disk=options.durability == "sync" or family.wait_for_disk,
-            recursion_limit=options.recursion_limit,
-            step_timeout=graph.step_timeout or family.step_timeout,
-        )
-
-    def _slots(self) -> Slots:
-        """The run's slots, or fewer of them. A limit that is not below the run's would never be felt."""
-        shared = self.outer.family.slots
-        asked = (Limits(self.options.max_concurrency).max_concurrency, self.graph.limits.max_concurrency)
-        limit = min((number for number in asked if number is not None), default=None)
-        if limit is None or (shared.limit is not None and limit >= shared.limit):
-            return shared
-        return Slots(limit, within=shared)
-
-    def _context(self) -> Any:
-        if self.options.context is None:
-            return self.outer.family.context
-        return _context(self.graph.plan, self.options.context)
-
-    def _position(self, place: str, start: tuple[str, str] | None) -> Position | None:
-        record = self.outer.family.record
-        assert record is not None, "only a graph that keeps its state asks where it stands"
-        thread_id, store = record.run.thread_id, record.store
-        place, checkpoint_id = start or (place, None)
-        if start is None and self._begins_earlier(place):
-            before = self.outer.family.before or ""
-            older = (kept.checkpoint_id for kept in store.history(thread_id, place) if kept.checkpoint_id < before)
-            checkpoint_id = next(older, None)
-            if checkpoint_id is None:
-                return None
-        found = (record.held(place) if start is None else None) or store.thread(thread_id, place, checkpoint_id)
-        if found is None:
-            return None
-        return Reader(self.graph.plan, self.graph.codec, store, thread_id, f"{thread_id}|{place}").position(found)
-
-    def _begins_earlier(self, place: str) -> bool:
-        """Whether the graph remembers, and the run began at an earlier time: then it knows what it knew then."""
-        met, before = self.outer.family.met, self.outer.family.before
-        if self.graph.checkpointer is not True or before is None or place in met:
-            return False
-        met.add(place)
-        return True
-
-
-_INNER_OPTIONS: Final = frozenset(
-    {"context", "interrupt_before", "interrupt_after", "recursion_limit", "max_concurrency", "durability"}
-)
 LONGEST_WAITS: Final = 3
 """Of how many of those who waited longest for a limit the names are told."""
-
-_PLACE: Final = frozenset({"thread_id", "checkpoint_id", "checkpoint_ns", "checkpoint_map"})
-
-
-def _said(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in config.items() if value is not None}
-
-
-def _merged(outer: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """The config of a run with that of a call inside of it, whose words count more, except about where it is kept.
-
-    A node may hand on its own config. What that says of the node is not taken over, nor are its callbacks: they are
-    the run's, and those that listen for a stream besides.
-    """
-    handed_on = "checkpoint_ns" in configurable(own)
-    merged = {**outer, **_said(own)}
-    merged["configurable"] = {**configurable(outer), **_without(configurable(own), _PLACE)}
-    metadata = own.get("metadata") or {}
-    about_node = {key for key in metadata if key.startswith("langgraph_")} | _PLACE
-    merged["metadata"] = {**(outer.get("metadata") or {}), **_without(metadata, about_node)}
-    if tags := [*(outer.get("tags") or ()), *(own.get("tags") or ())]:
-        merged["tags"] = list(dict.fromkeys(tags))
-    if handed_on:
-        merged["callbacks"] = outer.get("callbacks")
-    return merged
-
-
-def _without(values: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if key not in names}
 
 
 def _replays(input: Any) -> bool:
@@ -545,7 +364,7 @@ def _goes_on(input: Any) -> bool:
     return input is None or isinstance(input, Command)
 
 
-def _stand(runner: Runner, input: Any, position: Position | None, *, forked: bool) -> str | None:
+def stand(runner: Runner, input: Any, position: Position | None, *, forked: bool) -> str | None:
     """Bring the ledger to where the sitting begins. The source of the checkpoint that is due there, or None."""
     ledger = runner.ledger
     if position is not None:
@@ -624,7 +443,7 @@ def _is_id(key: Any) -> bool:
     return isinstance(key, str) and len(key) == 32 and all(mark in "0123456789abcdef" for mark in key)
 
 
-def _first_mark(runner: Runner, source: str | None, position: Position | None) -> None:
+def first_mark(runner: Runner, source: str | None, position: Position | None) -> None:
     if source == "input" or position is None:
         left = position is not None and bool(position.snapshot.tasks)  # tasks whose results are not of this branch
         runner.mark(source or "input", due=left)
@@ -642,9 +461,9 @@ def _tell_joins(family: Family, ledger: Ledger) -> None:
         warnings.warn(text, WaitingJoinWarning, stacklevel=2)
 
 
-def _report(family: Family, place: str = "") -> None:
-    """Tell how close the run, or the graph of this `place` inside of one, came to its limits."""
-    for report in family.reports(place):
+def tell_limits(family: Family, reports: Iterable[Report]) -> None:
+    """Tell how close a run, or a graph inside of one, came to its limits."""
+    for report in reports:
         longest = report.by[:LONGEST_WAITS]
         family.emit(
             LimitReported(
@@ -657,8 +476,16 @@ def _report(family: Family, place: str = "") -> None:
 
 
 async def _driven(family: Family, runner: Runner) -> None:
-    began = clock()
+    began, told = clock(), set()
+
+    def jumped(since: float, until: float) -> None:
+        if until not in told:
+            told.add(until)
+            since = max(since, began)
+            family.emit(ClockJumped(until, until - since))
+
     family.watch.begin()
+    WATCHDOG.tell_stops(jumped)
     try:
         await runner.drive()
     except BaseException as error:
@@ -667,17 +494,18 @@ async def _driven(family: Family, runner: Runner) -> None:
             raise
         raise StrayCommandError(error.command) from None
     finally:
+        WATCHDOG.keep_stops(jumped)
         family.watch.end()
-        for since, until in WATCHDOG.stops(began):
-            family.emit(ClockJumped(until, until - since))
+        for stop in WATCHDOG.stops(began):
+            jumped(*stop)
     family.places.close(wait=True)
 
 
-def _previous(position: Position | None) -> Any:
+def previous_of(position: Position | None) -> Any:
     return None if position is None else position.snapshot.values.get("__previous__")
 
 
-def _context(plan: Plan, given: Any) -> Any:
+def context_of(plan: Plan, given: Any) -> Any:
     """The context in the type that the graph declares for it."""
     schema = plan.context
     if schema is None or not isinstance(given, Mapping) or not isinstance(schema, type) or issubclass(schema, dict):

@@ -22,6 +22,7 @@ anybody's: how long each one took is known from `gc.callbacks`, and taken off wh
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import gc
 import os
@@ -35,6 +36,9 @@ from types import CodeType, FrameType
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from fanfold.frame import clock
+from fanfold.standing import behind
+from fanfold.turns import Turns
+from fanfold.work.threads import INSIDE
 
 POLL: Final = 0.01
 """Seconds between two looks; with these, a slice that is worth telling has been seen at least once."""
@@ -51,8 +55,14 @@ IDLE: Final = 1.0
 WORTH_KNOWING: Final = 0.001
 """Seconds that a garbage collection has to take to be remembered."""
 
+A_LOOK_AT_ONE: Final = 0.0002
+"""Seconds for which threads are left alone after a look, for each of them: a hundred times what that takes."""
+
 STOPPED_FROM: Final = 0.5
 """Seconds for which the watchdog does not wake up, while nothing uses a core, from which on the process was stopped."""
+
+if sys.platform == "linux":
+    import resource
 
 _OURS: Final = os.path.dirname(__file__) + os.sep
 _PYTHON: Final = os.path.dirname(os.__file__) + os.sep
@@ -69,6 +79,9 @@ class Place(NamedTuple):
 
 Teller: TypeAlias = tuple[str, Callable[[str, float, float, Place], None]]
 """A task, and what to call when it has held the loop: with the task, from when to when, and where."""
+
+Stopped: TypeAlias = Callable[[float, float], object]
+"""What to call when the whole process has stood still: from when until when."""
 
 NOWHERE: Final = Place()
 COLLECTING: Final = Place(function="garbage collection")
@@ -93,6 +106,7 @@ class Post:
         "loop",
         "since",
         "thread",
+        "turns",
         "users",
     )
 
@@ -103,6 +117,7 @@ class Post:
         self.held_since = self.held_until = float("-inf")
         self.held_by: set[str] = set()
         self.users = 0
+        self.turns = Turns()
         self._slice = self._last = self._asked = 0.0
         self._seen: dict[Place, float] = {}
         self._strangers: tuple[Teller, ...] = ()
@@ -177,7 +192,8 @@ class Watchdog:
         self._thread: threading.Thread | None = None
         self._pauses: deque[tuple[float, float]] = deque(maxlen=64)
         self._stops: deque[tuple[float, float]] = deque(maxlen=64)
-        self._collecting = 0.0
+        self._of_stops: list[tuple[asyncio.AbstractEventLoop, Stopped]] = []
+        self._collecting = self._look_again = 0.0
 
     def begin(self) -> Post:
         """The post of this thread's event loop, looked after until as many calls of `end`."""
@@ -220,16 +236,44 @@ class Watchdog:
         while self._goes_on():
             for post in list(self._posts.values()):  # before it sleeps: it may have been kept from beginning until now
                 post.look()
+            if INSIDE:
+                self._look_inside()
             self._sleep()
+
+    def _look_inside(self) -> None:
+        """See which threads stand behind a lock. The more there are, the less often."""
+        now = clock()
+        if now < self._look_again:
+            return
+        frames, calls = sys._current_frames(), tuple(INSIDE.items())
+        for thread, call in calls:
+            frame = frames.get(thread)
+            kind = "" if frame is None else behind(frame)
+            call.seen(now, kind, place_of(frame)[:3] if kind else NOWHERE[:3])
+        self._look_again = now + len(calls) * A_LOOK_AT_ONE
 
     def _sleep(self) -> None:
         """Wait until it is time to look again. When that takes far too long, and nothing of the process ran meanwhile,
-        it or the machine was stopped, or the clock was moved."""
-        began, used = clock(), time.process_time()
+        it or the machine was stopped, or the clock was moved. Code that waits for something and keeps the interpreter
+        meanwhile uses no core, either; but then this thread has asked for it again and again."""
+        began, used, asked = clock(), time.process_time(), _waits()
         time.sleep(POLL)
         ended = clock()
-        if ended - began >= STOPPED_FROM and time.process_time() - used < (ended - began) / 10:
+        if ended - began < STOPPED_FROM or time.process_time() - used >= (ended - began) / 10:
+            return
+        if _waits() - asked < (ended - began) / sys.getswitchinterval() / 10:
             self._stops.append((began + POLL, ended))
+            for loop, tell in self._of_stops.copy():
+                with contextlib.suppress(RuntimeError):  # it was closed
+                    loop.call_soon_threadsafe(tell, began + POLL, ended)
+
+    def tell_stops(self, tell: Stopped) -> None:
+        """Call that on this thread's event loop whenever the whole process has stood still, until `keep_stops`."""
+        self._of_stops.append((asyncio.get_running_loop(), tell))
+
+    def keep_stops(self, tell: Stopped) -> None:
+        """Do not, any longer."""
+        self._of_stops = [each for each in self._of_stops if each[1] is not tell]
 
     def stops(self, since: float) -> list[tuple[float, float]]:
         """When the whole process has stood still since then."""
@@ -255,6 +299,13 @@ class Watchdog:
         ended = clock()
         if ended - self._collecting >= WORTH_KNOWING:
             self._pauses.append((self._collecting, ended))
+
+
+def _waits() -> int:
+    """How often this thread has given its core away to wait for something; 0 where the system does not say."""
+    if sys.platform != "linux":
+        return 0
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
 
 
 WATCHDOG: Final = Watchdog()
@@ -300,6 +351,8 @@ def place_of(frame: FrameType | None) -> Place:
 PYTHON: Final = "python"
 OURS: Final = "fanfold"
 USERS: Final = ""
+ANYIO: Final = "package anyio"
+"""Through which code starts tasks and takes locks as through asyncio."""
 
 
 @lru_cache(maxsize=4096)

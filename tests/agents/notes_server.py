@@ -26,6 +26,24 @@ async def meet(name: str) -> str:
         return f"{name} was not alone"
 
 
+one_at_a_time = asyncio.Lock()
+
+
+@server.tool()
+async def queue(name: str) -> str:
+    """Take one call at a time."""
+    async with one_at_a_time:
+        await asyncio.sleep(0.15)
+    return name
+
+
+@server.tool()
+async def beside(name: str) -> str:
+    """Take any number of calls at a time."""
+    await asyncio.sleep(0.15)
+    return name
+
+
 @server.tool()
 def environment() -> str:
     """What this server sees of the environment."""

@@ -255,6 +255,30 @@ def test_a_graph_in_a_run_has_a_budget_of_its_own_within_that_of_the_run() -> No
     assert use(told, "calls").limit == 100
 
 
+@pytest.mark.parametrize(("of_run", "of_graph"), [(100, 3), (3, 100), (3, 3)])
+def test_each_limit_tells_of_those_who_waited_for_it_and_no_other_does(of_run: int, of_graph: int) -> None:
+    inner = one_node(asks("worker", *PROMPTS), limits=Limits(calls=of_graph), name="inner")
+    found, told = ran(one_node(inner), _Model().agent(2), limits=Limits(calls=of_run))
+    assert isinstance(found, BudgetError)
+    for limit, name in ((of_run, "calls"), (of_graph, "calls of graph 'inner'")):
+        limits = use(told, name)
+        assert (limits.waits > 0, [who for who, _ in limits.by]) == ((True, ["worker"]) if limit == 3 else (False, []))
+        line = next(str(line) for line in told.lines() if str(line).startswith(f"{name}: "))
+        assert ("(never reached)" in line) is (limit == 100)
+
+
+def test_a_graph_with_a_limit_of_tasks_does_not_repeat_the_other_limits_of_its_run() -> None:
+    inner = one_node(asks("worker", *PROMPTS), limits=Limits(2), name="inner")
+    _, told = ran(one_node(inner), _Model().agent(), limits=Limits(5, calls=100))
+    names = [use.name for use in told.limits]
+    assert sorted(names) == [
+        "calls",
+        "requests to ours:model at once",
+        "tasks at once",
+        "tasks of graph 'inner' at once",
+    ]
+
+
 def test_a_refusal_of_a_model_holds_back_all_who_ask_it_and_is_shown_as_waiting() -> None:
     answered: list[str] = []
     refused: list[float] = []

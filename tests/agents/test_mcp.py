@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,7 +19,11 @@ from typing import Any, TypedDict
 import pytest
 
 from fanfold import START, AgentDefinition, StateGraph, Task
+from fanfold.agents.causes import raise_from
 from fanfold.errors import AgentError
+from fanfold.events import Event, ToolAnswered
+from fanfold.receipt import receipt
+from fanfold.receipt.causes import MCP, REMEDIES
 from fanfold.testing import ModelServer, Request, ToolUse
 from tests.agents.programs import alive
 
@@ -76,12 +81,12 @@ def agent(entry: dict[str, Any] = NOTES, tools: tuple[str, ...] | None = ("mcp__
     return AgentDefinition("worker", "Works.", "You are the worker.", tools=tools, extra=extra)
 
 
-async def working(server: ModelServer, definition: AgentDefinition) -> Any:
+async def working(server: ModelServer, definition: AgentDefinition, on_event: Any = None) -> Any:
     async def node(state: State) -> State:
         return {"out": [(await Task(subagent_type="worker", prompt="Work.")).output]}
 
     graph = StateGraph(State).add_node("node", node).add_edge(START, "node").compile()
-    return await graph.ainvoke({"out": []}, agents=[definition], model=server)
+    return await graph.ainvoke({"out": []}, agents=[definition], model=server, on_event=on_event)
 
 
 def told(server: ModelServer) -> list[str]:
@@ -100,6 +105,29 @@ def test_two_tools_of_one_message_run_at_the_same_time(server: ModelServer, url:
     server.script("worker", [[*meeting], "done"])
     assert asyncio.run(working(server, agent(entry))) == {"out": ["done"]}
     assert sorted(told(server)) == ["Bo was not alone", "Mo was not alone"]
+
+
+@pytest.mark.parametrize("transport", ["stdio", "http"])
+@pytest.mark.parametrize("tool", ["queue", "beside"])
+def test_a_server_that_takes_one_call_at_a_time_is_told_with_a_remedy_and_no_other_one(
+    server: ModelServer, url: str, transport: str, tool: str
+) -> None:
+    entry = NOTES if transport == "stdio" else {"type": "http", "url": url}
+    calls: list[str | ToolUse] = [ToolUse(f"mcp__notes__{tool}", {"name": name}) for name in "abcd"]
+    server.script("worker", [calls, "done"])
+    events: list[Event] = []
+    asyncio.run(working(server, agent(entry), events.append))
+    answers = [event for event in events if isinstance(event, ToolAnswered)]
+    assert [answer.tool for answer in answers] == [f"mcp__notes__{tool}"] * 4
+    found = receipt(events)
+    if tool == "beside":
+        assert found.causes == ()
+        return
+    (cause,) = found.causes
+    assert (cause.kind, cause.remedy) == (MCP, REMEDIES[MCP])
+    assert cause.what.startswith("4 calls of 'mcp__notes__queue' that 'worker' made at once were answered one after")
+    assert 0.35 < cause.seconds < sum(answer.seconds for answer in answers)
+    assert f"held back: {cause}" in found.lines()
 
 
 def test_a_server_sees_little_of_our_environment_and_what_its_entry_gives_it(
@@ -194,7 +222,29 @@ def test_an_error_does_not_repeat_what_is_in_the_url_of_a_server(server: ModelSe
         with pytest.raises(AgentError, match="401 Unauthorized") as caught:
             asyncio.run(working(server, agent(entry)))
         refusing.shutdown()
-    assert "wet-ink" not in str(caught.value)
+    assert "wet-ink" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_an_error_has_what_it_comes_of_where_that_says_nothing_that_is_secret(server: ModelServer) -> None:
+    entry = {"type": "http", "url": "http://127.0.0.1:9/mcp"}
+    with pytest.raises(AgentError, match=r"MCP server 'notes' .* cannot be reached") as caught:
+        asyncio.run(working(server, agent(entry)))
+    assert caught.value.__cause__ is not None
+
+
+def test_nothing_of_a_secret_is_left_in_what_an_error_can_be_asked_for() -> None:
+    def failing() -> None:
+        try:
+            try:
+                raise ExceptionGroup("two", [ValueError("of /?key=wet-ink"), LookupError("harmless")])
+            except ExceptionGroup as group:
+                raise ConnectionError("lost") from group
+        except ConnectionError as error:
+            raise_from(AgentError("no server"), error, lambda text: text.replace("wet-ink", "***"))
+
+    with pytest.raises(AgentError, match="no server") as caught:
+        failing()
+    assert (caught.value.__cause__, caught.value.__context__) == (None, None)
 
 
 def test_an_error_does_not_repeat_a_variable_in_the_arguments_of_a_server(

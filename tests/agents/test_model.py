@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import os
 import threading
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypedDict
@@ -115,6 +117,19 @@ def test_each_trouble_of_a_model_has_its_error_which_names_agent_model_and_way_o
     assert f"agent 'critic' asked model {model!r}" in str(failure.value)
     assert hint.format(vendor=VENDORS[model]) in (failure.value.hint or "")
     assert "sk-dummy" not in str(failure.value)
+
+
+@EITHER
+@pytest.mark.parametrize("status", [400, 500])
+def test_a_key_that_a_server_repeats_is_nowhere_in_what_is_printed_of_an_error(
+    vendor: ModelServer, model: str, status: int
+) -> None:
+    keys = [os.environ[f"{name}_API_KEY"] for name in ("OPENAI", "ANTHROPIC")]
+    vendor.script("critic", lambda request: Fail(status, " ".join(["no account has", *keys])))
+    with pytest.raises(ModelError, match=r"no account has \*\*\*") as failure:
+        ask(model)
+    printed = "".join(traceback.format_exception(failure.value))
+    assert [key for key in keys if key in printed] == []
 
 
 @EITHER

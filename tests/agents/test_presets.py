@@ -175,7 +175,10 @@ class Desk:
     def refused(self, retry_after: float | None) -> None:
         self.told.append(f"refused for {retry_after}")
 
-    def answered(self, *taken: Any) -> None:
+    def heard(self, *answer: Any) -> None:
+        self.told.append(f"answered {answer}")
+
+    def took(self, *taken: Any) -> None:
         self.told.append(f"took {taken}")
 
 

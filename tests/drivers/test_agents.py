@@ -348,16 +348,23 @@ def test_a_thread_that_outlives_its_cancelled_run_can_call_no_agent() -> None:
 
 
 def test_an_agent_that_takes_too_long_can_be_given_up(run: Run) -> None:
+    patience: dict[str, asyncio.Timeout] = {}
+
+    async def ignore(prompt: str) -> None:
+        patience[prompt].reschedule(asyncio.get_running_loop().time())  # from now on it takes too long
+        await forever(prompt)
+
     async def node(state: State) -> Any:
         try:
-            async with asyncio.timeout(0.01):
-                await ask("forever")
+            async with asyncio.timeout(None) as timer:
+                patience[f"{id(timer)}"] = timer
+                await ask("forever", f"{id(timer)}")
         except TimeoutError:
             return {"log": [(await ask("echo", "instead")).output]}
 
     heard: list[Any] = []
     graph = beside(m=node, n=node).compile()
-    result = run(graph, INPUT, max_concurrency=1, agents=Crew(forever=forever, echo=echo).agents, on_event=heard.append)
+    result = run(graph, INPUT, max_concurrency=1, agents=Crew(forever=ignore, echo=echo).agents, on_event=heard.append)
     assert result == {"log": ["instead"] * 2}
     assert names(heard, TaskCancelled) == ["forever"] * 2
 

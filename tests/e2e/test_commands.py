@@ -443,6 +443,29 @@ def test_agent_files_are_checked_and_what_is_odd_about_them_is_said(fanfold: Com
     assert "files that cannot be used: 1" in again.stderr
 
 
+@pytest.mark.parametrize("kind", ["backend: claude", "backend: process\ncommand: preset:claude"])
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("isolation: worktree", "key 'isolation' is not heeded by backend '{backend}'"),
+        ("isolation: sandbox", None),
+        ("memory_mb: 150", "`memory_mb: 150` is less than claude takes, about 200: it is killed when it holds more"),
+        ("memory_mb: 1000", None),
+    ],
+)
+def test_what_claude_cannot_do_with_its_file_is_said(fanfold: Command, kind: str, line: str, said: str | None) -> None:
+    agent_files(fanfold, one=f"---\nname: one\ndescription: d\n{kind}\n{line}\n---\nBody.\n")
+    told = [json.loads(each)["message"] for each in fanfold("agents", "check", "--json").stdout.splitlines()]
+    assert told == ([] if said is None else [said.format(backend=kind.split()[1])])
+
+
+def test_memory_that_is_too_small_to_be_all_that_claude_maps_is_said(fanfold: Command) -> None:
+    agent_files(fanfold, one="---\nname: one\ndescription: d\nbackend: claude\nmemory_mb: 899\n---\nBody.\n")
+    said = "`memory_mb: 899` is heeded for what its processes hold together, and not for what each of them may map"
+    assert said in fanfold("agents", "check").stdout
+    assert said in fanfold("agents", "show", "one").stderr
+
+
 def test_a_folder_of_agent_files_is_checked_before_it_is_used(fanfold: Command) -> None:
     corpus = Path(__file__).parents[1] / "agents" / "corpus"
     checked = fanfold("agents", "check", str(corpus), "--json")

@@ -201,3 +201,14 @@ def test_workers_of_one_team_work_side_by_side() -> None:
         server.script("reader", meet)
         result = module.app.invoke({"task": "Find out."}, agents=module.AGENTS, model=server)
     assert result["results"] == ["reader: reader met the other", "searcher: searcher met the other"]
+
+
+def test_the_debate_quotes_the_examples_and_says_what_is_to_be_looked_into(tmp_path: Path) -> None:
+    lines = said("debate", tmp_path)
+    assert sum(line.startswith("to look into (") for line in lines) == 3
+    assert "stand pat" in lines
+    quotes = [re.fullmatch(r"found in (.+?): (.+)", line) for line in lines]
+    found = [(match[1], match[2]) for match in quotes if match]
+    assert len(found) == 6
+    assert all(quote in (ROOT / "examples" / source).read_text(encoding="utf-8") for source, quote in found)
+    assert not any(line.startswith("NOT FOUND") for line in lines)

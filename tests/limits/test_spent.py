@@ -29,7 +29,7 @@ class State(TypedDict, total=False):
     out: list[Any]
 
 
-def sittings(agent: PythonAgent, store: Path, often: int, **limits: Any) -> None:
+def sittings(agent: PythonAgent, store: Path, often: int, on_event: Any = None, **limits: Any) -> None:
     """Run a graph that asks the agent, and go on with it, until the run's budget is spent so often."""
 
     async def node(state: State) -> State:
@@ -37,8 +37,9 @@ def sittings(agent: PythonAgent, store: Path, often: int, **limits: Any) -> None
 
     graph = StateGraph(State).add_node("node", node).add_edge(START, "node").compile(store)
     for number in range(often):
+        given = None if number else {}
         with pytest.raises(BudgetError):
-            graph.invoke(None if number else {}, thread_id="t", agents=[agent], limits=Limits(**limits))
+            graph.invoke(given, thread_id="t", agents=[agent], limits=Limits(**limits), on_event=on_event)
 
 
 def _broken(error: Exception | None) -> tuple[PythonAgent, list[str]]:
@@ -69,6 +70,30 @@ def test_requests_that_were_never_answered_count_in_the_next_sitting(
     agent, asked = _broken(error)
     sittings(agent, tmp_path / "runs.db", 2, **limit)
     assert len(asked) == 3
+
+
+@pytest.mark.parametrize("ending", ["an error", "given up"])
+def test_answers_count_in_the_next_sitting_also_where_the_agent_went_no_further(ending: str, tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    @python_agent("stumbles")
+    async def agent(prompt: str) -> str:
+        while True:
+            try:
+                async with asyncio.timeout(None) as timer, asking("m:x", calls=2) as request:
+                    asked.append(prompt)
+                    request.answered(30, 10, 0.5)
+                    if ending == "an error":
+                        raise LookupError("the answer was odd")
+                    timer.reschedule(0)
+                    await asyncio.Event().wait()
+            except (LookupError, TimeoutError):
+                continue
+
+    events: list[Event] = []
+    sittings(agent, tmp_path / "runs.db", 2, calls=6, on_event=events.append)
+    assert len(asked) == 3
+    assert spent(events) == {"calls": 6.0, "tokens": 120.0, "usd": 1.5, "seconds": spent(events)["seconds"]}
 
 
 def test_what_was_in_flight_when_a_sitting_was_killed_is_a_call() -> None:

@@ -14,6 +14,7 @@ import httpx2
 from mcp import Client, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 
+import fanfold
 from fanfold import END, START, StateGraph, interrupt
 from fanfold.limits import Limits
 from fanfold.mcp import http
@@ -23,6 +24,7 @@ from fanfold.mcp.server import serving
 from fanfold.store.opening import open_store
 
 PATIENCE = 30.0
+SOURCE = str(Path(fanfold.__file__).parents[1])
 TOKEN = "wet-ink-on-dry-paper"
 ECHO = "---\nname: echo\ndescription: Says what it is told.\nbackend: process\ncommand: cat\n---\nYou repeat.\n"
 
@@ -106,8 +108,7 @@ def command(folder: Path, *words: str) -> StdioServerParameters:
 
 def environment(folder: Path) -> dict[str, str]:
     """What a server sees of the environment."""
-    path = os.pathsep.join(str(Path(part).resolve()) for part in os.environ.get("PYTHONPATH", "").split(os.pathsep))
-    return {"PATH": os.environ["PATH"], "HOME": str(folder), "LANG": "C.UTF-8", "PYTHONPATH": path}
+    return {"PATH": os.environ["PATH"], "HOME": str(folder), "LANG": "C.UTF-8", "PYTHONPATH": SOURCE}
 
 
 async def called(client: Client, tool: str, **arguments: Any) -> Any:

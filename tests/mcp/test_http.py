@@ -51,7 +51,7 @@ async def answer(url: str, headers: Mapping[str, str], method: str = "POST", pat
     ("headers", "status"),
     [
         ({}, 401),
-        ({"Authorization": "Bearer "}, 401),
+        ({"Authorization": "Bearer"}, 401),
         ({"Authorization": "Bearer wet-ink-on-dry-pape"}, 401),
         ({"Authorization": f"Bearer {TOKEN}x"}, 401),
         ({"Authorization": f"Basic {TOKEN}"}, 401),
@@ -130,11 +130,14 @@ def test_twenty_clients_at_once_get_their_own_answers_and_leave_no_session(folde
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
 def test_a_run_that_asks_is_answered_over_http(folder: Path, mode: Any) -> None:
     async def main() -> None:
-        async with server(folder, {"ask": offered(asking(), "ask")}) as made, over_http(made) as url:
-            async with http_client(url, mode=mode) as client:
-                begun = await called(client, "run_start", graph="ask", input={"text": "ducks"})
-                done = await called(client, "run_resume", run_id=begun["run"]["run_id"], answer="they swim")
-                assert done["output"]["answer"] == "they swim"
+        async with (
+            server(folder, {"ask": offered(asking(), "ask")}) as made,
+            over_http(made) as url,
+            http_client(url, mode=mode) as client,
+        ):
+            begun = await called(client, "run_start", graph="ask", input={"text": "ducks"})
+            done = await called(client, "run_resume", run_id=begun["run"]["run_id"], answer="they swim")
+            assert done["output"]["answer"] == "they swim"
 
     run(main())
 
@@ -155,7 +158,7 @@ def test_the_command_serves_over_http_and_ends_when_it_is_told_to(folder: Path) 
 
     try:
         run(main())
-        out, err = process.communicate(timeout=PATIENCE)
+        _, err = process.communicate(timeout=PATIENCE)
         assert (process.returncode, err) == (143, "")
     finally:
         process.kill()

@@ -7,10 +7,13 @@ import gc
 import operator
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any, TypedDict
 
+import anyio
+import anyio._backends._asyncio as anyios
 import langgraph.graph
 import pytest
 import uvloop
@@ -20,9 +23,11 @@ from pydantic_ai.models.function import FunctionModel
 
 import fanfold
 from fanfold import audit
+from fanfold.errors import UsageError
 from fanfold.events import LoopHeld, TaskBlocked, TaskStarted
 from fanfold.receipt import NOTHING_TO_OVERLAP, PARALLEL, PARTLY_SERIAL, SEQUENTIAL, Receipt
 from fanfold.watch import Watch
+from fanfold.watchdog import USERS, WATCHDOG, owner
 from tests.proof.test_watchdog import line_of as _line_of
 
 WORK = 0.1
@@ -216,6 +221,80 @@ def test_who_stands_behind_a_lock_is_told_with_who_had_it(on: Run) -> None:
     assert {event.line for event in blocked} == {line_of("the lock")}
     assert {event.holder for event in blocked} == {watched.receipt.agents[0].task}
     assert sorted(event.seconds for event in blocked)[2] > 1.2 * WORK
+
+
+@pytest.mark.parametrize("make", [asyncio.Lock, anyio.Lock, lambda: anyio.CapacityLimiter(1)])
+def test_locks_of_whatever_kind_are_seen_with_the_line_and_without_one_where_it_is_not_known(make: Any) -> None:
+    async def main() -> None:
+        lock = make()
+
+        async def one(number: int) -> None:
+            async with lock:  # of any kind
+                await asyncio.sleep(WORK / 2)
+
+        async def other(number: int) -> None:
+            await asyncio.wait_for(lock.acquire(), 30)
+            await asyncio.sleep(WORK / 2)
+            lock.release()
+
+        await gathers(one)
+        if isinstance(lock, asyncio.Lock):  # anyio's belong to the task that has taken them
+            await gathers(other)
+
+    with audit.watch() as watched:
+        asyncio.run(main())
+    blocked = [event for event in watched.events if isinstance(event, TaskBlocked)]
+    assert {event.line for event in blocked[:3]} == {line_of("of any kind")}
+    assert {owner(event.file) for event in blocked if event.file} == {USERS}
+
+
+def test_tasks_of_anyios_are_tasks_and_parallel() -> None:
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            for _ in range(4):
+                group.start_soon(waits)
+
+    with audit.watch() as watched:
+        asyncio.run(main())
+    assert (watched.receipt.verdict, watched.receipt.peak) == (PARALLEL, 4)
+    assert [name.rpartition(".")[2] for name in names(watched.receipt)] == ["waits"] * 4
+    with audit.watch() as watched:
+        anyio.run(main)
+    assert (watched.receipt.verdict, watched.receipt.peak) == (PARALLEL, 4)
+
+
+def test_what_begins_when_the_watch_is_over_is_none_of_its_business() -> None:
+    async def main() -> Watch:
+        async with audit.watch() as watched:
+            task = asyncio.create_task(waits())
+        await task
+        return watched
+
+    watched = asyncio.run(main())
+    assert watched.events[-1].kind == "run_finished"
+    assert {task.name: task.status for task in watched.receipt.tasks}["waits"] == "queued"
+
+
+def test_a_watch_is_used_once() -> None:
+    watched = audit.watch()
+    with watched:
+        asyncio.run(waits())
+    with pytest.raises(UsageError, match="has been used"), watched:
+        pass
+    assert names(watched.receipt) == ["waits"]
+
+
+def test_seconds_in_which_the_process_stood_still_count_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        await gathers(waits)
+
+    with audit.watch() as watched:
+        asyncio.run(main())
+    whole = watched.receipt.wall
+    first = watched.events[0].at
+    monkeypatch.setattr(WATCHDOG, "_stops", deque([(first - 9, first - 8), (first + 0.01, first + 0.04)]))
+    assert watched.receipt.jumped == pytest.approx(0.03)
+    assert watched.receipt.wall == pytest.approx(whole - 0.03)
 
 
 def test_calls_that_find_no_free_thread_are_told_with_the_size_of_the_pool(on: Run) -> None:
@@ -445,6 +524,8 @@ _REPLACED: list[tuple[Any, str]] = [
     (asyncio.Semaphore, "release"),
     (ThreadPoolExecutor, "submit"),
     (Agent, "iter"),
+    *((of, name) for of in (anyios.Lock, anyios.Semaphore) for name in ("acquire", "release")),
+    *((anyios.CapacityLimiter, f"{name}_on_behalf_of") for name in ("acquire", "release")),
 ]
 
 

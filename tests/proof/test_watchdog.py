@@ -5,17 +5,22 @@ from __future__ import annotations
 import asyncio
 import gc
 import operator
+import os
+import subprocess
+import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Annotated, Any, TypedDict
 
 import pytest
 import uvloop
 
-from fanfold import START, StateGraph, Task, python_agent
+from fanfold import START, StateGraph, Task, python_agent, watchdog
 from fanfold.events import Event, LoopHeld, TaskBlocked, TaskHeldUp
-from fanfold.watchdog import IDLE, OURS, PYTHON, USERS, WATCHDOG, owner, place_of
+from fanfold.held import LoopWatch, tell
+from fanfold.watchdog import IDLE, NOWHERE, OURS, PYTHON, RIGHT_AFTER, USERS, WATCHDOG, Place, Post, owner, place_of
 
 BLOCKS = 0.08
 
@@ -200,6 +205,189 @@ def test_each_loop_of_a_process_has_culprits_of_its_own() -> None:
     assert found == {"one": line_of("of the one loop"), "other": line_of("of the other loop")}
 
 
+# One post, by a clock that goes where it is told to
+
+
+class Looked:
+    """A post whose thread is at the places that it is told, at the times that it is told."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.post, self.now, self.at = Post(), 0.0, NOWHERE
+        self.when_seen: Callable[[], None] = lambda: None
+        monkeypatch.setattr(watchdog, "clock", lambda: self.now)
+        monkeypatch.setattr(watchdog, "place_of", self._place)
+
+    def _place(self, frame: Any) -> Place:
+        self.when_seen()
+        return self.at
+
+    def look(self, now: float, line: int) -> None:
+        self.now, self.at = now, Place("app.py", line, "works")
+        self.post.look()
+
+
+def test_of_what_a_look_has_seen_the_time_since_the_look_before_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = Looked(monkeypatch)
+    seen.post.since = 1.0
+    for now, line in ((1.01, 1), (1.02, 1), (1.03, 1), (1.07, 2), (1.08, 1)):
+        seen.look(now, line)
+    assert seen.post.place(1.0).line == 1, "40 ms at that line, in four looks"
+    seen.look(1.1, 2)
+    assert seen.post.place(1.0).line == 2, "60 ms at this one, in two"
+
+
+def test_a_slice_that_nobody_has_looked_at_is_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = Looked(monkeypatch)
+    seen.post.since = 1.0
+    seen.look(1.02, 1)
+    assert seen.post.place(2.0) == NOWHERE
+    seen.post.since = 2.0
+    seen.look(2.001, 2)
+    assert seen.post.place(2.0) == NOWHERE, "it is too short to be worth a look"
+    seen.look(2.02, 2)
+    assert seen.post.place(2.0).line == 2
+    assert seen.post.place(1.0) == NOWHERE
+
+
+def test_what_is_seen_when_the_slice_is_over_is_of_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = Looked(monkeypatch)
+    seen.post.since = 1.0
+    seen.when_seen = lambda: setattr(seen.post, "since", 1.015)
+    seen.look(1.02, 1)
+    assert seen.post.place(1.0) == NOWHERE
+
+
+def test_holds_that_follow_each_other_are_one_and_others_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    post = Looked(monkeypatch).post
+    post.held(1.0, 2.0, "a")
+    post.held(2.0 + RIGHT_AFTER / 2, 3.0, "b")
+    assert (post.held_since, post.held_until, post.held_by) == (1.0, 3.0, {"a", "b"})
+    assert post.follows(3.0 + RIGHT_AFTER / 2)
+    assert not post.follows(3.0 + 2 * RIGHT_AFTER)
+    post.held(4.0, 5.0, "c")
+    assert (post.held_since, post.held_until, post.held_by) == (4.0, 5.0, {"c"})
+
+
+def test_what_follows_a_hold_and_a_collection_follows_the_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    post = Looked(monkeypatch).post
+    post.held(1.0, 2.0, "a")
+    monkeypatch.setattr(WATCHDOG, "_pauses", deque([(2.0, 2.5)]))
+    assert post.follows(2.5 + RIGHT_AFTER / 2)
+    assert not post.follows(2.5 + 2 * RIGHT_AFTER)
+
+
+class Asked(asyncio.SelectorEventLoop):
+    """A loop that is said to be busy with a task that nobody of ours has started."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[Callable[[], object]] = []
+
+    def call_soon_threadsafe(self, callback: Any, *_: Any, **__: Any) -> Any:  # type: ignore[override]
+        self.calls.append(callback)
+
+
+@pytest.mark.parametrize(
+    ("held_before", "file", "told"), [(0.0, "app.py", 0.05), (1.02, "app.py", 0.03), (0.0, asyncio.__file__, 0.0)]
+)
+def test_a_strangers_hold_is_told_from_when_the_loop_was_asked_but_not_what_was_told_already(
+    monkeypatch: pytest.MonkeyPatch, held_before: float, file: str, told: float
+) -> None:
+    heard: list[tuple[str, float, float, Place]] = []
+    seen = Looked(monkeypatch)
+    loop = seen.post.loop = Asked()
+
+    async def stranger() -> None: ...
+
+    task = loop.create_task(stranger())
+    monkeypatch.setattr(watchdog, "FINDERS", [lambda context: ("t", lambda *what: heard.append(what))])
+    monkeypatch.setattr(asyncio, "current_task", lambda of=None: task)
+    try:
+        seen.look(1.0, 1)
+        assert len(loop.calls) == 1
+        if held_before:
+            seen.post.held(1.0, held_before, "x")
+        seen.now, seen.at = 1.02, Place(file, 7, "works")
+        seen.post.look()
+        assert len(loop.calls) == 1, "it is asked once"
+        seen.now = 1.05
+        loop.calls[0]()
+    finally:
+        task.cancel()
+        loop.run_until_complete(asyncio.wait([task]))
+        loop.close()
+    assert [(until - since, place.line) for _, since, until, place in heard] == (
+        [(pytest.approx(told), 7)] if told else []
+    )
+    assert (seen.post.held_by == {"t"}) == bool(told and not held_before)
+
+
+def test_a_loop_on_which_code_of_ours_has_begun_meanwhile_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = Looked(monkeypatch)
+    loop = seen.post.loop = Asked()
+    monkeypatch.setattr(asyncio, "current_task", lambda of=None: None if of is not loop else stranger)
+    monkeypatch.setattr(watchdog, "context_of", lambda task: None)
+
+    def find(context: Any) -> Any:
+        seen.post.since = 1.0
+        return "t", lambda *_: None
+
+    stranger = object()
+    monkeypatch.setattr(watchdog, "FINDERS", [find])
+    seen.look(1.0, 1)
+    assert loop.calls == []
+    loop.close()
+
+
+def held_by(watch: LoopWatch, monkeypatch: pytest.MonkeyPatch, file: str) -> list[LoopHeld]:
+    """What is told of code that has settled after 50 ms, most of which it was in that file."""
+    heard: list[Any] = []
+    monkeypatch.setattr("fanfold.held.clock", lambda: 1.05)
+    post = watch.post = Looked(monkeypatch).post
+    monkeypatch.setattr(post, "_seen", {Place(file, 7, "folds"): 0.04} if file else {})
+    monkeypatch.setattr(post, "_slice", 1.0)
+    watch.settled(heard.append, "t", 1.0)
+    return heard
+
+
+@pytest.mark.parametrize(("file", "line"), [("app.py", 7), ("", 0), (watchdog.__file__, 0)])
+def test_what_our_own_code_takes_is_nobodys_hold(monkeypatch: pytest.MonkeyPatch, file: str, line: int) -> None:
+    assert [event.line for event in held_by(LoopWatch(), monkeypatch, file)] == ([line] if line else [])
+
+
+@pytest.mark.parametrize(
+    ("collected", "told"),
+    [
+        (0.0, [("f", 0.05)]),
+        (0.025, [("f", 0.025), ("garbage collection", 0.025)]),
+        (0.01, [("f", 0.04)]),
+        (0.04, [("garbage collection", 0.04)]),
+    ],
+)
+def test_what_was_collected_within_a_hold_is_taken_off_it(
+    monkeypatch: pytest.MonkeyPatch, collected: float, told: list[tuple[str, float]]
+) -> None:
+    heard: list[Any] = []
+    monkeypatch.setattr(WATCHDOG, "_pauses", deque([(1.005, 1.005 + collected), (2.0, 3.0)]))
+    tell(heard.append, "t", 1.0, 1.05, Place("app.py", 7, "f"))
+    assert [(event.function, event.seconds) for event in heard] == [(name, pytest.approx(each)) for name, each in told]
+
+
+def test_what_is_thrown_into_code_that_is_timed_arrives_in_it() -> None:
+    async def code() -> str:
+        try:
+            await asyncio.sleep(0)
+        except KeyError:
+            return "caught"
+        return "missed"
+
+    timed = LoopWatch().timed(lambda _: None, "t", code()).__await__()
+    next(timed)
+    with pytest.raises(StopIteration) as end:
+        timed.throw(KeyError())
+    assert end.value.value == "caught"
+
+
 # Whose code it is
 
 
@@ -226,8 +414,6 @@ def test_where_nothing_is_the_users_the_package_that_was_called_first_is_named()
 
 
 def _frame() -> Any:
-    import sys
-
     return sys._getframe(1)
 
 
@@ -240,6 +426,8 @@ def test_files_are_pythons_ours_or_the_users() -> None:
     assert [owner(file) for file in (asyncio.__file__, fanfold.run.__file__, __file__)] == [PYTHON, OURS, USERS]
     assert owner("/env/site-packages/requests/api.py") == "package requests"
     assert owner("<stdin>") == USERS
+    assert owner("<frozen importlib._bootstrap>") == PYTHON
+    assert owner("uvloop/loop.pyx") == "package uvloop"
 
 
 # Garbage
@@ -321,6 +509,38 @@ def test_nothing_is_told_of_a_lock_that_was_free() -> None:
 
 
 # The thread
+
+
+FORKS = """
+import os, sys, time
+from typing import TypedDict
+from fanfold import START, StateGraph
+from fanfold.events import LoopHeld
+from fanfold.watchdog import WATCHDOG
+
+class State(TypedDict, total=False):
+    log: list
+
+async def blocks(state):
+    time.sleep(0.1)
+
+graph = StateGraph(State).add_node("n", blocks).add_edge(START, "n").compile()
+graph.invoke({"log": []})
+WATCHDOG._lock.acquire()  # as its own thread may have just then
+child = os.fork()
+if child == 0:
+    result = graph.invoke({"log": []})
+    print([event.function for event in result.run.events if isinstance(event, LoopHeld)], flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+os._exit(0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_process_that_was_forked_has_a_watchdog_of_its_own() -> None:
+    said = subprocess.run([sys.executable, "-W", "ignore", "-c", FORKS], capture_output=True, text=True, timeout=60)
+    assert said.stdout.strip() == "['blocks']", said.stderr
 
 
 def test_runs_share_one_thread_which_ends_when_there_are_none_and_leave_no_callback_behind() -> None:

@@ -50,25 +50,25 @@ def keys_of(definition: AgentDefinition) -> dict[str, Any]:
     return {key: value for key, value in said.items() if value is not None}
 
 
-VALUES: Final[Mapping[str, Mapping[str, frozenset[str]]]] = {
-    "claude": {
-        "effort": frozenset({"low", "medium", "high", "xhigh", "max"}),
-        "isolation": frozenset({"sandbox"}),
-    },
+_OF_CLAUDE: Final = {
+    "effort": frozenset({"low", "medium", "high", "xhigh", "max"}),
+    "isolation": frozenset({"sandbox"}),
 }
-"""Keys of which a backend heeds some values only."""
+
+VALUES: Final[Mapping[str, Mapping[str, frozenset[str]]]] = {"claude": _OF_CLAUDE, "preset:claude": _OF_CLAUDE}
+"""Keys of which a backend, or a program, heeds some values only."""
 
 
 def unheeded(definition: AgentDefinition) -> list[str]:
     """The keys of a definition that whatever runs the agent does not heed."""
-    heeded, values = HEEDED[definition.backend] | FOR_ALL | _program(definition), VALUES.get(definition.backend, {})
+    program = _program(definition)
+    heeded = HEEDED[definition.backend] | FOR_ALL | PROGRAMS.get(program, frozenset())
+    values = VALUES.get(program or definition.backend, {})
     said = keys_of(definition).items()
     return [key for key, value in said if key not in heeded or (key in values and value not in values[key])]
 
 
-def _program(definition: AgentDefinition) -> frozenset[str]:
-    words = definition.command.split() if isinstance(definition.command, str) else definition.command
-    if definition.backend != "process" or not words:
-        return frozenset()
-    marks = [mark for mark in PROGRAMS if words[0] == mark or (mark.endswith(":") and words[0].startswith(mark))]
-    return PROGRAMS[marks[0]] if marks else frozenset()
+def _program(definition: AgentDefinition) -> str:
+    """Which of `PROGRAMS` the agent is; nothing where it is none of them."""
+    word = definition.program()
+    return next((mark for mark in PROGRAMS if word == mark or (mark.endswith(":") and word.startswith(mark))), "")

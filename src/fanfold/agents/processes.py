@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -136,6 +137,20 @@ class Program:
         self._looking: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Program:
+        starting = asyncio.ensure_future(self._start())
+        try:
+            await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            # uvloop loses a program whose start is given up halfway: it is waited for, which is not long, and ended.
+            while not starting.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([starting])
+            if starting.exception() is None:
+                await self.__aexit__()
+            raise
+        return self
+
+    async def _start(self) -> None:
         theirs, self._control = os.pipe()
         self._report, reporting = os.pipe()
         os.set_blocking(self._report, False)
@@ -156,6 +171,7 @@ class Program:
         except BaseException:
             os.close(self._control)
             os.close(self._report)
+            self._report = -1
             raise
         finally:
             os.close(theirs)
@@ -164,7 +180,6 @@ class Program:
         self._heard = time.monotonic()
         if self.looked is not None:
             self._looking = asyncio.ensure_future(self._look_again(self.looked))
-        return self
 
     async def __aexit__(self, *_: object) -> None:
         process = self.process

@@ -5,17 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from concurrent.futures import Future
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from contextvars import ContextVar
-from typing import Final
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from fanfold.errors import OutsideError
-from fanfold.events import ModelAnswered
-from fanfold.frame import Frame, clock, current_frame
+from fanfold.frame import Frame, current_frame
 from fanfold.limits.desk import Asking
-
-_around: Final[ContextVar[tuple[Asking, ...]]] = ContextVar("askings", default=())
-"""The requests inside of which this code runs."""
+from fanfold.limits.holding import inside
 
 
 @asynccontextmanager
@@ -36,33 +31,10 @@ async def asking(model: str, *, calls: int = 1, tokens: float = 0.0, usd: float 
     desk = None if frame is None else frame.runner.family.governor.at(frame.task.id)
     if frame is None or desk is None:
         raise OutsideError("asking() is for the code of an agent: nobody else has a model's requests to account for")
-    counted = _counted(frame, model, desk.asking(model, calls=calls, tokens=tokens, usd=usd))
+    asked = desk.asking(model, calls=calls, tokens=tokens, usd=usd)
     at_home = asyncio.get_running_loop() is frame.runner.family.loop
-    async with counted if at_home else _on_the_runs_loop(frame, counted) as request:
-        outer = _around.get()
-        _around.set((*outer, request))
-        try:
-            yield request
-        finally:
-            _around.set(outer)
-
-
-@asynccontextmanager
-async def lent() -> AsyncIterator[None]:
-    """While code waits for an agent inside of requests of its own: others may ask those models in its place."""
-    async with AsyncExitStack() as stack:
-        for request in _around.get():
-            await stack.enter_async_context(request.lent())
-        yield
-
-
-@asynccontextmanager
-async def _counted(frame: Frame, model: str, asked: AbstractAsyncContextManager[Asking]) -> AsyncIterator[Asking]:
-    async with asked as request:
+    async with asked if at_home else _on_the_runs_loop(frame, asked) as request:
         yield request
-    if request.taken is not None:
-        told = ModelAnswered(clock(), frame.task.id, model, request.input_tokens, request.output_tokens, request.usd)
-        frame.runner.emit(told)
 
 
 @asynccontextmanager
@@ -83,7 +55,9 @@ async def _on_the_runs_loop(frame: Frame, asked: AbstractAsyncContextManager[Ask
 
     holding = frame.runner.from_outside(frame, hold)
     try:
-        yield await asyncio.wrap_future(begun)
+        request = await asyncio.wrap_future(begun)
+        with inside(request):
+            yield request
     except BaseException as error:
         ended.set_exception(error)
         if begun.cancelled():  # the wait was given up

@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Callable, Generator, Mapping
 from contextlib import aclosing, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,7 +27,6 @@ from fanfold.agents.framing import framed
 from fanfold.agents.heeded import unheeded
 from fanfold.agents.scope import Scope, scope_of
 from fanfold.agents.servers import servers_of
-from fanfold.agents.spending import lent
 from fanfold.errors import (
     AgentError,
     AgentNotFoundError,
@@ -36,10 +36,10 @@ from fanfold.errors import (
     UsageError,
     did_you_mean,
 )
-from fanfold.events import Event
+from fanfold.events import Event, ModelAnswered
 from fanfold.frame import Frame, current_frame, described, fitting
 from fanfold.graph import blocking
-from fanfold.limits import Ask, Desk, Governor, Limits, least
+from fanfold.limits import Ask, Desk, Governor, Limits, least, lent
 
 _FOR_DISPLAY: Final = frozenset({"color"})
 """Keys of agent files that change nothing of what an agent does."""
@@ -184,7 +184,7 @@ class Task:
             timer.reschedule(asyncio.get_running_loop().time())
 
         governor = Governor(Limits()) if frame is None else frame.runner.family.governor
-        emit = _unheard if frame is None else frame.runner.emit
+        emit = _unheard if frame is None else partial(_emitted, frame)
         try:
             with governor.desk(
                 task_id,
@@ -265,6 +265,13 @@ async def _told(frame: Frame | None, call: Call, event: Progress | Said) -> None
         await frame.runner.say(chat.piece(event.text, event.message, call.definition.name), metadata)
     else:
         frame.runner.emit(event)
+
+
+def _emitted(frame: Frame, event: Event) -> None:
+    """Show what is known at the agent's desk. That a model has answered is a sign of life of its node."""
+    if isinstance(event, ModelAnswered):
+        frame.progress()
+    frame.runner.emit(event)
 
 
 def _tags(frame: Frame) -> list[str]:

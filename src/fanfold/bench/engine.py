@@ -21,7 +21,7 @@ from fanfold.events import Event
 from fanfold.teams import seed
 
 SLICES: Final = 20_000
-TELLERS: Final = ("fanfold.run", "fanfold.frame", "fanfold.sitting", "fanfold.family", "fanfold.held")
+TELLERS: Final = ("fanfold.run", "fanfold.frame", "fanfold.sitting", "fanfold.inner", "fanfold.family", "fanfold.held")
 """The modules of the driver that make events."""
 
 

@@ -44,6 +44,11 @@ TERMINATED: Final = 143
 
 COMMANDS: Final = {
     "demo": ("fanfold.cli.demo:demo", "Let four agents study a folder in parallel, and prove that they did."),
+    "debate": ("fanfold.cli.debate:debate", "Let two sides argue a question with evidence from a folder, and decide."),
+    "research": (
+        "fanfold.cli.research:research",
+        "Debate a topic, and let specialists look into what that leaves open.",
+    ),
     "run": ("fanfold.cli.run:run", "Run a graph."),
     "resume": ("fanfold.cli.run:resume", "Go on with a run that was stopped, without repeating what had finished."),
     "task": ("fanfold.cli.task:task", "Ask one agent."),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from fanfold.agents import sizes
 from fanfold.agents.backends.process import asks_a_model
 from fanfold.agents.definition import AgentDefinition, Catalogue, Problem
 from fanfold.agents.heeded import keys_of, unheeded
@@ -57,8 +58,8 @@ def show(name: str, as_json: bool) -> None:
             print(f"{key}: {clean(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))}")
         if definition.prompt:
             print(f"\n{clean(definition.prompt)}")
-    for key in unheeded(definition):
-        say(f"note: {_unheeded(definition, key)}")
+    for message, _ in _doubts(definition):
+        say(f"note: {message}")
 
 
 @agents.command()
@@ -67,8 +68,8 @@ def show(name: str, as_json: bool) -> None:
 def check(folder: str | None, as_json: bool) -> None:
     """Say what is odd about the agent files that count here, or those of FOLDER; exits with 2 when one cannot be used.
 
-    That is: files that cannot be used, unknown keys, wrong values, duplicates, files whose name means another, and
-    keys that what runs the agent does not heed.
+    That is: files that cannot be used, unknown keys, wrong values, duplicates, files whose name means another, keys
+    that what runs the agent does not heed, and less memory than it takes.
     """
     catalogue = Catalogue.load(Path.cwd()) if folder is None else Catalogue.below(Path(folder))
     odd = _odd(catalogue)
@@ -88,15 +89,19 @@ def check(folder: str | None, as_json: bool) -> None:
         raise click.exceptions.Exit(2)
 
 
-def _unheeded(definition: AgentDefinition, key: str) -> str:
-    return f"key {key!r} is not heeded by backend {definition.backend!r}"
+def _doubts(definition: AgentDefinition) -> Iterator[tuple[str, str]]:
+    """What an agent's file says in vain or to its harm, and of which kind that is."""
+    for key in unheeded(definition):
+        yield f"key {key!r} is not heeded by backend {definition.backend!r}", "unheeded"
+    if said := sizes.doubt(definition):
+        yield said, "odd"
 
 
 def _odd(catalogue: Catalogue) -> list[Problem]:
     """What is odd about the files, and about the agents that they define."""
     odd = list(catalogue.problems)
     for definition in catalogue:
-        said = [(_unheeded(definition, key), "unheeded") for key in unheeded(definition)]
+        said = list(_doubts(definition))
         said += [(f"may call {name!r}, and {why}", "odd") for name, why in _missing(catalogue, definition)]
         odd += [Problem(definition.source, message, kind) for message, kind in said]
     return odd

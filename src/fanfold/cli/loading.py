@@ -6,7 +6,8 @@ import importlib
 import importlib.util
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,15 +22,17 @@ from fanfold.live import clean
 from fanfold.store.base import Store
 
 
-def load_graph(reference: str, store: Store | None, *, name: str | None = None) -> CompiledGraph:
+def load_graph(
+    reference: str, store: Store | None, *, name: str | None = None, given: Mapping[str, Any] | None = None
+) -> CompiledGraph:
     """The graph that `reference` names, compiled over `store`, or over none.
 
-    The attribute is a StateGraph, a compiled graph, or a function that returns one of them. Raises `UsageError` when
-    it cannot be found, and `GraphError` when it cannot be compiled.
+    The attribute is a StateGraph, a compiled graph, or a function that returns one of them, and is called with what it
+    is `given`. Raises `UsageError` when it cannot be found, and `GraphError` when it cannot be compiled.
     """
     value = load(reference)
     if not isinstance(value, StateGraph | CompiledGraph) and callable(value):
-        value = _running(value, reference)
+        value = _running(partial(value, **(given or {})), reference)
     if isinstance(value, StateGraph):
         return _compiled(value, store, reference, name or reference.rpartition(":")[2])
     if isinstance(value, CompiledGraph):

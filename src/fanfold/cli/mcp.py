@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import shutil
+import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from contextlib import AsyncExitStack
 from importlib.util import find_spec
 from pathlib import Path
@@ -87,12 +90,37 @@ def serve(
             **answering.settings,
         )
         door = _door(store_url, database)
-        loops.run(_served(offer, door, network if http else None))
+        _until_told(_served(offer, door, network if http else None))
+
+
+def _until_told(serving: Coroutine[Any, Any, None]) -> None:
+    """Serve until there is nothing more to serve, or a signal says so: then everything is closed, in order, first."""
+    told: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    async def served() -> None:
+        task, loop = asyncio.ensure_future(serving), asyncio.get_running_loop()
+
+        def end(number: int) -> None:
+            told.append(number)
+            task.cancel()
+
+        for number in before:
+            loop.add_signal_handler(number, end, number)
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    loops.run(served())
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    if told:
+        signal.raise_signal(told[0])  # the command ends as any other does that gets it
 
 
 async def _served(offer: Offer, door: Any, network: Mapping[str, Any] | None) -> None:
     from dataclasses import replace
 
+    from fanfold.mcp import standard
     from fanfold.mcp.server import serving
 
     async with AsyncExitStack() as stack:
@@ -101,7 +129,7 @@ async def _served(offer: Offer, door: Any, network: Mapping[str, Any] | None) ->
         made = await stack.enter_async_context(serving(offer))
         if network is None:
             say(f"serving {offer.store.label} over standard input and output")
-            await made.run_stdio_async()
+            await standard.serve(made)
         else:
             await _over_http(made, offer, **network)
 
@@ -123,6 +151,7 @@ async def _over_http(
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}{http.PATH}"
 
     def ready() -> None:
+        http.make_prompt()
         say(f"serving {offer.store.label} at {url}")
         if new:
             say(f"token: {token}")

@@ -8,12 +8,15 @@ from typing import Any, Final
 
 from fanfold.cli.loading import load_graph
 from fanfold.errors import UsageError
+from fanfold.graph import CompiledGraph
 from fanfold.store.base import RunRecord, Store
 
 STUDY: Final = "fanfold.teams.study:graph"
+DEBATE: Final = "fanfold.teams.debate:graph"
+RESEARCH: Final = "fanfold.teams.research:graph"
 SINGLE: Final = "fanfold.teams.single:graph"
 
-_READ: Final = {STUDY: "report", SINGLE: "output"}
+_READ: Final = {STUDY: "report", DEBATE: "report", RESEARCH: "report", SINGLE: "output"}
 """The key that holds all that a person wants of our own teams; the others are for programs."""
 
 
@@ -27,9 +30,14 @@ def graph_of(record: RunRecord) -> str:
     return str(record.settings["graph"])
 
 
+def graph_again(record: RunRecord, store: Store | None) -> CompiledGraph:
+    """The run's graph, made as it was for the run. Raises `UsageError` for one that Python code started."""
+    return load_graph(graph_of(record), store, name=record.graph, given=record.settings.get("given"))
+
+
 def kept(store: Store, record: RunRecord) -> Any:
     """The run's output, or what there is of it by now. Raises `UsageError` when there is nothing yet."""
-    graph = load_graph(graph_of(record), store, name=record.graph)
+    graph = graph_again(record, store)
     places = [kept.checkpoint_id for kept in store.history(record.thread_id) if kept.run_id == record.run_id]
     if not places:
         raise UsageError(f"run {record.run_id!r} has kept nothing that could be shown")
@@ -42,6 +50,6 @@ def kept(store: Store, record: RunRecord) -> Any:
 
 
 def readable(settings: Mapping[str, Any], output: Any) -> str:
-    """The report of a study, the answer of an agent, else the output as JSON."""
+    """The report of a team, the answer of an agent, else the output as JSON."""
     text = output.get(_READ.get(settings.get("graph", ""))) if isinstance(output, dict) else None
     return text if isinstance(text, str) else json.dumps(output, default=str, ensure_ascii=False, indent=2)

@@ -28,7 +28,7 @@ from fanfold.cli.common import (
 from fanfold.cli.limits import limit_options, limited
 from fanfold.cli.loading import absolute, agents_beside, load, load_graph
 from fanfold.cli.models import chosen, model_option, model_options, which_model
-from fanfold.cli.outcome import graph_of, kept, readable
+from fanfold.cli.outcome import graph_again, graph_of, kept, readable
 from fanfold.cli.sitting import Sitting, whole_receipt
 from fanfold.errors import UsageError, did_you_mean
 from fanfold.events import Event, to_record
@@ -122,7 +122,7 @@ def resume(
         if record.status == DONE:
             _tell_done(store, record, respond, as_json)
             return
-        graph = load_graph(graph_of(record), store, name=record.graph)
+        graph = graph_again(record, store)
         settings = dict(record.settings)
         settings.update(chosen(model, before=settings).settings)
         settings["limits"] = limited(limit, max_concurrency, settings.get("limits"))

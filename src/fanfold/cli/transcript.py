@@ -11,8 +11,7 @@ from fanfold.agents.definition import folded
 from fanfold.agents.transcripts import stored
 from fanfold.agents.turns import turns
 from fanfold.cli.common import counted, print_json, short
-from fanfold.cli.loading import load_graph
-from fanfold.cli.outcome import graph_of
+from fanfold.cli.outcome import graph_again
 from fanfold.errors import CorruptRecordError, UsageError, did_you_mean
 from fanfold.live import clean
 from fanfold.store.base import RunRecord, Store
@@ -43,7 +42,7 @@ def _answers(store: Store, record: RunRecord) -> list[Mapping[str, Any]]:
     try:
         return list(stored(store, record.run_id, Codec()))
     except CorruptRecordError:  # a class that only the graph's annotations name
-        codec = load_graph(graph_of(record), None, name=record.graph).codec
+        codec = graph_again(record, None).codec
         return list(stored(store, record.run_id, codec))
 
 

@@ -7,6 +7,7 @@ how long.
 
 from fanfold.limits.desk import Ask as Ask
 from fanfold.limits.desk import Desk as Desk
+from fanfold.limits.desk import lent as lent
 from fanfold.limits.governor import Governor as Governor
 from fanfold.limits.shared import Shared as Shared
 from fanfold.limits.slots import Pair as Pair

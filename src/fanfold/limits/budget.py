@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias
 
 from fanfold.errors import BudgetError
+from fanfold.limits.values import Report, reported
 
 ROUNDING: Final = 1e-9
 """Amounts of money are sums of fractions."""
@@ -29,10 +30,11 @@ ROUNDING: Final = 1e-9
 class Account:
     """One thing that may be spent, such as tokens, or that is `lent`, such as memory.
 
-    `exact` is for what nobody takes more of than was reserved. `name` is that in `Limits`.
+    `exact` is for what nobody takes more of than was reserved. `name` is that in `Limits`. `waits` counts how often
+    somebody had to wait for it, and `waited` for how many seconds each of them.
     """
 
-    __slots__ = ("exact", "holders", "lent", "limit", "name", "peak", "reserved", "spent")
+    __slots__ = ("exact", "holders", "lent", "limit", "name", "peak", "reserved", "spent", "waited", "waits")
 
     def __init__(self, name: str, limit: float, *, exact: bool = False, lent: bool = False, spent: float = 0.0) -> None:
         self.name = name
@@ -43,6 +45,8 @@ class Account:
         self.peak = spent
         self.reserved = 0.0
         self.holders = 0
+        self.waits = 0
+        self.waited: dict[str, float] = {}
 
     def fits(self, amount: float) -> bool:
         """Whether so much can be reserved now."""
@@ -62,6 +66,15 @@ class Account:
         if actual is not None:
             self.spent += actual
             self.peak = max(self.peak, self.spent + self.reserved)
+
+    def has_waited(self, who: str, seconds: float) -> None:
+        """Somebody has waited for it, for so long."""
+        self.waits += 1
+        self.waited[who] = self.waited.get(who, 0.0) + seconds
+
+    def report(self, place: str = "") -> Report:
+        """How close it came to its limit, which is that of a run, or of the graph of this `place`."""
+        return reported(f"{self.name}{place}", self.limit, self.peak, self.waits, self.waited)
 
     def __str__(self) -> str:
         held = f", {amount(self.reserved)} reserved" if self.reserved else ""
@@ -103,6 +116,15 @@ class Budget:
         _take(parts)
         return True
 
+    def short(self, parts: Parts) -> list[Account]:
+        """For which accounts whoever asks for the parts now has to wait: those that do not have theirs.
+
+        Where all have, it waits for its turn: for those that whoever is first in line lacks.
+        """
+        first = self._line[0][0] if self._line else ()
+        lacks = _short(parts) or [account for account in _short(first) if account in dict(parts)]
+        return lacks or [parts[0][0]]
+
     async def reserve(self, parts: Parts, wake: Callable[[], None]) -> None:
         """Set the parts aside when it is their turn. Raises `BudgetError` when they cannot be had any more.
 
@@ -143,21 +165,20 @@ class Budget:
                 turn.set_result(None)
             elif self._idle():
                 self._line.popleft()
-                account, part = lacking(parts)
+                account = _short(parts)[0]
                 wake()
-                turn.set_exception(account.refusal(part))
+                turn.set_exception(account.refusal(dict(parts)[account]))
             else:
                 return
-
-
-def lacking(parts: Parts) -> tuple[Account, float]:
-    """The first account that does not have its part, and that part; the first of all if each does."""
-    return next(((account, part) for account, part in parts if not account.fits(part)), parts[0])
 
 
 def amount(number: float) -> str:
     """A number of something, as people write it."""
     return f"{number:,.0f}" if number == int(number) else f"{number:,.4f}".rstrip("0")
+
+
+def _short(parts: Parts) -> list[Account]:
+    return [account for account, part in parts if not account.fits(part)]
 
 
 def _take(parts: Parts) -> None:

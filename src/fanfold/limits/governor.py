@@ -8,8 +8,9 @@ nobody will give anything back, so whoever waits for a budget then is told that 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import chain
 from typing import Final
 
 from fanfold.errors import BudgetError
@@ -17,9 +18,10 @@ from fanfold.events import Event
 from fanfold.limits.budget import Account, Budget
 from fanfold.limits.desk import Ask, Desk
 from fanfold.limits.gate import Gate
+from fanfold.limits.holding import inside
 from fanfold.limits.meter import Meter
 from fanfold.limits.slots import Slots
-from fanfold.limits.values import Limits, Report, least, reported
+from fanfold.limits.values import Limits, Report, least
 
 EXPECTED: Final[Mapping[str, float]] = {"tokens": 1000.0, "usd": 0.01}
 """What a call is thought to take while nobody says, and none has ended yet."""
@@ -67,10 +69,8 @@ class Governor:
         self._desks: dict[str, Desk] = {}
         self._largest: dict[tuple[str, str], float] = {}
         self._slots = slots
-        if slots is not None and limits.governs:
-            slots.line.look = self.look
-        self._waits: dict[str, dict[str, float]] = {}
-        self._waited: dict[str, int] = {}
+        if self._root._slots is not None and limits.governs:
+            self._root._slots.line.look = self.look
 
     @contextmanager
     def desk(
@@ -98,7 +98,8 @@ class Governor:
         self._root._desks[task] = desk
         desk.sit_down()
         try:
-            yield desk
+            with inside(desk):
+                yield desk
         finally:
             desk.stand_up()
             del self._root._desks[task]
@@ -110,13 +111,23 @@ class Governor:
 
     def idle(self) -> bool:
         """Whether every agent that is at work waits for a budget, or for who does, or for slots of those who do."""
-        desks = self._root._desks.values()
-        return all(desk.idle for desk in desks) or self._root._stuck(desks)
+        root = self._root
+        desks = root._desks.values()
+        return all(desk.idle for desk in desks) or root._stuck(desks, root._slots)
 
-    def _stuck(self, desks: Iterable[Desk]) -> bool:
-        """Whether somebody waits for a slot, and whoever has one waits for a budget."""
-        slots = self._slots
-        return slots is not None and slots.line.length > 0 and slots.held == sum(desk.holds_up for desk in desks)
+    def _stuck(self, desks: Collection[Desk], slots: Slots | None) -> bool:
+        """Whether whoever has a slot waits for a budget, and each of the other agents for a slot.
+
+        An agent waits for one when something waits inside of it, such as a task of a graph that it has called. A graph
+        that is between two steps has no task in any slot and none that waits: it goes on. So does who has got the slot
+        of a graph, or of a kind, and is about to ask for the run's.
+        """
+        if slots is None or not slots.line.waiting or slots.line.called:
+            return False
+        if slots.held != sum(desk.holds_up for desk in desks):
+            return False
+        waits = set(chain.from_iterable(slots.line.waiting.values()))
+        return all(desk.idle or (desk in waits and desk.keeps(waits)) for desk in desks)
 
     def look(self) -> None:
         """Fewer agents work than before: whoever waits for them to give something back may wait in vain."""
@@ -181,13 +192,6 @@ class Governor:
         for name in EXPECTED:
             largest[model, name] = max(largest.get((model, name), 0.0), taken[name])
 
-    def waited(self, name: str, who: str, seconds: float) -> None:
-        """Somebody has waited for one of the budgets."""
-        root = self._root
-        waits = root._waits.setdefault(name, {})
-        waits[who] = waits.get(who, 0.0) + seconds
-        root._waited[name] = root._waited.get(name, 0) + 1
-
     def left(self, name: str) -> float | None:
         """How much of a budget could be reserved now; None when there is no such budget."""
         accounts = [governor._accounts[name] for governor in self.chain() if name in governor._accounts]
@@ -202,8 +206,4 @@ class Governor:
         """What this governor's limits were, and how close the run, or the graph of this `place`, came to them."""
         accounts = [*self._accounts.values(), *([] if self._meter is None else [self._meter.account])]
         accounts += [] if self._memory is None else [self._memory]
-        mine = [
-            reported(f"{a.name}{place}", a.limit, a.peak, self._waited.get(a.name, 0), self._waits.get(a.name, {}))
-            for a in accounts
-        ]
-        return [*(gate.report() for gate in self.gates.values()), *mine]
+        return [*(gate.report() for gate in self.gates.values()), *(account.report(place) for account in accounts)]

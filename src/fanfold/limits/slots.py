@@ -15,17 +15,33 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from fanfold.limits.holding import Around, around
 from fanfold.limits.values import Report, least, reported
 
 
 class Line:
-    """All who wait for a slot, of whichever of a run's limits. `look` is called when more wait, or fewer have one."""
+    """All who wait for a slot, of whichever of a run's limits, and what each is inside of.
 
-    __slots__ = ("length", "look")
+    `called` are those who have got theirs and have not gone on yet. `look` is called when more wait, or fewer have a
+    slot.
+    """
+
+    __slots__ = ("called", "look", "waiting")
 
     def __init__(self) -> None:
-        self.length = 0
+        self.waiting: dict[object, Around] = {}
+        self.called: set[object] = set()
         self.look: Callable[[], None] = _nobody
+
+    def call(self, turn: object) -> None:
+        """Somebody in line has got a slot."""
+        del self.waiting[turn]
+        self.called.add(turn)
+
+    def leave(self, turn: object) -> None:
+        """Somebody goes on, with a slot or without."""
+        self.waiting.pop(turn, None)
+        self.called.discard(turn)
 
 
 def _nobody() -> None:
@@ -82,24 +98,26 @@ class Slots:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         began = time.monotonic()
-        self.line.length += 1
+        self.line.waiting[turn] = around()
         self.line.look()
         try:
             await turn
         except asyncio.CancelledError:
+            self.line.leave(turn)
             if turn.done() and not turn.cancelled():
                 self._give_own()  # it was ours already when the wait was cancelled
             raise  # a turn that was cancelled stays in line; `_give_own` passes over it
+        else:
+            self.line.leave(turn)
         finally:
-            self.line.length -= 1
             self.waited[who] = self.waited.get(who, 0.0) + time.monotonic() - began
         return True
 
     def give(self) -> None:
         """Give a slot back; whoever has waited longest gets it."""
+        self._give_own()  # before the others: who waits for this one does not wait for nothing when they look
         if self.within is not None:
             self.within.give()
-        self._give_own()
 
     def report(self, name: str) -> Report:
         """How close it came to its limit."""
@@ -114,9 +132,10 @@ class Slots:
             turn = self._waiting.popleft()
             if not turn.done():
                 self._grant()
+                self.line.call(turn)
                 turn.set_result(None)
                 return
-        if self.line.length:
+        if self.line.waiting:
             self.line.look()
 
     def _grant(self) -> None:
@@ -151,9 +170,9 @@ class Pair:
         return least(self.own.limit, self.common.limit)
 
     def give(self) -> None:
-        """Give both back."""
-        self.common.give()
+        """Give both back, the kind's first, as `Slots` does."""
         self.own.give()
+        self.common.give()
 
 
 def no_kind(common: Slots) -> Pair:

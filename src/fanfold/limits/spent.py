@@ -65,7 +65,7 @@ class _Sum:
             return
         self._asked[event.task] = max(0, self._asked[event.task] - 1)
         if isinstance(event, ModelAnswered):
-            self._take(1, event.input_tokens + event.output_tokens, event.cost_usd or 0.0)
+            self._take(event.calls, event.input_tokens + event.output_tokens, event.cost_usd or 0.0)
         elif isinstance(event, ModelLost):
             self._take(event.calls, event.tokens, event.cost_usd)
 

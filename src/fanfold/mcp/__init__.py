@@ -7,6 +7,7 @@
     work     the runs that this server has at work; each outlives the call that began it
     offer    what the operator lets clients have: the store, graphs, a folder, models, limits
     http     who may speak to it over HTTP
+    standard serving over standard input and output
     configs  what programs have to be told to use it
     door     the way for queries into the database, and doors/ its walls, one module a database
     roles    the role that they are asked as in PostgreSQL

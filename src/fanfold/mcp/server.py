@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from importlib.util import find_spec
 from typing import Any, Final
 
 from mcp.server import MCPServer
@@ -70,7 +69,7 @@ def server(offer: Offer, work: Work) -> MCPServer[Any]:
     _add(made, READS, runs.runs_list, runs.run_get, runs.run_follow, runs.checkpoint_get)
     if offer.write:
         agents = AgentTools(offer, work, runs)
-        _add(made, SPAWNS, agents.task, *([agents.debate] if _debates() else []))
+        _add(made, SPAWNS, agents.task, agents.debate)
         _add(made, BEGINS, runs.run_resume, *([runs.run_start] if offer.graphs else []))
         _add(made, CHANGES, runs.run_cancel, memory.memory_put, memory.memory_delete)
     add_resources(made, offer)
@@ -81,7 +80,3 @@ def server(offer: Offer, work: Work) -> MCPServer[Any]:
 def _add(made: MCPServer[Any], annotations: ToolAnnotations, *tools: Callable[..., Any]) -> None:
     for tool in tools:
         made.add_tool(answering(tool), annotations=annotations)
-
-
-def _debates() -> bool:
-    return find_spec("fanfold.teams.debate") is not None

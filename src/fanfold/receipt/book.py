@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import pairwise
-from typing import Any, Final
+from operator import itemgetter
+from typing import Any, Final, TypeAlias
 
 from fanfold.errors import UsageError
 from fanfold.events import (
@@ -46,6 +48,13 @@ from fanfold.receipt.values import BLOCKING, HELD_UP, LOCK, QUEUED, THREAD, Hold
 
 SAME_SPELL: Final = 0.005
 """Seconds between two slices that hold the loop as one."""
+
+NEARBY: Final = 0.1
+"""Seconds by which what was done in pieces may be told off the place where it was done."""
+
+
+Spell: TypeAlias = tuple[float, float, dict[str, float]]
+"""From when to when the loop was held without a pause, and the longest that each of those who did held it at once."""
 
 
 class Sitting:
@@ -155,9 +164,10 @@ class Book:
 
     def _hold(self, event: LoopHeld, at: float) -> None:
         life, since = self.lives[event.task], self._since(event)
-        life.rename(since, at, BLOCKING)
+        if event.pieces == 1:  # else it worked between them, or waited for others that did the same
+            life.rename(since, at, BLOCKING)
         where = f"{event.file}:{event.line} in {event.function}" if event.file else event.function
-        self.holds.append(Hold(since, at, event.task, where, life.tooling))
+        self.holds.append(Hold(since, at, event.task, where, life.tooling, event.pieces))
 
     def _held_up(self, event: TaskHeldUp, at: float) -> None:
         self.lives[event.task].rename(self._since(event), at, HELD_UP)
@@ -204,28 +214,22 @@ class Book:
     # Who held the loop while others waited for it
 
     def _blame(self) -> None:
-        spells = _spells(self.holds)
-        starts = [start for start, _, _ in spells]
+        spells, pieces = _spells(self.holds), _spells([hold for hold in self.holds if hold.pieces > 1])
 
-        def over(stretch: Stretch) -> list[tuple[float, float, str]]:
-            found = []
-            for place in range(max(0, bisect_right(starts, stretch.start) - 1), len(spells)):
-                start, end, _ = spells[place]
-                if start >= stretch.end:
-                    break
-                if end > stretch.start:
-                    found.append(spells[place])
-            return found
-
-        def holder(stretch: Stretch) -> str:
-            met = [(min(end, stretch.end) - max(start, stretch.start), who) for start, end, who in over(stretch)]
-            return max(met)[1] if met else ""
+        def holder(life: Life, stretch: Stretch) -> str:
+            start, end = stretch.start, stretch.end
+            met = _over(spells, start, end) or _over(pieces, start - NEARBY, end + NEARBY)
+            if not met:
+                return ""
+            _, _, by = max(met, key=lambda spell: min(spell[1], stretch.end) - max(spell[0], stretch.start))
+            return max(by, key=lambda task: (task != life.told.task, by[task]))
 
         for life in self.lives.values():
             for stretch in [each for each in life.stretches if each.part == QUEUED]:
-                for start, end, who in over(stretch):
+                for start, end, by in _over(spells, stretch.start, stretch.end):
+                    who = max(by, key=by.__getitem__)
                     life.queue_held += life.rename(start, end, HELD_UP, who, of=QUEUED, ever=True)
-            life.blame(holder)
+            life.blame(partial(holder, life))
 
 
 _ABOUT: Final[dict[type[Event], Callable[[Book, Any, float], None]]] = {
@@ -260,17 +264,27 @@ def _sittings(events: Sequence[Event]) -> list[tuple[int, int]]:
     return list(pairwise([*starts, len(events)]))
 
 
-def _spells(holds: Sequence[Hold]) -> list[tuple[float, float, str]]:
-    """The times at which the loop was held, each with the task that held it most of that."""
-    found: list[tuple[float, float, str]] = []
-    longest = 0.0
+def _over(spells: Sequence[Spell], first: float, last: float) -> list[Spell]:
+    """Those that are at least partly between two times."""
+    found = []
+    for place in range(max(0, bisect_right(spells, first, key=itemgetter(0)) - 1), len(spells)):
+        start, end, _ = spells[place]
+        if start >= last:
+            break
+        if end > first:
+            found.append(spells[place])
+    return found
+
+
+def _spells(holds: Sequence[Hold]) -> list[Spell]:
+    """The times at which the loop was held."""
+    found: list[Spell] = []
     for hold in sorted(holds, key=lambda hold: hold.start):
+        seconds = hold.end - hold.start
         if found and hold.start - found[-1][1] <= SAME_SPELL:
-            start, end, who = found[-1]
-            if hold.end - hold.start > longest:
-                longest, who = hold.end - hold.start, hold.task
-            found[-1] = start, max(end, hold.end), who
+            start, end, by = found[-1]
+            by[hold.task] = max(by.get(hold.task, 0.0), seconds)
+            found[-1] = start, max(end, hold.end), by
         else:
-            longest = hold.end - hold.start
-            found.append((hold.start, hold.end, hold.task))
+            found.append((hold.start, hold.end, {hold.task: seconds}))
     return found

@@ -7,9 +7,11 @@ was done one after the other, those by which it was longer than its longest part
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Final, TypeAlias
 
 from fanfold.receipt.book import Book
+from fanfold.receipt.lives import Life
 from fanfold.receipt.values import (
     BARRIER,
     BUDGET,
@@ -33,13 +35,19 @@ from fanfold.receipt.values import (
 Waits: TypeAlias = dict[tuple[str, str], dict[str, float]]
 """Seconds by the part of a life and by what was waited on, of each task."""
 
+Use: TypeAlias = tuple[float, float, str]
+"""From when to when a tool was in use, and which."""
+
+ALIKE: Final = 0.7
+"""The part of one length of time that another one has to be to pass for the same."""
+
 ONE_BY_ONE: Final = "awaited one after another"
 BLOCKS: Final = "blocks the event loop"
 SYNC_TOOL: Final = "sync tool in an async agent"
 LOCKED: Final = "lock held across awaits"
 FEW_THREADS: Final = "thread pool too small"
 TOOLS: Final = "tools one after another"
-MCP: Final = "MCP tools serialised by the client"
+MCP: Final = "MCP tools serialised"
 QUEUES: Final = "a provider that queues"
 GIL_BOUND: Final = "GIL-bound"
 GARBAGE: Final = "garbage collection"
@@ -57,7 +65,8 @@ REMEDIES: Final[Mapping[str, str]] = {
     LOCKED: "hold it for what must not overlap only, not while something else is awaited; or allow for more at once",
     FEW_THREADS: "give the pool as many threads as there are calls that wait at once",
     TOOLS: "let the tools that one message asks for run side by side",
-    MCP: "use a client that sends a call before the one before is answered, or a connection for each",
+    MCP: "let the server take a call before it has answered the one before (async tools that do not block), and use a"
+    " client that sends it then; or a connection for each",
     QUEUES: "let it serve more at once, or spread the agents over several",
     GIL_BOUND: "run it in processes: executor='process'",
     GARBAGE: "keep fewer objects alive, or gc.freeze() those that stay",
@@ -72,17 +81,25 @@ def causes(tasks: Sequence[TaskLife], book: Book, lines: Thresholds, wall: float
     found = [
         *_limits(waits),
         *_barriers(tasks),
-        *_rounds(tasks, lines),
+        *rounds(tasks, lines),
         *_holders(tasks, book.holds),
         *_late(tasks, waits),
         *_locks(tasks, waits, book),
-        *_tools(tasks, book),
+        *_tools(tasks, book.lives, book.holds),
         *_turns(tasks, waits, PROVIDER, QUEUES, "spent {seconds:.2f} s in all in the queue of their model's server"),
         *_turns(tasks, waits, GIL, GIL_BOUND, "waited {seconds:.2f} s in all, in threads, for each other's core"),
     ]
-    return tuple(
-        sorted((cause for cause in found if cause.seconds > wall * lines.telling), key=lambda cause: -cause.seconds)
-    )
+    return _telling(found, lines, wall)
+
+
+def within_tasks(tasks: Sequence[TaskLife], book: Book, lines: Thresholds, wall: float) -> tuple[Cause, ...]:
+    """The causes that have no part in a verdict: what did not overlap within one task."""
+    return _telling(_tools(tasks, book.lives, book.holds), lines, wall)
+
+
+def _telling(found: Iterable[Cause], lines: Thresholds, wall: float) -> tuple[Cause, ...]:
+    telling = (cause for cause in found if cause.seconds > wall * lines.telling)
+    return tuple(sorted(telling, key=lambda cause: -cause.seconds))
 
 
 def _cause(kind: str, seconds: float, what: str, place: str = "") -> Cause:
@@ -125,7 +142,7 @@ def _barriers(tasks: Sequence[TaskLife]) -> Iterator[Cause]:
         yield _cause(BARRIER, seconds, what)
 
 
-def _rounds(tasks: Sequence[TaskLife], lines: Thresholds) -> Iterator[Cause]:
+def rounds(tasks: Sequence[TaskLife], lines: Thresholds) -> Iterator[Cause]:
     """Nodes that awaited their agents one after another, or in several rounds.
 
     Agents that hold the event loop are left out: they run one after another however they are awaited.
@@ -136,11 +153,11 @@ def _rounds(tasks: Sequence[TaskLife], lines: Thresholds) -> Iterator[Cause]:
         if task.role != "node" and task.parent in names and task.busy and task.held < lines.holding * task.work:
             children.setdefault(task.parent, []).append(task)
     for parent, called in children.items():
-        rounds = _how_often(sorted(called, key=lambda task: task.queued))
-        if rounds > 1:
+        often = _how_often(sorted(called, key=lambda task: task.queued))
+        if often > 1:
             cost = sum(task.work for task in called) - max(task.work for task in called)
-            alone = rounds == len(called)
-            how = "one after another" if alone else f"in {rounds} rounds, each after the one before"
+            alone = often == len(called)
+            how = "one after another" if alone else f"in {often} rounds, each after the one before"
             yield _cause(ONE_BY_ONE, cost, f"node {names[parent]!r} awaited its {len(called)} agents {how}")
 
 
@@ -159,9 +176,11 @@ def _holders(tasks: Sequence[TaskLife], holds: Sequence[Hold]) -> Iterator[Cause
     names = {task.task: task.name for task in tasks}
     seconds: dict[tuple[str, str], float] = {}
     who: dict[tuple[str, str], dict[str, None]] = {}
+    seen = {hold.task: hold.place for hold in sorted(holds, key=lambda hold: hold.end - hold.start) if hold.place}
     for hold in holds:
         name = names[hold.task]
-        key = hold.tool, hold.place or name
+        guess = seen.get(hold.task, "") if hold.pieces > 1 else ""  # short pieces are seen now and then only
+        key = hold.tool, hold.place or guess or name
         seconds[key] = seconds.get(key, 0.0) + hold.end - hold.start
         who.setdefault(key, {})[name] = None
     for (tool, at), cost in seconds.items():
@@ -210,20 +229,26 @@ def _locks(tasks: Sequence[TaskLife], waits: Waits, book: Book) -> Iterator[Caus
         yield _cause(LOCKED if part == LOCK else FEW_THREADS, seconds, text, where)
 
 
-def _tools(tasks: Sequence[TaskLife], book: Book) -> Iterator[Cause]:
+def _tools(tasks: Sequence[TaskLife], lives: Mapping[str, Life], holds: Sequence[Hold]) -> Iterator[Cause]:
     """Tools that one message of a model has asked for, which ran one after the other although none held the loop."""
     names = {task.task: task.name for task in tasks}
-    for id, life in book.lives.items():
+    for id, life in lives.items():
         if not life.uses:
             continue
-        rounds: dict[int, list[tuple[float, float, str]]] = {}
+        rounds: dict[int, list[Use]] = {}
         for start, end, tool, message in life.uses:
             rounds.setdefault(message, []).append((start, end, tool))
         for kind, mine in ((MCP, _is_mcp), (TOOLS, lambda tool: not _is_mcp(tool))):
-            cost, number = _one_by_one(rounds.values(), mine, [hold for hold in book.holds if hold.task == id])
+            cost, number = _one_by_one(rounds.values(), mine, [hold for hold in holds if hold.task == id])
             if number:
                 text = f"{number} tools that one message of {names[id]!r} asked for ran one after the other"
                 yield _cause(kind, cost, text)
+        for tool, (cost, number) in _answered_in_turn(rounds.values()).items():
+            text = (
+                f"{number} calls of {tool!r} that {names[id]!r} made at once were answered one after the other, each"
+                f" about as long after the one before as the first took"
+            )
+            yield _cause(MCP, cost, text)
 
 
 def _is_mcp(tool: str) -> bool:
@@ -231,7 +256,7 @@ def _is_mcp(tool: str) -> bool:
 
 
 def _one_by_one(
-    rounds: Iterable[Sequence[tuple[float, float, str]]], mine: Callable[[str], bool], holds: Sequence[Hold]
+    rounds: Iterable[Sequence[Use]], mine: Callable[[str], bool], holds: Sequence[Hold]
 ) -> tuple[float, int]:
     """What it cost that tools did not overlap, and how many there were."""
     cost, number = 0.0, 0
@@ -243,6 +268,29 @@ def _one_by_one(
             cost += sum(seconds) - max(seconds)
             number += len(uses)
     return cost, number
+
+
+def _answered_in_turn(rounds: Iterable[Sequence[Use]]) -> dict[str, tuple[float, int]]:
+    """By tool of an MCP server, what it cost that calls which were made at once were answered like in a queue, and how
+    many these were. Whose queue that is, the client's or the server's, is not to be seen from here.
+
+    Two answers may come like that by chance. So each tool has to have had two or more that came a call's length after
+    the one before, and next to none that did not.
+    """
+    found: dict[str, list[tuple[float, bool]]] = {}
+    for used in rounds:
+        for tool in {tool for _, _, tool in used if _is_mcp(tool)}:
+            calls = sorted(((end, start) for start, end, one in used if one == tool))
+            first = calls[0][0] - min(start for _, start in calls)
+            if max(start for _, start in calls) < calls[0][0]:
+                gaps = [after - before for (before, _), (after, _) in pairwise(calls)]
+                found.setdefault(tool, []).extend((gap, first * ALIKE <= gap <= first / ALIKE) for gap in gaps)
+    told: dict[str, tuple[float, int]] = {}
+    for tool, all_gaps in found.items():
+        alike = [gap for gap, is_alike in all_gaps if is_alike]
+        if len(alike) >= 2 and len(alike) >= ALIKE * len(all_gaps):
+            told[tool] = sum(alike), len(alike) + 1
+    return told
 
 
 def _turns(tasks: Sequence[TaskLife], waits: Waits, part: str, kind: str, what: str) -> Iterator[Cause]:

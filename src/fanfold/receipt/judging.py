@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from fanfold.receipt.book import Book
-from fanfold.receipt.causes import causes
+from fanfold.receipt.causes import causes, rounds, within_tasks
 from fanfold.receipt.values import (
     NOTHING_TO_OVERLAP,
     PARALLEL,
     PARTLY_SERIAL,
     SEQUENTIAL,
+    Hold,
     Receipt,
     TaskLife,
     Thresholds,
@@ -35,8 +36,10 @@ def judged(book: Book, thresholds: Thresholds, journal: Iterable[Served]) -> Rec
     gain = max(0.0, min(1.0, (work - wall) / (work - span))) if work > span else 0.0
     speedup = work / wall if wall else 0.0
     verdict = _verdict(tasks, works, gain, steady, thresholds)
-    found = causes(tasks, book, thresholds, wall) if verdict in (PARTLY_SERIAL, SEQUENTIAL) else ()
-    blocked = sum(end - start for start, end in union_of((hold.start, hold.end) for hold in book.holds))
+    if verdict == PARALLEL and _agents_in_turn(tasks, thresholds, wall):
+        verdict = PARTLY_SERIAL
+    kept = verdict in (PARTLY_SERIAL, SEQUENTIAL)
+    found = (causes if kept else within_tasks)(tasks, book, thresholds, wall)
     return Receipt(
         run_id=book.first.run_id,
         thread_id=book.first.thread_id,
@@ -60,9 +63,15 @@ def judged(book: Book, thresholds: Thresholds, journal: Iterable[Served]) -> Rec
         disagreements=(*_over_limit(peak, book.limit), *said.disagreements),
         steady=steady,
         jumped=book.jumped,
-        blocked=blocked,
+        blocked=min(wall, _blocked(book.holds)),
         thresholds=thresholds,
     )
+
+
+def _blocked(holds: Sequence[Hold]) -> float:
+    """How long the event loop was held. What was done in pieces did not overlap, though it is told as if it had."""
+    at_once = union_of((hold.start, hold.end) for hold in holds if hold.pieces == 1)
+    return sum(end - start for start, end in at_once) + sum(hold.end - hold.start for hold in holds if hold.pieces > 1)
 
 
 def _over_limit(peak: int, limit: int | None) -> Iterable[str]:
@@ -81,6 +90,15 @@ def _verdict(tasks: Sequence[TaskLife], works: Sequence[float], gain: float, ste
     if steady <= 1 or gain <= lines.sequential:
         return SEQUENTIAL
     return PARALLEL if gain >= lines.parallel else PARTLY_SERIAL
+
+
+def _agents_in_turn(tasks: Sequence[TaskLife], lines: Thresholds, wall: float) -> bool:
+    """Whether a node has awaited its agents one after another, and no two agents ever overlapped. What else ran beside
+    them may have taken as long, so that nothing was lost by it; side by side they were not."""
+    agents = [stretch for task in tasks if task.role == "agent" for stretch in task.busy]
+    if steady_of(agents, lines.telling * wall) > 1:
+        return False
+    return any(cause.seconds > lines.telling * wall for cause in rounds(tasks, lines))
 
 
 def longest_chain(tasks: Sequence[TaskLife], own: Sequence[float]) -> float:

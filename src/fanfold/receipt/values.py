@@ -101,13 +101,17 @@ class Stretch:
 
 @fact
 class Hold:
-    """The event loop was held by a task's code from `start` to `end`. `tool` is the agent's tool that it was, if so."""
+    """The event loop was held by a task's code from `start` to `end`. `tool` is the agent's tool that it was, if so.
+
+    In several `pieces`, these come to that long, and ended then.
+    """
 
     start: float
     end: float
     task: str
     place: str = ""
     tool: str = ""
+    pieces: int = 1
 
 
 @fact

@@ -18,7 +18,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from queue import Empty, SimpleQueue
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 MOST_THREADS: Final = 4096
 """What bounds the threads of a run is its concurrency limit, which its slots enforce.
@@ -162,26 +162,69 @@ class Threads:
                 call.future.set_exception(error)
 
 
+Place: TypeAlias = tuple[str, int, str]
+Stood: TypeAlias = Callable[[float, float, str, Place], object]
+"""Tells until when a thread has stood behind a lock, for how long, of which kind, and at which line."""
+
+
+class Inside:
+    """A call that is at work in a thread, for who looks at that thread now and then."""
+
+    __slots__ = ("_kind", "_place", "_since", "_stood")
+
+    def __init__(self, stood: Stood) -> None:
+        self._stood = stood
+        self._since = 0.0
+        self._kind = ""
+        self._place: Place = ("", 0, "")
+
+    def seen(self, now: float, kind: str, place: Place) -> None:
+        """It stands behind a lock of that kind, at that place; or behind none."""
+        if kind and not self._since:
+            self._since, self._kind, self._place = now, kind, place
+        elif self._since and not kind:
+            self.over(now)
+
+    def over(self, now: float) -> None:
+        """It goes on, or has ended."""
+        since, self._since = self._since, 0.0
+        if since and now - since >= BUSY_FROM:
+            self._stood(now, now - since, self._kind, self._place)
+
+
+INSIDE: Final[dict[int, Inside]] = {}
+"""The calls that are at work in threads, by their threads."""
+
+
 def metered(
     code: Callable[..., Any],
     tell: Callable[[float, float, float, float], object],
     late: Callable[[float, float], object],
+    stood: Stood,
 ) -> Callable[..., Any]:
     """The same code. When it has kept a core busy, `tell` gets its end, its seconds, and how many of these it used a
     core, and how many it could have gone on while others had them. When it begins long after now, `late` gets when
-    that is, and for how long it has waited.
+    that is, and for how long it has waited. `stood` is told when somebody looks and sees it behind a lock.
 
     Of threads that take turns, each takes longer by the others, and spends that in neither.
     """
     asked = time.monotonic()
 
-    def run(*args: Any) -> Any:
+    def run(*args: Any, **options: Any) -> Any:
         began, used = time.monotonic(), time.thread_time()
         if began - asked >= BUSY_FROM:
             late(began, began - asked)
+        thread = threading.get_ident()
+        around, mine = INSIDE.get(thread), Inside(stood)
+        INSIDE[thread] = mine
         try:
-            return code(*args)
+            return code(*args, **options)
         finally:
+            mine.over(time.monotonic())
+            if around is None:
+                del INSIDE[thread]
+            else:
+                INSIDE[thread] = around
             if (cpu := time.thread_time() - used) >= BUSY_FROM:
                 ended = time.monotonic()
                 tell(ended, ended - began, cpu, max(0.0, min(_ready(), ended - began - cpu)))

@@ -81,9 +81,7 @@ _TOOLS: Final[Mapping[str, frozenset[str]]] = {
 
 def speaks_acp(definition: AgentDefinition) -> bool:
     """Whether a definition's program speaks the protocol."""
-    command = definition.command
-    first = command.split(maxsplit=1)[:1] if isinstance(command, str) else command[:1]
-    return definition.backend == "process" and bool(first) and first[0].startswith(MARK)
+    return definition.program().startswith(MARK)
 
 
 class AcpBackend:

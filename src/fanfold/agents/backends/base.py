@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol, TypeAlias
 
 from fanfold.agents.definition import AgentDefinition
 from fanfold.agents.workspace import Workspace
-from fanfold.events import ModelAnswered, ModelRetried, Noticed, ToolCalled
+from fanfold.events import ModelRetried, Noticed, ToolCalled
 from fanfold.limits.desk import Asking
 from fanfold.limits.slots import Slots
 
@@ -28,7 +28,7 @@ class Said:
     message: str
 
 
-Progress: TypeAlias = ModelAnswered | ModelRetried | ToolCalled | Noticed
+Progress: TypeAlias = ModelRetried | ToolCalled | Noticed
 
 
 class Desk(Protocol):
@@ -49,6 +49,9 @@ class Desk(Protocol):
 
     def process(self, megabytes: float) -> AbstractAsyncContextManager[None]:
         """Room for a process of that size; it waits until the run's memory budget has it."""
+
+    def spare(self, megabytes: float) -> AbstractContextManager[bool]:
+        """Room for a process of that size, if there is any just now: whether there is."""
 
     def taking(self, slots: Slots, why: str) -> AbstractAsyncContextManager[None]:
         """One of the slots, and the wait for it, which is told as one for `why`."""

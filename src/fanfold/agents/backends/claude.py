@@ -37,13 +37,6 @@ MOST_CALLS: Final = 25
 
 What it does not use, it gives back."""
 
-LEAST_MAPPED_MB: Final = 900
-"""Megabytes below which the program does not start when that is all it may map, though it uses far less."""
-
-MEASURED_MB: Final = 200
-"""Megabytes that one program takes which is not bounded. That is its proportional share when it is alone, with a short
-conversation; of four at once each takes 130."""
-
 _importing = threading.Lock()
 _loaded = threading.Event()
 
@@ -84,7 +77,7 @@ class ClaudeBackend:
                 environment = {**begin.environment, KEY_DESCRIPTOR: str(key)}
                 program = Program(begin.command, call.workspace.root, environment, _bounds(definition), [key])
                 async with (
-                    call.desk.process(sizes.expected(definition, MEASURED_MB)),
+                    call.desk.process(sizes.expected(definition, sizes.CLAUDE)),
                     call.desk.asking(begin.asks, calls=calls or 1, usd=definition.budget_usd or 0.0) as asking,
                 ):
                     with closely_watched(call, program):
@@ -99,7 +92,7 @@ def _bounds(definition: AgentDefinition) -> Bounds:
     """What the program and its children may hold together, and where it can live with that, what each may map."""
     megabytes = definition.memory_mb
     memory = None if megabytes is None else megabytes * MEGABYTE
-    return Bounds(memory=memory, addresses=memory if megabytes and megabytes >= LEAST_MAPPED_MB else None)
+    return Bounds(memory=memory, addresses=memory if megabytes and megabytes >= sizes.CLAUDE_MAPS else None)
 
 
 def _calls(call: Call) -> int | None:

@@ -23,7 +23,8 @@ from mcp.types import ToolAnnotations
 
 from fanfold.agents.backends.base import Answer, Call, Progress, Said
 from fanfold.agents.backends.claude_command import TASK_TOOL, TEAM, Start, tool_names
-from fanfold.agents.backends.providers import LONGEST_REASON, key_variable, masked, shortened
+from fanfold.agents.backends.providers import LONGEST_REASON, detailed, key_variable, masked, shortened
+from fanfold.agents.causes import raise_from
 from fanfold.agents.processes import Program
 from fanfold.agents.transcripts import tell_from
 from fanfold.errors import (
@@ -42,7 +43,7 @@ from fanfold.errors import (
     ModelRequestError,
     ModelUnavailableError,
 )
-from fanfold.events import ModelAnswered, Noticed, ToolCalled
+from fanfold.events import Noticed, ToolCalled
 from fanfold.frame import clock
 from fanfold.limits.desk import Asking
 
@@ -50,8 +51,6 @@ BUNDLED: Final = Path(sdk.__file__).parent / "_bundled" / "claude"
 
 PARTING: Final = 0.15
 """Seconds that the program has to let go of what it does, before it is killed."""
-
-LONGEST_DETAIL: Final = 120
 
 _BLOCKS: Final = {
     sdk.TextBlock: "text",
@@ -192,7 +191,7 @@ class Session:
         """Tell what was used, also by a conversation that came to nothing."""
         if self._used["requests"]:
             used = self._usage()
-            self._asking.answered(used["input_tokens"], used["output_tokens"], self._cost(), used["requests"])
+            self._asking.took(used["input_tokens"], used["output_tokens"], self._cost(), used["requests"])
 
     def answer(self) -> Answer:
         """The answer. Raises a typed error where the result is none."""
@@ -237,7 +236,7 @@ class Session:
             case "message_delta":
                 self._stream["usage"] = {**self._stream.get("usage", {}), **_known(event.get("usage") or {})}
             case "message_stop":
-                yield from self._counts(self._stream.get("id"), self._stream.get("model"), self._stream.get("usage"))
+                self._count(self._stream.get("id"), self._stream.get("model"), self._stream.get("usage"))
                 self._stream = {}
 
     def _answered(self, message: sdk.AssistantMessage) -> Iterator[Progress]:
@@ -245,15 +244,15 @@ class Session:
         if message.model == "<synthetic>":
             return
         if message.message_id != self._stream.get("id"):  # it was not streamed
-            yield from self._counts(message.message_id, message.model, message.usage)
+            self._count(message.message_id, message.model, message.usage)
         self._tell("assistant", message.content)
         for block in message.content:
             if isinstance(block, sdk.ToolUseBlock):
                 self._tools += 1
                 name = "task" if block.name == TASK_TOOL else block.name
-                yield ToolCalled(clock(), self._call.task, name, shortened(json.dumps(block.input), LONGEST_DETAIL))
+                yield ToolCalled(clock(), self._call.task, name, detailed(json.dumps(block.input)))
 
-    def _counts(self, message: Any, model: Any, usage: Mapping[str, Any] | None) -> Iterator[Progress]:
+    def _count(self, message: Any, model: Any, usage: Mapping[str, Any] | None) -> None:
         """What one answer took, once."""
         if not message or message in self._counted:
             return
@@ -262,7 +261,7 @@ class Session:
         taken = sum(numbers.get(f"{kind}input_tokens") or 0 for kind in ("", "cache_creation_", "cache_read_"))
         given = numbers.get("output_tokens") or 0
         self._used.update(input_tokens=taken, output_tokens=given, requests=1)
-        yield ModelAnswered(clock(), self._call.task, str(model or ""), taken, given, None if self._start.real else 0.0)
+        self._asking.heard(str(model or ""), taken, given, None if self._start.real else 0.0, 1)
 
     def _of_system(self, message: sdk.SystemMessage) -> Iterator[Progress]:
         if message.subtype == "api_retry":
@@ -381,9 +380,9 @@ async def session(call: Call, program: Program, start: Start, asking: Asking) ->
         yield talk
     except FanfoldError:
         raise
-    except Exception as error:  # the SDK raises that class itself, too
-        said = f"agent {call.definition.name!r}: claude cannot be talked to: {error}"
-        raise line.failure or AgentError(said) from error
+    except Exception as error:  # noqa: BLE001 - the SDK raises that class itself, too; ours is raised below
+        said = f"agent {call.definition.name!r}: claude cannot be talked to: {masked(str(error))}"
+        raise_from(line.failure or AgentError(said), error, masked)
     finally:
         talk.settle()
         await _part(client, program)

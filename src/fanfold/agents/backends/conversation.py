@@ -22,7 +22,7 @@ from pydantic_ai.settings import ModelSettings
 from pydantic_ai.toolsets import AbstractToolset
 from pydantic_ai.usage import UsageLimits
 
-from fanfold.agents import editing, shell
+from fanfold.agents import editing, shell, sizes
 from fanfold.agents.backends import refusals
 from fanfold.agents.backends.answers import Form
 from fanfold.agents.backends.base import Answer, Call
@@ -31,6 +31,7 @@ from fanfold.agents.backends.providers import is_loopback, name_of
 from fanfold.agents.backends.requesting import Line, Requesting, Tell
 from fanfold.agents.definition import folded
 from fanfold.agents.processes import Bounds
+from fanfold.agents.rooms import Rooms
 from fanfold.agents.servers import plain
 from fanfold.agents.sizes import MEGABYTE
 from fanfold.agents.tools import TOOLS, permitted, server_of
@@ -58,9 +59,12 @@ async def converse(call: Call, tell: Tell) -> Answer:
     line = Line(call, Pulse(), tell, _who(call) if address.url and is_loopback(address.url) else {})
     async with AsyncExitStack() as stack:
         model = Requesting(await stack.enter_async_context(connection(address, line.pulse)), line)
-        tools = await _tools(call, tell)
+        rooms = Rooms(call.desk, sizes.of_command(call.definition))
+        tools = await _tools(call, tell, rooms)
         toolsets = []
         if call.servers:
+            runs = any(tool.name == "bash" for tool in tools)
+            await stack.enter_async_context(rooms.beside(sizes.of_servers(call.servers.values()), commands=runs))
             toolsets = await stack.enter_async_context(_servers(call))
         form = Form(call.schema)
         if not toolsets:  # those are asked what they have on the way, which takes as long as they like
@@ -78,7 +82,7 @@ async def converse(call: Call, tell: Tell) -> Answer:
         )
         if form.wanted is not None:
             agent.output_validator(form.checked)
-        with refusals.conversing(call, form), capture_run_messages() as said:
+        with capture_run_messages() as said, refusals.conversing(call, form, said):
             tell_from(lambda: ModelMessagesTypeAdapter.dump_python(said, mode="json"))
             result = await agent.run(call.prompt, deps=call, usage_limits=_limits(call))
     return _answer(call, line, form.taken(result.output), json.loads(result.all_messages_json()))
@@ -143,7 +147,7 @@ def _answer(call: Call, line: Line, output: Any, messages: list[dict[str, Any]])
 # Tools.
 
 
-async def _tools(call: Call, tell: Tell) -> list[Tool[Call]]:
+async def _tools(call: Call, tell: Tell, rooms: Rooms) -> list[Tool[Call]]:
     """The tools of the definition, apart from those of MCP servers; what it cannot have is told."""
     definition = call.definition
     choice = permitted(definition.tools, definition.disallowed_tools, map(plain, call.servers))
@@ -152,7 +156,7 @@ async def _tools(call: Call, tell: Tell) -> list[Tool[Call]]:
         await _notice(call, tell, f"asks for tools that it cannot have here: {listed}{_missing(choice.unavailable)}")
     tools = [_tool(name) for name in choice.allowed if name != "bash"]
     if "bash" in choice.allowed:
-        tools += await _shell(call, tell, named="bash" in choice.named)
+        tools += await _shell(call, tell, rooms, named="bash" in choice.named)
     return [*tools, _task(call)] if call.peers else tools
 
 
@@ -187,7 +191,7 @@ def _tool(name: str) -> Tool[Call]:
     return Tool(use, takes_ctx=True, name=name, description=TOOLS[name], max_retries=5)
 
 
-async def _shell(call: Call, tell: Tell, *, named: bool) -> list[Tool[Call]]:
+async def _shell(call: Call, tell: Tell, rooms: Rooms, *, named: bool) -> list[Tool[Call]]:
     """`bash`: confined to the folder where that can be, else only for an agent whose file names it."""
     space, definition = call.workspace, call.definition
     program = await shell.find_confiner() if shell.can_hold(space) else None
@@ -201,7 +205,8 @@ async def _shell(call: Call, tell: Tell, *, named: bool) -> list[Tool[Call]]:
 
     async def bash(command: str, timeout: float = shell.DEFAULT_RUN) -> str:
         try:
-            return await shell.run(space, command, timeout, extra, bounds, program)
+            async with rooms.command():
+                return await shell.run(space, command, timeout, extra, bounds, program)
         except WorkspaceError as error:
             raise ToolFailed(str(error)) from error
 

@@ -14,6 +14,7 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
@@ -28,7 +29,9 @@ from pydantic_ai import RunContext, ToolDefinition
 from pydantic_ai.mcp import MCPToolset
 from pydantic_ai.toolsets import AbstractToolset, WrapperToolset
 
+from fanfold.agents import sizes
 from fanfold.agents.backends.base import Call
+from fanfold.agents.causes import raise_from
 from fanfold.agents.processes import PASSED_ON, Program
 from fanfold.agents.servers import plain
 from fanfold.agents.tools import permits
@@ -45,7 +48,7 @@ class Standard(ClientTransport):
 
     def __init__(self, call: Call, entry: Mapping[str, Any]) -> None:
         self._call = call
-        self._command = [entry["command"], *entry["args"]]
+        self._words = sizes.words_of(entry)
         self._environment = {"FANFOLD_TASK": call.task, "FANFOLD_AGENT": call.definition.name, **entry["env"]}
         self.complaints = ""
         self.code: int | None = None
@@ -58,7 +61,8 @@ class Standard(ClientTransport):
         options = transport_options or TransportOptions()
         heard, hearing = anyio.create_memory_object_stream[SessionMessage | Exception](0)
         saying, said = anyio.create_memory_object_stream[SessionMessage](0)
-        async with Program(self._command, self._call.workspace.root, self._environment) as program:
+        program = Program(self._words, self._call.workspace.root, self._environment)
+        async with self._measured(program):
             reading = asyncio.ensure_future(self._read(program, heard))
             writing = asyncio.ensure_future(_write(program, said))
             try:
@@ -70,6 +74,15 @@ class Standard(ClientTransport):
                 await asyncio.gather(reading, writing, return_exceptions=True)
                 for stream in (heard, hearing, saying, said):
                     stream.close()
+
+    @asynccontextmanager
+    async def _measured(self, program: Program) -> AsyncIterator[None]:
+        """Around the program's life: what it held is remembered, for those who need room for it later."""
+        try:
+            async with program:
+                yield
+        finally:
+            sizes.seen(self._words, program.peak)
 
     async def _read(self, program: Program, heard: Any) -> None:
         stream = program.process.stdout
@@ -139,10 +152,11 @@ class _Watched(WrapperToolset[Call]):
             ended = isinstance(self.transport, Standard) and self.transport.code is not None
             if ended or isinstance(error, TransportError):
                 ending = _masked(_ending(self.transport, error), self.entry)
-                raise AgentError(
+                lost = AgentError(
                     f"agent {self.call.definition.name!r}: MCP server {self.name!r} {ending}",
                     hint=f"that was in the middle of its tool {name!r}",
-                ) from error
+                )
+                raise_from(lost, error, partial(_masked, entry=self.entry))
             raise
 
 
@@ -167,13 +181,14 @@ def _named(call: Call, name: str, entry: Mapping[str, Any], transport: ClientTra
     """Around the connecting: an error names the server, and says what it said, without what it was given."""
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - it is raised as one of ours
         what = entry["command"] if entry["type"] == "stdio" else urlsplit(entry["url"]).hostname
         text = f"MCP server {name!r} ({what}) {_ending(transport, error)}"
-        raise AgentError(
+        failure = AgentError(
             f"agent {call.definition.name!r}: {_masked(text, entry)}",
             hint="does it run by itself? `.mcp.json` or the agent's file says how it is started",
-        ) from error
+        )
+        raise_from(failure, error, partial(_masked, entry=entry))
 
 
 def _masked(text: str, entry: Mapping[str, Any]) -> str:

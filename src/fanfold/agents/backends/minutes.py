@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from typing import Any, Final
 
 from fanfold.agents.backends.base import Answer, Call, Said
 from fanfold.agents.backends.forms import fitted
-from fanfold.agents.backends.providers import LONGEST_REASON, masked, name_of
+from fanfold.agents.backends.providers import LONGEST_REASON, detailed, masked, name_of
 from fanfold.agents.backends.telling import Tell
 from fanfold.agents.transcripts import tell_from
 from fanfold.errors import (
@@ -20,11 +21,13 @@ from fanfold.errors import (
     ModelRequestError,
     ModelUnavailableError,
 )
-from fanfold.events import ModelAnswered, ToolCalled
+from fanfold.events import ToolCalled
 from fanfold.frame import clock
 from fanfold.limits.desk import Asking
 
-LONGEST_DETAIL: Final = 200
+MOST_TOKENS: Final = 2**53
+"""What a program says that it has used is not believed above this; nobody could count so far."""
+
 LARGEST_TRANSCRIPT: Final = 1_000_000
 """Characters of a transcript that are kept."""
 
@@ -79,7 +82,7 @@ class Minutes:
         """It uses a tool."""
         self.tools += 1
         text = detail if isinstance(detail, str) else json.dumps(detail, ensure_ascii=False, default=str)
-        self.tell(ToolCalled(clock(), self.call.task, name, text[:LONGEST_DETAIL]))
+        self.tell(ToolCalled(clock(), self.call.task, name, detailed(text)))
 
     def usage(self, input_tokens: Any, output_tokens: Any, usd: Any = None, calls: int = 1) -> None:
         """A model has answered it, which took so much."""
@@ -89,7 +92,7 @@ class Minutes:
         cost = 0.0 if self.free else _amount(usd)
         if cost is not None:
             self.usd = (self.usd or 0.0) + cost
-        self.tell(ModelAnswered(clock(), self.call.task, self.model, taken[0], taken[1], cost))
+        self._asking.heard(self.model, taken[0], taken[1], cost, calls)
 
     def result(self, output: Any) -> None:
         """That is its answer, unless it names another one."""
@@ -145,12 +148,14 @@ class Minutes:
         Of one that was refused before it had any answer of its model, nothing is told: then it took nothing.
         """
         if self.calls or self.answered:
-            self._asking.answered(self.tokens[0], self.tokens[1], self.usd, max(1, self.calls))
+            self._asking.took(self.tokens[0], self.tokens[1], self.usd, max(1, self.calls))
 
 
 def _count(value: Any) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_TOKENS else 0
 
 
 def _amount(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 else None
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < sys.float_info.max:
+        return None
+    return float(value)

@@ -85,8 +85,7 @@ def words_of(definition: AgentDefinition) -> list[str]:
 
 def asks_a_model(definition: AgentDefinition) -> bool:
     """Whether what a definition runs asks a model that the run has to name. Other programs ask whom they like."""
-    words = definition.command.split() if isinstance(definition.command, str) else definition.command
-    return definition.backend == "process" and bool(words) and words[0].startswith("preset:")
+    return definition.program().startswith("preset:")
 
 
 def identity(call: Call) -> dict[str, str]:

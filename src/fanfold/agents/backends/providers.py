@@ -17,6 +17,10 @@ LONGEST_REASON: Final = 500
 """Characters of what a server or a program says of its failure that are told."""
 
 
+LONGEST_DETAIL: Final = 120
+"""Characters of what a tool was given that those who watch the run are told."""
+
+
 def check_name(name: str) -> tuple[str, str]:
     """The provider and the model of `provider:model`. Raises `UsageError` for anything else."""
     provider, colon, model = name.partition(":")
@@ -62,6 +66,11 @@ def address_variable(model: Any) -> str:
 def shortened(text: str, longest: int) -> str:
     """The text, cut to a length."""
     return text if len(text) <= longest else text[: longest - 4] + " ..."
+
+
+def detailed(text: str) -> str:
+    """What a tool was given, as it is told: a bounded part of it."""
+    return shortened(text, LONGEST_DETAIL)
 
 
 def masked(text: str) -> str:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from httpx2 import ConnectError, ConnectTimeout, TransportError
 from pydantic_ai import exceptions as vendor
+from pydantic_ai.messages import ModelMessage, ModelResponse
 
 from fanfold.agents.backends.answers import Form
 from fanfold.agents.backends.base import Call
 from fanfold.agents.backends.providers import LONGEST_REASON, address_variable, key_variable, masked, name_of, shortened
+from fanfold.agents.causes import raise_from
 from fanfold.errors import (
     AgentError,
     ModelAnswerError,
@@ -35,27 +37,35 @@ def requesting(call: Call) -> Iterator[None]:
     try:
         yield
     except vendor.ModelHTTPError as error:
-        raise _refusal(call, error) from error
+        raise_from(_refusal(call, error), error, masked)
     except vendor.ModelConnectionError as error:
-        raise _broken(call, error, error.phase in ("connect", "pool") or _never_connected(error.__cause__)) from error
+        never = error.phase in ("connect", "pool") or _never_connected(error.__cause__)
+        raise_from(_broken(call, error, never), error, masked)
     except TransportError as error:  # a stream that breaks off is not always wrapped
-        raise _broken(call, error, _never_connected(error)) from error
+        raise_from(_broken(call, error, _never_connected(error)), error, masked)
     except vendor.ModelAPIError as error:
-        raise ModelUnavailableError(
+        failed = ModelUnavailableError(
             f"{who(call)}, which failed on its own side{_quoted(error.body or error.message)}", hint="try again later"
-        ) from error
+        )
+        raise_from(failed, error, masked)
 
 
 @contextmanager
-def conversing(call: Call, form: Form) -> Iterator[None]:
-    """Around the whole conversation of an agent with its model."""
+def conversing(call: Call, form: Form, said: Sequence[ModelMessage] = ()) -> Iterator[None]:
+    """Around the whole conversation of an agent with its model, of which `said` is what was said by now."""
     try:
         yield
     except vendor.UsageLimitExceeded as error:
         raise AgentError(f"{who(call)} and was stopped: {error}", hint="raise maxTurns in the agent's file") from error
     except vendor.AgentRunError as error:
-        cause = f"it does not fit the schema: {form.misfit}" if form.misfit else str(error)
+        cause = f"it does not fit the schema: {form.misfit}" if form.misfit else f"{error}{_last_words(form, said)}"
         raise ModelAnswerError(f"{who(call)}, and the answer cannot be used: {cause}") from error
+
+
+def _last_words(form: Form, said: Sequence[ModelMessage]) -> str:
+    """What the model wrote last where a form was wanted: mostly why there is nothing in that form."""
+    texts = [message.text for message in said if isinstance(message, ModelResponse) and message.text]
+    return f"; it wrote {shortened(texts[-1], LONGEST_REASON)!r}" if form.wanted is not None and texts else ""
 
 
 def cut(call: Call) -> ModelCutError:

@@ -30,15 +30,14 @@ from fanfold.agents.asking import persist
 from fanfold.agents.backends import refusals
 from fanfold.agents.backends.base import Call, Progress, Said
 from fanfold.agents.backends.connections import Pulse
-from fanfold.agents.backends.providers import check_name, name_of, shortened
+from fanfold.agents.backends.providers import check_name, detailed, name_of
 from fanfold.errors import AgentStalledError, BudgetError
-from fanfold.events import ModelAnswered, ToolCalled
+from fanfold.events import ToolCalled
 from fanfold.frame import clock
 from fanfold.limits.desk import Asking
 
 Tell: TypeAlias = Callable[[Progress | Said], Awaitable[None]]
 
-LONGEST_DETAIL: Final = 120
 HELD: Final = 0.1
 """Seconds by which the event loop may be late before what it has not heard says nothing."""
 
@@ -139,6 +138,7 @@ class Requesting(WrapperModel):
             if _is_cut(response):
                 raise refusals.cut(call)
             usd = self._price(response)
+            asking.model = response.model_name or ""
             asking.answered(response.usage.input_tokens or 0, response.usage.output_tokens or 0, usd)
             self._line.bill.add(response, usd)
             return response
@@ -215,20 +215,12 @@ class Requesting(WrapperModel):
             return None
 
     def _told(self, response: ModelResponse, parameters: ModelRequestParameters) -> Iterator[Progress]:
-        """What an answer tells: that there is one, and the tools it asks for."""
-        task, usage = self._line.call.task, response.usage
-        yield ModelAnswered(
-            clock(),
-            task,
-            response.model_name or "",
-            usage.input_tokens or 0,
-            usage.output_tokens or 0,
-            self._price(response),
-        )
+        """The tools that an answer asks for."""
+        task = self._line.call.task
         answers = {tool.name for tool in parameters.output_tools}
         for part in response.tool_calls:
             if part.tool_name not in answers:
-                detail = shortened(part.args_as_json_str(), LONGEST_DETAIL)
+                detail = detailed(part.args_as_json_str())
                 yield ToolCalled(clock(), task, part.tool_name, detail)
 
 

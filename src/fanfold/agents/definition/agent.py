@@ -70,6 +70,11 @@ class AgentDefinition:
                 named += names
         return tuple(dict.fromkeys(named))
 
+    def program(self) -> str:
+        """What it runs if it is a program: the first word of its `command`, such as `preset:codex`; else nothing."""
+        words = self.command.split(maxsplit=1) if isinstance(self.command, str) else self.command
+        return words[0] if self.backend == "process" and words else ""
+
 
 def _digest(definition: AgentDefinition) -> str:
     d = definition

@@ -124,6 +124,12 @@ def findings(lines: Iterable[Line], words: Words) -> list[tuple[str, Line]]:
     return found
 
 
+def sentences(lines: Iterable[Line], words: Words) -> list[tuple[str, Line]]:
+    """Every line in which one of the words occurs, with a sentence that is true of it."""
+    told = (line for line in _distinct(each for each in lines if each.quotable) if not words.enumerated(line.text))
+    return [(_sentence(line, within), line) for line in told if (within := words.within(line.text))]
+
+
 def introduction(lines: Iterable[Line]) -> Line | None:
     """The first line of prose; failing that, the first that can be quoted."""
     quotable = [line for line in lines if line.quotable]

@@ -31,10 +31,11 @@ from fanfold.agents.modelserver.quotes import (
     introduction,
     listed,
     readme,
+    sentences,
     telling_places,
     was_read,
 )
-from fanfold.agents.modelserver.schema import fill
+from fanfold.agents.modelserver.schema import Said, fill
 from fanfold.agents.modelserver.values import Answer, Fail, Request, Tool, ToolResult, ToolUse
 from fanfold.errors import UsageError
 
@@ -43,8 +44,12 @@ _LINES = 60  # read around a hit
 _OUTPUT_TOOLS = ("final_result", "structuredoutput")  # how pydantic-ai and Claude Code name theirs
 _ACTING = frozenset({"write", "edit", "multiedit", "notebookedit", "bash", "task", "agent", "webfetch", "websearch"})
 
+_TOLD = re.compile(r"`(\w+)`\s+is\s+`([^`]+)`")  # what to say where nothing decides
+_QUESTION = re.compile(r"^The question:\n(.+?)(?:\n\n|\Z)", re.DOTALL | re.MULTILINE)
+_FRAME = re.compile(r"<agent-output (\w+)[^>\n]*>\n.*?\n</agent-output \1>", re.DOTALL)
+
 _NO_MODEL = "no language model was asked"
-_FOUND = f"Rehearsal: quotes found by searching, {_NO_MODEL}."
+_OPENING = f"Rehearsal: quotes found by searching, {_NO_MODEL}."
 
 _STOP_WORDS = """
     a about above across after again against all also although always among an and answer any anything are around
@@ -84,16 +89,15 @@ def _next(request: Request) -> Answer:
     if request.forced and _acts(request.forced):
         raise UsageError(f"tool_choice: the rehearsal does not call {request.forced!r}: it changes nothing")
     if request.forced and request.forced not in {tool.name for tool in kit.values()}:
-        return _structured(request, request.forced, _conclude(request, kit))
+        return _structured(request, kit, request.forced)
     uses = _uses(request, kit)
     if uses:
         return Answer(tool_uses=uses)
-    text = _conclude(request, kit)
     if output := _output_tool(request, kit):
-        return _structured(request, output, text)
+        return _structured(request, kit, output)
     if request.output_schema is not None:
-        text = json.dumps(fill(request.output_schema, text), ensure_ascii=False)
-    return Answer(text)
+        return Answer(json.dumps(_filled(request, kit, request.output_schema), ensure_ascii=False))
+    return Answer(_conclude(request, kit))
 
 
 def _uses(request: Request, kit: dict[str, Tool]) -> list[ToolUse]:
@@ -134,6 +138,14 @@ def _places(seen: _Seen, words: Words) -> list[tuple[str, int]]:
     return [(path, 1) for path in dict.fromkeys([*named[:2], *([intro] if intro else [])])]
 
 
+def _found(request: Request, kit: dict[str, Tool]) -> list[Said]:
+    """What lists and evidence can be filled with: the findings, and then every other line that a word led to."""
+    words, lines = _words(request), list(_lines(_seen(request, kit)))
+    chosen = findings(lines, words)
+    more = (pair for pair in sentences(lines, words) if pair not in chosen)
+    return [Said(sentence, line.text, line.path) for sentence, line in [*chosen, *more]]
+
+
 def _conclude(request: Request, kit: dict[str, Tool]) -> str:
     words, seen = _words(request), _seen(request, kit)
     if not kit:
@@ -142,7 +154,7 @@ def _conclude(request: Request, kit: dict[str, Tool]) -> str:
     if found := findings(lines, words):
         absent = set(words.all).difference(*(words.within(line.text) for line in lines))
         note = [f"In no line that was returned: {listed(sorted(absent))}."] if absent else []
-        return "\n".join([_FOUND, *(finding(sentence, line) for sentence, line in found), *note])
+        return "\n".join([_OPENING, *(finding(sentence, line) for sentence, line in found), *note])
     sought = f"nothing was found for {listed(words.all)}" if words.all else "the prompt has no word to search for"
     opening = f"Rehearsal: {_NO_MODEL}, and {sought}."
     intro = introduction(lines)
@@ -151,11 +163,15 @@ def _conclude(request: Request, kit: dict[str, Tool]) -> str:
     return f"{opening}\n{finding(f'This stands in line {intro.no} of {intro.path}.', intro)}"
 
 
-def _structured(request: Request, name: str, text: str) -> Answer:
+def _filled(request: Request, kit: dict[str, Tool], schema: Mapping[str, Any]) -> Any:
+    return fill(schema, _conclude(request, kit), _found(request, kit), _told(request))
+
+
+def _structured(request: Request, kit: dict[str, Tool], name: str) -> Answer:
     schema = next((tool.schema for tool in request.tools if tool.name == name), None)
     if schema is None:
         raise UsageError(f"tool_choice: {name!r} is not among the tools of this call")
-    value = fill(schema, text)
+    value = _filled(request, kit, schema)
     if not isinstance(value, dict):
         raise UsageError(f"the rehearsal cannot call {name!r}: its input is not an object")
     return Answer(tool_uses=[ToolUse(name, value)])
@@ -175,13 +191,26 @@ def _output_tool(request: Request, kit: dict[str, Tool]) -> str | None:
     )
 
 
+def _told(request: Request) -> dict[str, str]:
+    """What the agent is to say where nothing decides, by the name of the property; its prompt counts first."""
+    told = [*_TOLD.findall(request.system), *_TOLD.findall(_asked(request))]
+    return {name: " ".join(value.split()) for name, value in told}
+
+
+def _asked(request: Request) -> str:
+    """The prompt without what other agents have said: that is nothing that this one is asked."""
+    return _FRAME.sub(" ", request.prompt)
+
+
 def _words(request: Request) -> Words:
     """What to search for, the most distinctive words of a long prompt only."""
-    role = [word.casefold() for word in re.findall(r"`([^\s`<>]{2,40})`", request.system)]
+    system, asked = (_TOLD.sub(" ", text) for text in (request.system, _asked(request)))
+    asked = "\n".join(_QUESTION.findall(asked)) or asked
+    role = [word.casefold() for word in re.findall(r"`([^\s`<>]{2,40})`", system)]
     role = [word for word in dict.fromkeys(role) if any(map(str.isalpha, word)) and _kind(word) is None]
-    marked = set(re.findall(r"`([^\s`<>]{2,40})`", request.prompt))
-    found = dict.fromkeys([*sorted(marked), *re.findall(r"[^\W\d]\w{2,}|[A-Z]{2}\b", request.prompt)])
-    kept = [word for word in found if word in marked or word.casefold() not in _STOP]
+    marked = set(re.findall(r"`([^\s`<>]{2,40})`", asked))
+    words = dict.fromkeys([*sorted(marked), *re.findall(r"[^\W\d]\w{2,}|[A-Z]{2}\b", asked)])
+    kept = [word for word in words if word in marked or word.casefold() not in _STOP]
     kept.sort(key=lambda word: (word not in marked, not re.search(r"_|\d|\w[A-Z]", word), -len(word)))
     prompt = dict.fromkeys(_stem(word.casefold()) for word in kept)
     return Words(tuple(prompt)[:_PROMPT_WORDS], tuple(role[:_ROLE_WORDS]))

@@ -1,0 +1,129 @@
+"""`fanfold debate`: two sides argue a question with evidence from a folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from fanfold.cli.common import (
+    check_writable,
+    display_options,
+    existing_folder,
+    further,
+    json_option,
+    open_named_store,
+    print_json,
+    say,
+    store_option,
+)
+from fanfold.cli.limits import limit_options, limited
+from fanfold.cli.models import chosen, model_options
+from fanfold.cli.outcome import DEBATE
+from fanfold.cli.sitting import Sitting
+from fanfold.errors import UsageError, did_you_mean
+from fanfold.limits import Limits
+
+_ROLES: Final = ("questioner", "advocate", "challenger", "judge", "synthesizer", "validator", "sample")
+
+
+@click.command()
+@click.argument("question")
+@click.option("--source", default=".", metavar="DIR", help="The folder to quote from.  [default: this one]")
+@click.option("--advocates", default=2, show_default=True, metavar="N", help="How many speak for it.")
+@click.option("--challengers", default=2, show_default=True, metavar="N", help="How many speak against it.")
+@click.option("--rounds", default=2, show_default=True, metavar="N", help="Rounds of rebuttals, 0 to 4.")
+@click.option("--topology", type=click.Choice(["full", "ring", "star"]), help="Who reads whom.")
+@click.option("--protocol", type=click.Choice(["rounds", "cascade"]), default="rounds", show_default=True)
+@click.option("--stop", metavar="RULE", help="When to end early, such as 'unanimity | stability | calls=40'.")
+@click.option("--judge", type=click.Choice(["swapped", "once", "none"]), default="swapped", show_default=True)
+@click.option("--vote", type=click.Choice(["majority", "weighted"]), default="majority", show_default=True)
+@click.option("--samples", default=3, show_default=True, metavar="N", help="Single answers, bought to compare with.")
+@click.option("--seed", default=0, show_default=True, metavar="N", help="By which names are hidden and orders drawn.")
+@click.option("--role", "roles", multiple=True, metavar="ROLE=MODEL", help=f"The model of one of: {', '.join(_ROLES)}.")
+@click.option("-o", "--output", type=click.Path(dir_okay=False), metavar="FILE", help="Write the report to a file.")
+@click.option("--export", type=click.Path(dir_okay=False), metavar="FILE", help="Write everything as JSON to a file.")
+@model_options
+@limit_options
+@store_option
+@display_options
+@json_option
+def debate(
+    question: str,
+    source: str,
+    roles: tuple[str, ...],
+    output: str | None,
+    export: str | None,
+    model: tuple[str, ...],
+    rehearse: bool,
+    max_concurrency: int | None,
+    limit: tuple[str, ...],
+    store_url: str | None,
+    plain: bool,
+    quiet: bool,
+    as_json: bool,
+    **how: Any,
+) -> None:
+    """Let two sides argue QUESTION, with quotes from a folder that are looked up, and decide.
+
+    The verdict comes with dissent, with what is still open, and with what a plain vote would have said. What could not
+    be relied on is said first. Without a named model the rehearsal model answers, which argues nothing: the quotes are
+    real, and the report says what a language model would be needed for.
+    """
+    from fanfold.agents.backends.model import load
+
+    load()  # says what has to be installed, if anything has
+    from fanfold.teams.debate import Debate
+
+    folder = existing_folder(source, "--source")
+    for path in filter(None, (output, export)):
+        check_writable(path)
+    answering, held = chosen(model, rehearse=rehearse), limited(limit, max_concurrency)
+    given = {**how, "models": _models(roles, answering.models)}
+    team = Debate(question, sources=folder, **given)
+    say(str(answering))
+    with open_named_store(store_url) as store:
+        settings = {"graph": DEBATE, "given": given, **answering.settings, "workspace": folder, "limits": held}
+        compiled = team.graph.compile(store, name="debate")
+        sitting = Sitting(compiled, settings, plain=plain, quiet=quiet or as_json)
+        options = {**answering.settings, "workspace": folder, "limits": Limits(**held)}
+        result = sitting.invoke(team.motion, **options)
+    _show(sitting, result, output, export, as_json)
+
+
+def _models(roles: Sequence[str], aliases: Mapping[str, str]) -> dict[str, list[str]]:
+    """The models of each role, of which members take turns. Raises `UsageError` for a role that there is not."""
+    from fanfold.agents.models import meant
+
+    models: dict[str, list[str]] = {}
+    for text in roles:
+        role, equals, name = text.partition("=")
+        if not equals or role not in _ROLES:
+            close = did_you_mean(role, _ROLES)
+            raise UsageError(f"--role {text!r} names no role{close}", hint=f"the roles are: {', '.join(_ROLES)}")
+        models.setdefault(role, []).append(str(meant(name, aliases)))
+    return models
+
+
+def _show(sitting: Sitting, result: Any, output: str | None, export: str | None, as_json: bool) -> None:
+    from fanfold.teams.debating.outcome import Outcome
+
+    outcome = Outcome.of(result["transcript"], sitting.receipt)
+    if export:
+        Path(export).write_text(json.dumps(outcome.json(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        say(f"everything written to {export}")
+    if output:
+        Path(output).write_text(outcome.markdown(), encoding="utf-8")
+        say(f"report written to {output}")
+    if as_json:
+        print_json({"run_id": sitting.run_id, **outcome.json()})
+        return
+    if not output:
+        print(outcome.markdown())
+    for notice in sitting.notices:
+        say(f"note: {notice}")
+    for line in (*sitting.receipt.lines(), further(sitting.run_id)):
+        print(line)
