@@ -146,10 +146,13 @@ async def _queried(ask: Ask, namespace: list[str]) -> str:
 
 
 async def _refused(ask: Ask) -> str:
-    with suppress(_WrongError):
+    try:
         await ask("query", sql="delete from memory returning 1")
-        raise FanfoldError("a write was answered")
-    return "refused"
+    except _WrongError as error:
+        if "QueryRefusedError" in str(error):
+            return "refused"
+        raise
+    raise _WrongError("a write was answered")
 
 
 async def _paged(ask: Ask) -> str:
