@@ -173,13 +173,10 @@ def test_the_command_serves_over_http_and_ends_when_it_is_told_to(folder: Path) 
         (("--graph", "a=gone.py:graph"), "there is no file 'gone.py'"),
         (("--workspace", "gone"), "does not exist"),
         (("--model", "anthropic:any"), "ANTHROPIC_API_KEY"),
-        ((), "there is no store at"),
     ],
 )
 def test_what_cannot_be_served_is_said_before_anything_is(folder: Path, words: tuple[str, ...], message: str) -> None:
     command = [sys.executable, "-m", "fanfold", "mcp", "serve", *words]
-    if words:
-        command.append("--allow-write")
     done = subprocess.run(
         command, cwd=folder, env=environment(folder), stdin=subprocess.DEVNULL, capture_output=True, text=True
     )

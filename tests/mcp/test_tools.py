@@ -347,20 +347,33 @@ def test_a_run_that_fails_says_with_what_and_what_can_be_done(folder: Path) -> N
 # Agents
 
 
-def test_an_agent_is_asked_and_progress_is_told_meanwhile(folder: Path) -> None:
+def test_an_agent_is_asked_and_what_it_answers_is_handed_over(folder: Path) -> None:
     async def main() -> None:
-        heard: list[tuple[float, str]] = []
+        async with connected(folder) as client:
+            told = await called(client, "task", agent="Echo", prompt="Ducks swim.")
+            assert (told["status"], told["agent"]) == ("done", "echo")
+            assert told["output"] == "You repeat.\n\nDucks swim."
+            account = await called(client, "run_get", run_id=told["run_id"])
+            assert account["output"]["output"] == told["output"]
+
+    run(main())
+
+
+def test_who_waits_for_a_run_is_told_of_its_progress(folder: Path) -> None:
+    async def main() -> None:
+        gate = asyncio.Event()
+        heard: list[float] = []
 
         async def progress(done: float, total: float | None, message: str | None) -> None:
-            heard.append((done, message or ""))
+            heard.append(done)
+            if message == "wait is at work":
+                gate.set()  # else it would never end
 
-        async with connected(folder) as client:
-            given = {"agent": "Echo", "prompt": "Ducks swim."}
-            result = await client.call_tool("task", given, progress_callback=progress)
-            told = result.structured_content
-            assert (told["status"], told["agent"], told["output"]) == ("done", "echo", "You repeat.\n\nDucks swim.")
-            assert [done for done, _ in heard] == sorted({done for done, _ in heard})
-            assert any("echo" in message for _, message in heard)
+        async with connected(folder, {"wait": offered(waiting(gate), "wait")}) as client:
+            given = {"graph": "wait", "input": {"text": "ducks"}}
+            result = await client.call_tool("run_start", given, progress_callback=progress)
+            assert result.structured_content["run"]["status"] == "done"
+            assert heard == sorted(set(heard))
 
     run(main())
 
@@ -467,5 +480,33 @@ def test_a_graph_that_cannot_be_compiled_is_an_error_in_words(folder: Path) -> N
     async def main() -> None:
         async with connected(folder, {"gone": Offered("gone.py:graph", load)}) as client:
             assert "no file 'gone.py'" in await refused(client, "run_start", graph="gone", input={})
+
+    run(main())
+
+
+def test_a_text_that_is_no_text_everywhere_does_not_keep_an_answer_from_being_given(folder: Path) -> None:
+    def write(state: State) -> State:
+        return {"answer": "ä\udce9"}
+
+    graph = StateGraph(State).add_node(write).add_edge(START, "write").add_edge("write", END)
+
+    async def main() -> None:
+        async with connected(folder, {"write": offered(graph, "write")}) as client:
+            account = await called(client, "run_start", graph="write", input={"text": "ducks"})
+            assert account["output"]["answer"] == "ä\\udce9"
+
+    run(main())
+
+
+def test_what_keeps_a_run_from_beginning_is_the_answer_also_to_who_does_not_wait(folder: Path) -> None:
+    async def main() -> None:
+        gate = asyncio.Event()
+        async with server(folder, {"wait": offered(waiting(gate), "wait")}) as first, Client(first) as client:
+            begun = await called(client, "run_start", graph="wait", input={"text": "ducks"}, wait=0)
+            async with server(folder, {"wait": offered(waiting(gate), "wait")}) as other, Client(other) as second:
+                text = await refused(second, "run_resume", run_id=begun["run"]["run_id"], wait=0)
+                assert "ThreadBusyError" in text
+                cancel = await refused(second, "run_cancel", run_id=begun["run"]["run_id"])
+                assert "another process runs it" in cancel
 
     run(main())

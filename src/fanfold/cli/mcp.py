@@ -80,7 +80,7 @@ def serve(
 
     answering, held = chosen(model, rehearse=rehearse), limited(limit, max_concurrency)
     _check_network(http, network)
-    with open_named_store(store_url, make=allow_write) as store:
+    with open_named_store(store_url) as store:
         offer = Offer(
             store=store,
             write=allow_write,

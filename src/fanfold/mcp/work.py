@@ -72,7 +72,9 @@ class Work:
         """The run of that id, if it is at work here."""
         return self._at_work.get(run_id)
 
-    def start(self, offered: Offered, given: Any, *, settings: Mapping[str, Any], limits: Mapping[str, Any]) -> AtWork:
+    async def start(
+        self, offered: Offered, given: Any, *, settings: Mapping[str, Any], limits: Mapping[str, Any]
+    ) -> AtWork:
         """Begin a run of a graph, within `limits` of its own besides those of the server."""
         offer = self.offer
         kept = {
@@ -83,19 +85,21 @@ class Work:
             "workspace": str(offer.workspace),
             "limits": dict(limits),
         }
-        graph = offered.load(offer.store, None)
-        return self._begin(graph, given, uuid.uuid4().hex[:12], kept, agents=offered.agents)
+        graph = await asyncio.to_thread(offered.load, offer.store, None)
+        return await self._begin(graph, given, uuid.uuid4().hex[:12], kept, agents=offered.agents)
 
-    def go_on(
+    async def go_on(
         self, offered: Offered, run_id: str, thread_id: str, given: Any, settings: Mapping[str, Any], name: str
     ) -> AtWork:
         """Go on with a run that has begun before, here or elsewhere, which sees the folder that it saw then."""
-        graph = offered.load(self.offer.store, name)
-        return self._begin(graph, given, run_id, settings, agents=offered.agents, thread_id=thread_id, on_busy="reject")
+        graph = await asyncio.to_thread(offered.load, self.offer.store, name)
+        options: dict[str, Any] = {"agents": offered.agents, "thread_id": thread_id, "on_busy": "reject"}
+        return await self._begin(graph, given, run_id, settings, **options)
 
-    def _begin(
+    async def _begin(
         self, graph: CompiledGraph, given: Any, run_id: str, settings: Mapping[str, Any], **options: Any
     ) -> AtWork:
+        """The run, as soon as something has happened in it. Raises what kept it from beginning."""
         if run_id in self._at_work:
             raise UsageError(f"run {run_id!r} is at work", hint="follow it with run_follow")
         at = AtWork(run_id)
@@ -113,6 +117,13 @@ class Work:
         at.task = asyncio.create_task(running, name=f"run {run_id}")
         self._at_work[run_id] = at
         at.task.add_done_callback(lambda _: self._ended(at))
+        try:
+            await at.changed.wait()
+        except asyncio.CancelledError:
+            at.task.cancel()
+            raise
+        if at.happened == 0:
+            at.task.result()
         return at
 
     def _ended(self, at: AtWork) -> None:
@@ -121,17 +132,15 @@ class Work:
             at.task.exception()  # it is stored with the run; nobody need be there to take it
         at.changed.set()
 
-    async def wait(self, at: AtWork, seconds: float, tell: Tell) -> bool:
-        """Whether the run ends within so many seconds. A call that is cancelled meanwhile stops it."""
+    async def wait(self, at: AtWork, seconds: float, tell: Tell) -> None:
+        """Wait for the end of a run, for so many seconds at most. A call that is cancelled meanwhile stops it."""
         try:
-            async with asyncio.timeout(seconds):
-                await self._told(at, tell)
-        except TimeoutError:
-            return at.task.done()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._told(at, tell)
         except asyncio.CancelledError:
             at.task.cancel()  # nothing can be awaited here: anyio cancels every wait of a call that is cancelled
             raise
-        return True
 
     async def _told(self, at: AtWork, tell: Tell) -> None:
         said = 0

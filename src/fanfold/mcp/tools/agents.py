@@ -58,7 +58,7 @@ class AgentTools:
         offered = packaged(SINGLE, {})
         assert offered is not None, "it comes with us"
         given = {"agent": definition.name, "prompt": prompt}
-        at = self._work.start(offered, given, settings={}, limits=limits.given() if limits else {})
+        at = await self._work.start(offered, given, settings={}, limits=limits.given() if limits else {})
         return _asked(definition, await self._runs.waited(at, Waiting(context, wait)))
 
     async def debate(
@@ -88,7 +88,7 @@ class AgentTools:
         offered = packaged(DEBATE, {"given": how})
         assert offered is not None, "it comes with us"
         within = limits.given() if limits else {}
-        at = self._work.start(offered, team.motion, settings={"given": how}, limits=within)
+        at = await self._work.start(offered, team.motion, settings={"given": how}, limits=within)
         return await self._runs.waited(at, Waiting(context, wait))
 
 

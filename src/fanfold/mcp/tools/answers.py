@@ -54,15 +54,26 @@ def plain(value: Any) -> Any:
     """The value as JSON can say it: what has no form there is a text."""
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
-    if value is None or isinstance(value, bool | int | str):
+    if isinstance(value, str):
+        return _sayable(value)
+    if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, Mapping):
-        return {str(key): plain(each) for key, each in value.items()}
+        return {_sayable(str(key)): plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [plain(each) for each in value]
     if isinstance(value, BaseModel):
         return plain(value.model_dump(mode="json"))
-    return str(value)
+    return _sayable(str(value))
+
+
+def _sayable(text: str) -> str:
+    """The text without halves of characters, which a file's name may have and UTF-8 has not."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "backslashreplace").decode()
+    return text
 
 
 def weight(value: Any) -> int:

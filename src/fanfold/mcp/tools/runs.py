@@ -13,7 +13,7 @@ from mcp.server.mcpserver import Context
 from pydantic import Field
 
 from fanfold.claiming import INTERRUPTED
-from fanfold.errors import StateError, UsageError, did_you_mean
+from fanfold.errors import RunNotFoundError, StateError, UsageError, did_you_mean
 from fanfold.graph import CompiledGraph
 from fanfold.limits import Limits
 from fanfold.mcp.offer import Offer
@@ -254,7 +254,7 @@ class RunTools:
         offered = self._offer.graph(graph)
         within = limits.given() if limits else {}
         _check(await asyncio.to_thread(offered.load, self._offer.store, None), graph, input)
-        at = self._work.start(offered, input, settings={}, limits=within)
+        at = await self._work.start(offered, input, settings={}, limits=within)
         return await self.waited(at, Waiting(context, wait))
 
     async def run_resume(
@@ -275,7 +275,7 @@ class RunTools:
             raise StateError(f"run {record.run_id!r} is done; there is nothing to go on with")
         settings = dict(record.settings)
         settings["limits"] = {**(settings.get("limits") or {}), **(limits.given() if limits else {})}
-        at = self._work.go_on(offered, record.run_id, record.thread_id, given, settings, record.graph)
+        at = await self._work.go_on(offered, record.run_id, record.thread_id, given, settings, record.graph)
         return await self.waited(at, Waiting(context, wait))
 
     def _answer(self, record: RunRecord, answer: Any) -> Command:
@@ -301,10 +301,8 @@ class RunTools:
         return Stopped(run_id=record.run_id, status=record.status)
 
     async def waited(self, at: AtWork, waiting: Waiting) -> Account:
-        """The account of a run that was waited for. Raises what the run raised, if it has not even begun."""
-        over = await self._work.wait(at, waiting.seconds, waiting.tell)
-        if over and at.happened == 0:
-            at.task.result()
+        """The account of a run that was waited for."""
+        await self._work.wait(at, waiting.seconds, waiting.tell)
         record = await asyncio.to_thread(self._recorded, at)
         return await asyncio.to_thread(self._account, record, at)
 
@@ -314,7 +312,7 @@ class RunTools:
         while True:
             try:
                 return self._reading.record(at.run_id)
-            except Exception:
+            except RunNotFoundError:
                 if time.monotonic() > end:
                     raise
                 time.sleep(0.01)
