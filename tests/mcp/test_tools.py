@@ -442,19 +442,19 @@ def test_a_query_reads_what_runs_have_come_to_and_says_which_wall_refused_a_writ
         {str(number): "duck" * 100 for number in range(50_000)},
         {"texts": ["y" * 10_000] * 1000},
         {"deep": [[["z" * 300] * 300] * 300]},
-        float("nan"),
     ],
-    ids=["text", "list", "object", "texts", "deep", "nan"],
+    ids=["text", "list", "object", "texts", "deep"],
 )
 def test_an_answer_is_never_larger_than_a_client_is_promised(value: Any) -> None:
     told, whole = bounded(value, 65_536)
     assert weight(told) <= 65_536
-    assert whole == (value != value)
+    assert not whole
 
 
 def test_a_small_value_is_whole() -> None:
     value = {"a": [1, 2.5, None, True, "x" * 10_000]}
     assert bounded(value) == (value, True)
+    assert bounded([float("nan"), float("inf"), {1}, None]) == (["nan", "inf", [1], None], True)
 
 
 def test_a_large_output_is_cut_and_that_is_said(folder: Path) -> None:
