@@ -56,7 +56,7 @@ def test_a_server_over_postgresql_passes_every_check_when_the_role_is_there(usua
     with PostgresStore(url):
         pass
     printed = fanfold("mcp", "setup-role", "--store", url)
-    assert "create role \"fanfold_reader\"" in printed.stdout
+    assert 'create role "fanfold_reader"' in printed.stdout
     without = fanfold("mcp", "check", "--json", "--store", url)
     assert without.returncode == 6
     assert "attack all of them" in " ".join(wrong(findings(without)))
