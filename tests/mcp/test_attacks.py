@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -88,6 +89,11 @@ def test_every_attack_on_sqlite_is_refused_or_harmless() -> None:
     found = outcomes(SqliteVictim(), SQLITE)
     assert failed(found) == []
     assert {each.held for each in found} == {"role", "prepare", "cap", "harmless"}
+
+
+def test_the_page_about_the_door_counts_the_attacks() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "mcp-door.md").read_text(encoding="utf-8")
+    assert f"{len(POSTGRES)} statements on PostgreSQL, {len(SQLITE)} on SQLite" in page
 
 
 def test_the_transaction_holds_every_write_of_a_superuser(reader: str, postgres: str) -> None:
