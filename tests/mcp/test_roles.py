@@ -11,8 +11,12 @@ import pytest
 
 from fanfold.errors import QueryRefusedError, StoreError, UsageError
 from fanfold.mcp import roles
+from fanfold.mcp.attacks import POSTGRES, ROLE, WRITE
 from fanfold.mcp.door import Door, Rows
+from fanfold.mcp.victims import PostgresVictim
+from fanfold.store.postgres import PostgresStore
 from tests.mcp.conftest import made
+from tests.mcp.test_attacks import failed, outcomes
 
 STRANGE = 'we "ird; \\ schema'
 
@@ -72,6 +76,26 @@ def test_in_another_database_it_reads_the_schemas_that_were_named_and_no_other(o
         with pytest.raises(QueryRefusedError, match="permission denied") as caught:
             answer(url, "select * from public.hidden")
         assert caught.value.wall == "role"
+
+
+def test_an_owner_who_is_no_superuser_can_make_it(postgres_url: str) -> None:
+    mark = secrets.token_hex(4)
+    with psycopg.connect(postgres_url, autocommit=True) as superuser:
+        superuser.execute(f"create role owner_{mark} login createrole".encode())
+        superuser.execute(f"create database owned_{mark} owner owner_{mark}".encode())
+    url = postgres_url.replace("/postgres?", f"/owned_{mark}?").replace("//postgres@", f"//owner_{mark}@")
+    try:
+        with PostgresStore(url):
+            pass
+        for _ in range(2):
+            roles.run(url, roles.planned(url, [], store=True, role=f"reader_{mark}"))
+        victim = PostgresVictim(url, f"reader_{mark}")
+        found = outcomes(victim, [attack for attack in POSTGRES if attack.walls in (ROLE, WRITE)])
+        assert failed(found) == []
+    finally:
+        with psycopg.connect(postgres_url, autocommit=True) as superuser:
+            superuser.execute(f"drop database owned_{mark} with (force)".encode())
+            superuser.execute(f"drop role if exists reader_{mark}; drop role owner_{mark}".encode())
 
 
 def test_a_name_is_never_read_as_sql() -> None:

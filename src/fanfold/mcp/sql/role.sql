@@ -7,8 +7,16 @@ do $$ begin
         create role {role};
     end if;
 end $$;
-alter role {role} with login nosuperuser nocreatedb nocreaterole noreplication nobypassrls noinherit
-    connection limit {connections};
+alter role {role} with login noinherit connection limit {connections};
+-- Only who has these may even take them away, so that is left out where there is nothing to take.
+do $$ begin
+    if exists (
+        select from pg_roles where rolname = {role_text}
+        and (rolsuper or rolcreatedb or rolcreaterole or rolreplication or rolbypassrls)
+    ) then
+        alter role {role} with nosuperuser nocreatedb nocreaterole noreplication nobypassrls;
+    end if;
+end $$;
 grant connect on database {database} to {role};
 
 -- name: password
