@@ -173,18 +173,18 @@ def main(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.clients", description="Measure the server over HTTP.")
     parser.add_argument("--clients", type=int, default=20)
     parser.add_argument("--calls", type=int, default=1000, help="of each client")
+    parser.add_argument("--no-progress", action="store_true", help="of a server that answers with bodies, not streams")
     parser.add_argument("--store", help="a store that may be written to; by default a new file")
     asked = parser.parse_args(words)
     with tempfile.TemporaryDirectory(prefix="fanfold-bench-") as folder:
-        return _measured(asked.store or f"sqlite:///{folder}/runs.db", folder, asked.clients, asked.calls)
+        words = ["--store", asked.store or f"sqlite:///{folder}/runs.db", *(["--no-progress"] * asked.no_progress)]
+        return _measured(words, folder, asked.clients, asked.calls)
 
 
-def _measured(url: str, folder: str, clients: int, calls: int) -> int:
+def _measured(words: Sequence[str], folder: str, clients: int, calls: int) -> int:
     command = [sys.executable, "-m", "fanfold", "mcp", "serve", "--http", "--port", "0", "--allow-write"]
     environment = {**os.environ, "FANFOLD_MCP_TOKEN": TOKEN, "PYTHONPATH": os.pathsep.join(map(_whole, sys.path))}
-    server = subprocess.Popen(
-        [*command, "--store", url], cwd=folder, env=environment, stderr=subprocess.PIPE, text=True
-    )
+    server = subprocess.Popen([*command, *words], cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
     assert server.stderr is not None, "it is a pipe"
     try:
         said = server.stderr.readline()
@@ -199,7 +199,7 @@ def _measured(url: str, folder: str, clients: int, calls: int) -> int:
         took = asyncio.run(through(port, clients, calls))
         seconds, more = time.perf_counter() - began, left(server.pid, before)
         began = time.perf_counter()
-        alone = asyncio.run(beside(url, clients, calls))
+        alone = asyncio.run(beside(words[1], clients, calls))
         alone_seconds = time.perf_counter() - began
     finally:
         server.terminate()

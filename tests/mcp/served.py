@@ -75,12 +75,12 @@ async def connected(folder: Path, graphs: Mapping[str, Offered] | None = None, *
 
 
 @asynccontextmanager
-async def over_http(made: Any) -> AsyncIterator[str]:
+async def over_http(made: Any, **options: Any) -> AsyncIterator[str]:
     """The address at which a server answers."""
     listener = http.listening("127.0.0.1", 0)
     port = listener.getsockname()[1]
     ready = asyncio.Event()
-    application = http.app(made, TOKEN, http.names("127.0.0.1", port, ()), ())
+    application = http.app(made, TOKEN, http.names("127.0.0.1", port, ()), (), **options)
     serving = asyncio.create_task(http.serve(application, listener, ready.set))
     await asyncio.wait_for(ready.wait(), PATIENCE)
     try:

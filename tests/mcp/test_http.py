@@ -142,6 +142,18 @@ def test_a_run_that_asks_is_answered_over_http(folder: Path, mode: Any) -> None:
     run(main())
 
 
+@pytest.mark.parametrize("progress", [True, False])
+def test_an_answer_is_a_stream_or_where_nobody_hears_of_progress_one_body(folder: Path, progress: bool) -> None:
+    async def main() -> None:
+        async with server(folder) as made, over_http(made, progress=progress) as url, http_client(url) as client:
+            assert (await called(client, "runs_list"))["runs"] == []
+            async with httpx2.AsyncClient(timeout=PATIENCE) as other:
+                told = await other.post(url, json=INIT, headers={**SPEAKS, **LETS_IN})
+            assert told.headers["content-type"].startswith("text/event-stream" if progress else "application/json")
+
+    run(main())
+
+
 def test_the_command_serves_over_http_and_ends_when_it_is_told_to(folder: Path) -> None:
     words = [sys.executable, "-m", "fanfold", "mcp", "serve", "--http", "--port", "0", "--allow-write"]
     process = subprocess.Popen(words, cwd=folder, env=environment(folder), stderr=subprocess.PIPE, text=True)

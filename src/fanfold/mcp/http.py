@@ -127,12 +127,15 @@ def listening(host: str, port: int) -> socket.socket:
     return listener
 
 
-def app(made: MCPServer[Any], token: str, hosts: Collection[str], origins: Collection[str]) -> ASGIApp:
-    """The server as an application, behind its guard."""
+def app(
+    made: MCPServer[Any], token: str, hosts: Collection[str], origins: Collection[str], *, progress: bool = True
+) -> ASGIApp:
+    """The server as an application, behind its guard. Without `progress`, an answer is one body and not a stream."""
     # The guard has looked at both headers, for every path; the SDK would look once more, at fewer requests.
     inner = made.streamable_http_app(
         streamable_http_path=PATH,
         session_idle_timeout=IDLE,
+        json_response=not progress,
         transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
     )
     return Guard(inner, token, hosts, origins)
