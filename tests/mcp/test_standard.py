@@ -7,6 +7,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from mcp import Client
 
 from tests.mcp.served import PATIENCE, called, command, environment
 
+AT_ONCE = 4.0
+"""Seconds; it would give up waiting for its client after five."""
 HELLO = {
     "jsonrpc": "2.0",
     "id": 1,
@@ -79,8 +82,10 @@ def test_it_ends_when_it_is_told_to_although_its_client_says_nothing(folder: Pat
         try:
             print(json.dumps(HELLO), file=process.stdin, flush=True)
             assert json.loads(process.stdout.readline())["result"]["serverInfo"]["name"] == "fanfold"
+            began = time.monotonic()
             process.send_signal(number)
             assert process.wait(PATIENCE) == code
+            assert time.monotonic() - began < AT_ONCE
             assert process.stderr.read() == "serving .fanfold/runs.db over standard input and output\n"
         finally:
             process.kill()

@@ -387,6 +387,24 @@ def test_an_unknown_agent_begins_no_run_and_names_those_there_are(folder: Path) 
     run(main())
 
 
+def test_a_debate_is_held_as_it_was_asked_for_and_in_the_servers_folder(folder: Path) -> None:
+    (folder / "pond.md").write_text("Ducks swim in the pond.\n")
+
+    async def main() -> None:
+        async with connected(folder) as client:
+            given = {"question": "Do ducks swim?", "rounds": 1, "advocates": 1, "challengers": 1}
+            account = await called(client, "debate", **given, wait=60)
+            assert account["run"]["status"] == "done"
+            told = await client.read_resource(f"run://{account['run']['run_id']}/timeline")
+            timeline = json.loads(told.contents[0].text)
+            names = {task["name"] for task in timeline["tasks"]}
+            assert {"pro-1", "con-1", "pro-1.r1", "con-1.r1"} <= names
+            assert not names & {"pro-2", "con-2", "pro-1.r2"}
+            assert "`pond.md`, verified" in account["output"]["report"]
+
+    run(main())
+
+
 # Resources, prompts and queries
 
 
