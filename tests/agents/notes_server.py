@@ -64,6 +64,15 @@ def leave() -> str:
 
 
 @server.tool()
+async def meet_and_leave(name: str) -> str:
+    """End the server while somebody else is in the middle of a call."""
+    async with asyncio.timeout(PATIENCE):
+        while not barrier.n_waiting:
+            await asyncio.sleep(0.001)
+    os._exit(5)
+
+
+@server.tool()
 def spawn() -> int:
     """Start something that would outlive the server."""
     return subprocess.Popen(["sleep", "1000"], start_new_session=True).pid

@@ -14,14 +14,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, ClassVar, TypedDict
 
 import pytest
 
 from fanfold import START, AgentDefinition, StateGraph, Task
 from fanfold.agents.causes import raise_from
 from fanfold.errors import AgentError
-from fanfold.events import Event, ToolAnswered
+from fanfold.events import Event, Noticed, ToolAnswered
 from fanfold.receipt import receipt
 from fanfold.receipt.causes import MCP, REMEDIES
 from fanfold.testing import ModelServer, Request, ToolUse
@@ -172,11 +172,121 @@ def test_a_tool_that_fails_is_told_to_the_model_which_may_go_on(server: ModelSer
     assert "Error executing tool fail" in told(server)[0]
 
 
-def test_a_server_that_ends_in_the_middle_is_an_error_that_names_it(server: ModelServer) -> None:
-    server.script("worker", [uses("leave"), "done"])
+# A server that dies
+
+
+def notices(events: list[Event]) -> list[str]:
+    return [event.message for event in events if isinstance(event, Noticed)]
+
+
+def test_a_server_that_dies_is_started_anew_and_its_model_is_told_of_the_call_that_was_under_way(
+    server: ModelServer,
+) -> None:
+    server.script("worker", [uses("leave"), uses("fail"), "done"])
+    events: list[Event] = []
+    assert asyncio.run(working(server, agent(), events.append)) == {"out": ["done"]}
+    died, answered = told(server)
+    assert json.loads(died)["error"] == (
+        "MCP server 'notes' ended with code 5; it said: I was given ***. That was in the middle of this call, "
+        "which may or may not have been carried out, and is not repeated by itself."
+    )
+    assert "Error executing tool fail" in answered
+    (notice,) = notices(events)
+    assert notice == (
+        "agent 'worker': MCP server 'notes' ended with code 5; it said: I was given ***; "
+        "it is connected to anew, 1 of at most 2 times"
+    )
+
+
+def test_a_server_that_dies_too_often_is_an_error_that_names_it(server: ModelServer) -> None:
+    server.script("worker", [uses("leave"), uses("leave"), uses("leave"), "done"])
     words = r"agent 'worker': MCP server 'notes' ended with code 5; it said: I was given \*\*\*\n.*'leave'"
+    events: list[Event] = []
     with pytest.raises(AgentError, match=words):
-        asyncio.run(working(server, agent()))
+        asyncio.run(working(server, agent(), events.append))
+    assert len(notices(events)) == 2
+    assert len(server.journal) == 3
+
+
+def test_calls_that_were_under_way_together_count_as_one_death(server: ModelServer) -> None:
+    both = [*uses("meet", name="Mo"), *uses("meet_and_leave", name="Bo")]
+    server.script("worker", [both, both, uses("fail"), "done"])
+    events: list[Event] = []
+    assert asyncio.run(working(server, agent(), events.append)) == {"out": ["done"]}
+    assert ["MCP server 'notes' ended with code 5" in text for text in told(server)] == [True] * 4 + [False]
+    assert len(notices(events)) == 2
+
+
+class _Forgetful(BaseHTTPRequestHandler):
+    """An MCP server with sessions, which it forgets when its tool is called for the second time in one of them."""
+
+    sessions: ClassVar[dict[str, int]]
+    calls: ClassVar[list[str]]
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        session, method = self.headers.get("mcp-session-id"), asked["method"]
+        if method == "initialize":
+            session = f"session-{len(self.sessions)}"
+            self.sessions[session] = 0
+        if session is None or (method == "tools/call" and self.sessions[session] == 1):
+            self.send_error(404)
+            return
+        if "id" not in asked:
+            self._answer(202, session, b"")
+            return
+        if method == "tools/call":
+            self.sessions[session] += 1
+            self.calls.append(session)
+        self._answer(
+            200, session, json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": _RESULTS[method]}).encode()
+        )
+
+    def do_GET(self) -> None:
+        self.send_error(405)
+
+    def do_DELETE(self) -> None:
+        self.send_error(405)
+
+    def _answer(self, status: int, session: str, body: bytes) -> None:
+        self.send_response(status)
+        for name, value in (("mcp-session-id", session), ("content-type", "application/json")):
+            self.send_header(name, value)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Be silent."""
+
+
+_RESULTS: dict[str, Any] = {
+    "initialize": {
+        "protocolVersion": "2025-06-18",
+        "capabilities": {"tools": {}},
+        "serverInfo": {"name": "forgetful", "version": "1"},
+    },
+    "tools/list": {"tools": [{"name": "note", "description": "Notes.", "inputSchema": {"type": "object"}}]},
+    "tools/call": {"content": [{"type": "text", "text": "noted"}]},
+}
+
+
+def test_a_session_that_its_server_has_dropped_is_opened_anew_at_most_twice(server: ModelServer) -> None:
+    class Handler(_Forgetful):
+        sessions: ClassVar[dict[str, int]] = {}
+        calls: ClassVar[list[str]] = []
+
+    server.script("worker", [*([uses("note")] * 6), "done"])
+    events: list[Event] = []
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as forgetful:
+        threading.Thread(target=forgetful.serve_forever).start()
+        entry = {"type": "http", "url": f"http://127.0.0.1:{forgetful.server_port}/mcp"}
+        with pytest.raises(AgentError, match=r"MCP server 'notes' has dropped its session\n.*'note'"):
+            asyncio.run(working(server, agent(entry), events.append))
+        forgetful.shutdown()
+    assert Handler.calls == ["session-0", "session-1", "session-2"]
+    assert ["has dropped its session" in text for text in told(server)] == [False, True, False, True, False]
+    assert len(notices(events)) == 2
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 A program runs under the launcher (`agents/processes`), like an agent that is one: it sees little of our environment
 besides what its entry gives it, and nothing of it is left when the agent has ended. A tool `t` of server `s` is called
 `mcp__s__t`. An agent's servers are connected to before its model is asked: one that is not there is an error that names
-it, and costs nothing.
+it, and costs nothing. One that dies later is started anew, within bounds, and the call that it died of is not repeated.
 """
 
 from __future__ import annotations
@@ -19,15 +19,18 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
 import anyio
+import httpx2
 from fastmcp.client.transports import ClientTransport, SSETransport, StreamableHttpTransport
 from fastmcp.client.transports.base import TransportOptions
 from httpx2 import TransportError
 from mcp import ClientSession
+from mcp.shared._httpx_utils import create_mcp_http_client
 from mcp.shared.message import SessionMessage
 from mcp.types import jsonrpc_message_adapter
 from pydantic_ai import RunContext, ToolDefinition
+from pydantic_ai.exceptions import ToolFailed
 from pydantic_ai.mcp import MCPToolset
-from pydantic_ai.toolsets import AbstractToolset, WrapperToolset
+from pydantic_ai.toolsets import AbstractToolset, ToolsetTool
 
 from fanfold.agents import sizes
 from fanfold.agents.backends.base import Call
@@ -38,6 +41,9 @@ from fanfold.agents.tools import permits
 from fanfold.errors import AgentError
 
 SECONDS_TO_START: Final = 30.0
+RESTARTS: Final = 2
+"""How often a server that has died is started anew in one conversation of an agent, or its session opened anew."""
+
 _SHORTEST_SECRET: Final = 6
 
 
@@ -125,46 +131,153 @@ async def connected(call: Call) -> AsyncIterator[list[AbstractToolset[Call]]]:
 
 
 async def _opened(call: Call, name: str, entry: Mapping[str, Any], stack: AsyncExitStack) -> AbstractToolset[Call]:
-    """The tools of one server, to which the stack closes the connection."""
-    transport = _transport(call, entry)
+    """The tools of one server, the connections to which the stack closes."""
+    connection = await _connect(call, name, entry, stack)
+    watched = _Watched(call, name, entry, stack, connection)
+    return _permitted(call, watched.prefixed(f"mcp__{plain(name)}_"))
+
+
+@dataclass(eq=False)
+class _Connection:
+    """One connection to a server, until it is `lost`: the words say how."""
+
+    toolset: MCPToolset[Call]
+    transport: ClientTransport
+    dropped: list[str]
+    lost: str | None = None
+    _closing: asyncio.Future[Any] | None = None
+
+    def ending(self, error: Exception | None = None) -> str | None:
+        """How it was lost, if it was: the program has ended, or the server is out of reach or knows us no more."""
+        ended = isinstance(self.transport, Standard) and self.transport.code is not None
+        if self.lost is None and (ended or isinstance(error, TransportError)):
+            self.lost = _ending(self.transport, error)
+        if self.lost is None and self.dropped:
+            self.lost = self.dropped[0]
+        return self.lost
+
+    async def close(self) -> None:
+        """Close it, once: whoever asks again waits for the same. It is closed even where nobody waits any more."""
+        if self._closing is None:
+            self._closing = asyncio.ensure_future(self.toolset.__aexit__())
+        await asyncio.shield(self._closing)
+
+
+async def _connect(call: Call, name: str, entry: Mapping[str, Any], stack: AsyncExitStack) -> _Connection:
+    """A new connection to a server, which the stack closes at the latest."""
+    dropped: list[str] = []
+    transport = _transport(call, entry, dropped)
     toolset: MCPToolset[Call] = MCPToolset(transport, init_timeout=SECONDS_TO_START, tool_error_behavior="failed")
     with _named(call, name, entry, transport):
         await toolset.__aenter__()
-    stack.push_async_exit(toolset)
-    return _permitted(call, _Watched(toolset, call, name, entry, transport).prefixed(f"mcp__{plain(name)}_"))
+    connection = _Connection(toolset, transport, dropped)
+    stack.push_async_callback(connection.close)
+    return connection
 
 
-@dataclass
-class _Watched(WrapperToolset[Call]):
-    """The tools of a server. That the server is gone is an error of the agent's, and not of one tool."""
+class _Watched(AbstractToolset[Call]):
+    """The tools of a server, which is started anew when it has died, or its session opened anew, a few times.
 
-    call: Call
-    name: str
-    entry: Mapping[str, Any]
-    transport: ClientTransport
+    A call that was under way is not made again, as it may have had effects: its model is told. The connection is the
+    agent's, and not that of whoever enters and leaves the toolset.
+    """
+
+    def __init__(
+        self, call: Call, name: str, entry: Mapping[str, Any], stack: AsyncExitStack, connection: _Connection
+    ) -> None:
+        self._call = call
+        self._name = name
+        self._entry = entry
+        self._stack = stack
+        self._connection = connection
+        self._turn = asyncio.Lock()
+        self._restarts = 0
+        self._tools: dict[str, ToolsetTool[Call]] = {}
+
+    @property
+    def id(self) -> None:
+        """It has none: it lives no longer than the conversation."""
+
+    async def get_tools(self, ctx: RunContext[Call]) -> dict[str, ToolsetTool[Call]]:
+        """The tools that the server has, or had when it was last asked."""
+        connection = self._connection
+        try:
+            self._tools = await connection.toolset.get_tools(ctx)
+        except Exception as error:
+            lost = connection.ending(error)
+            if lost is None:
+                raise
+            if not self._tools:
+                raise_from(self._gone(lost, "that was when it was asked for its tools"), error, self._masked)
+        return self._tools
 
     async def call_tool(self, name: str, tool_args: dict[str, Any], ctx: RunContext[Call], tool: Any) -> Any:
         """What the tool returns."""
+        connection = await self._alive()
         try:
-            with self.call.desk.using(f"mcp__{plain(self.name)}__{name}"):
-                return await super().call_tool(name, tool_args, ctx, tool)
+            with self._call.desk.using(f"mcp__{plain(self._name)}__{name}"):
+                return await connection.toolset.call_tool(name, tool_args, ctx, tool)
         except Exception as error:
-            ended = isinstance(self.transport, Standard) and self.transport.code is not None
-            if ended or isinstance(error, TransportError):
-                ending = _masked(_ending(self.transport, error), self.entry)
-                lost = AgentError(
-                    f"agent {self.call.definition.name!r}: MCP server {self.name!r} {ending}",
-                    hint=f"that was in the middle of its tool {name!r}",
+            lost = connection.ending(error)
+            if lost is None:
+                raise
+            failure: Exception = self._gone(lost, f"that was in the middle of its tool {name!r}")
+            if self._restarts < RESTARTS or connection is not self._connection:
+                failure = ToolFailed(
+                    f"MCP server {self._name!r} {self._masked(lost)}. That was in the middle of this call, which may "
+                    "or may not have been carried out, and is not repeated by itself."
                 )
-                raise_from(lost, error, partial(_masked, entry=self.entry))
-            raise
+            raise_from(failure, error, self._masked)
+
+    async def _alive(self) -> _Connection:
+        """The connection, or a new one in the place of one that is lost. Several calls have one made together."""
+        async with self._turn:
+            lost = self._connection.ending()
+            if lost is not None:
+                await self._anew(lost)
+            return self._connection
+
+    async def _anew(self, lost: str) -> None:
+        if self._restarts == RESTARTS:
+            raise self._gone(lost, f"it was started anew {RESTARTS} times, which is the most")
+        self._restarts += 1
+        again = f"{self._restarts} of at most {RESTARTS} times"
+        self._call.desk.notice(f"{self._who()} {self._masked(lost)}; it is connected to anew, {again}")
+        await self._connection.close()  # before the other one starts: there is room for one of them
+        self._connection = await _connect(self._call, self._name, self._entry, self._stack)
+
+    def _gone(self, lost: str, hint: str) -> AgentError:
+        return AgentError(f"{self._who()} {self._masked(lost)}", hint=hint)
+
+    def _who(self) -> str:
+        return f"agent {self._call.definition.name!r}: MCP server {self._name!r}"
+
+    def _masked(self, text: str) -> str:
+        return _masked(text, self._entry)
 
 
-def _transport(call: Call, entry: Mapping[str, Any]) -> ClientTransport:
+def _transport(call: Call, entry: Mapping[str, Any], dropped: list[str]) -> ClientTransport:
     if entry["type"] == "stdio":
         return Standard(call, entry)
-    make = SSETransport if entry["type"] == "sse" else StreamableHttpTransport
-    return make(entry["url"], headers=dict(entry["headers"]))
+    if entry["type"] == "sse":
+        return SSETransport(entry["url"], headers=dict(entry["headers"]))
+
+    async def look(response: httpx2.Response) -> None:
+        # By the protocol, 404 to a request of a session says that the session is no more.
+        if response.status_code == 404 and "mcp-session-id" in response.request.headers:
+            dropped.append("has dropped its session")
+
+    def client(
+        headers: dict[str, str] | None = None,
+        timeout: httpx2.Timeout | None = None,
+        auth: httpx2.Auth | None = None,
+        **_: Any,  # redirects: the transport follows them itself, within the server's origin
+    ) -> httpx2.AsyncClient:
+        made = create_mcp_http_client(headers, timeout, auth)
+        made.event_hooks["response"].append(look)
+        return made
+
+    return StreamableHttpTransport(entry["url"], headers=dict(entry["headers"]), httpx_client_factory=client)
 
 
 def _permitted(call: Call, toolset: AbstractToolset[Call]) -> AbstractToolset[Call]:
@@ -208,7 +321,7 @@ def _given(entry: Mapping[str, Any]) -> Iterator[str]:
             yield value
 
 
-def _ending(transport: ClientTransport, error: Exception) -> str:
+def _ending(transport: ClientTransport, error: Exception | None) -> str:
     code = transport.code if isinstance(transport, Standard) else None
     if not isinstance(transport, Standard) or code is None:
         return f"cannot be reached: {error}"
