@@ -299,6 +299,15 @@ class _Late:
         )
 
 
+def agent_named(name: str) -> AgentDefinition:
+    """What a name means where this is called: in a node, to that run; elsewhere, in the working directory.
+
+    Raises `AgentNotFoundError` when it means nothing, and `AgentFileError` when its file cannot be used.
+    """
+    frame = current_frame()
+    return scope_of(None if frame is None else frame.runner).catalogue.get(name)
+
+
 def asker(scope: Scope, caller: AgentDefinition) -> Ask:
     """How an agent calls another one: one of those that its definition allows. Its answer comes framed."""
 
