@@ -417,6 +417,26 @@ def test_an_agent_that_does_not_exist_is_no_result_but_an_error(sources: Path) -
             held(sources, who)
 
 
+def test_a_folder_that_there_is_not_is_an_error_and_no_verdict_of_nobody(sources: Path) -> None:
+    for place in (sources / "nowhere", sources / "notes.md"):
+        with pytest.raises(UsageError, match=f"no folder '{place}'"):
+            held(place)
+
+
+@pytest.mark.parametrize("missing", ["advocate", "challenger"])
+def test_a_cascade_in_which_a_side_was_not_heard_decides_nothing(sources: Path, missing: str) -> None:
+    outcome = held(sources, members(**{missing: "no"}), protocol="cascade")
+    assert outcome.verdict.decision == "stand pat"
+    assert outcome.marked("no quorum")
+
+
+def test_the_largest_debate_has_a_verdict_on_every_claim(sources: Path) -> None:
+    most = opening("innovate", *[claim()] * 12)
+    who = members(advocate=most, challenger=most)
+    outcome = held(sources, who, advocates=16, challengers=16, rounds=0, judge="none", validator=False, samples=0)
+    assert len(outcome.verdict.claims) == 32 * 12
+
+
 def test_a_debate_over_budget_ends_in_a_marked_result(sources: Path) -> None:
     outcome = Debate(ASKED, sources=sources).invoke(model="rehearsal", limits=Limits(calls=12))
     assert outcome.marked("over budget")
@@ -434,6 +454,9 @@ def test_a_debate_over_budget_ends_in_a_marked_result(sources: Path) -> None:
         ({"models": {"juge": "x"}}, "the role 'juge'"),
         ({"samples": -1}, "samples is -1"),
         ({"quorum": 9}, "quorum"),
+        ({"protocol": "cascade", "advocates": 3, "challengers": 3, "quorum": 5}, "a quorum of 5 among 2"),
+        ({"advocates": 17, "challengers": 17}, "it has 34 members"),
+        ({"stop": 5}, "stop is 5"),
     ],
 )
 def test_what_cannot_be_held_is_said_before_anybody_is_asked(how: dict[str, Any], said: str) -> None:

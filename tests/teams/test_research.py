@@ -342,7 +342,10 @@ def test_a_verdict_that_is_sent_back_is_debated_anew_with_the_feedback(folder: P
 
     done = research(folder, debate=debate, validator=lambda said: next(results))
     assert [brief.feedback for brief in briefs] == ["", "name a price"]
-    assert briefs[1].question == "Should the ferry run?\n\nA former verdict came back: name a price"
+    first, _, framed = briefs[1].question.partition("\n\nA former verdict came back:\n")
+    assert first == briefs[0].question == "Should the ferry run?"
+    assert framed.startswith("<agent-output ")
+    assert "name a price" in framed
     assert done.phases[1:5] == ("debate", "validator gate", "debate", "validator gate")
     assert done.phase == "done"
 
@@ -376,6 +379,23 @@ def test_a_validator_that_cannot_decide_is_marked_and_research_goes_on(folder: P
     assert "no validator has judged it" in done.report
 
 
+def nobody(said: Verdict) -> Any:
+    return None
+
+
+def broken(said: Verdict) -> Validation:
+    raise AgentError("its model is gone")
+
+
+@pytest.mark.parametrize(("validator", "why"), [(nobody, "gave no answer"), (broken, "its model is gone")])
+def test_a_validator_that_is_code_and_has_no_answer_is_marked_as_an_agent_is(
+    folder: Path, validator: Any, why: str
+) -> None:
+    done = research(folder, validator=validator)
+    assert (done.phase, done.validation, marks(done)) == ("done", None, [("undecided", "the validator")])
+    assert why in done.marks[0].text
+
+
 def test_the_validator_reads_the_verdict_in_a_frame(folder: Path) -> None:
     asked: list[str] = []
 
@@ -391,6 +411,33 @@ def test_the_validator_reads_the_verdict_in_a_frame(folder: Path) -> None:
     assert team.invoke().phase == "done"
     (mark,) = [line.split()[1] for line in asked[0].splitlines() if line.startswith("<agent-output ")]
     assert asked[0].index("Accept this.") < asked[0].rindex(f"\n</agent-output {mark}>")
+
+
+def wordless(brief: Brief) -> Any:
+    raise AgentError("")
+
+
+def empty(brief: Brief) -> Any:
+    return None
+
+
+@pytest.mark.parametrize("debate", [wordless, empty])
+def test_a_debate_of_which_nothing_comes_ends_the_run_with_a_report(folder: Path, debate: Any) -> None:
+    done = research(folder, debate=debate)
+    assert (done.phase, done.verdict, marks(done)) == ("failed", None, [("failed", "the debate")])
+    assert done.failure == "it came to no verdict"
+
+
+def test_what_is_no_verdict_is_called_so(folder: Path) -> None:
+    with pytest.raises(UsageError, match=r"came to \{'decided': 'yes'\}, which is no Verdict"):
+        research(folder, debate=lambda brief: {"decided": "yes"})
+
+
+def test_a_folder_that_there_is_not_is_an_error_before_anybody_is_asked(folder: Path) -> None:
+    asked: list[Brief] = []
+    with pytest.raises(UsageError, match="there is no folder"):
+        research(folder / "nowhere", debate=asked.append)
+    assert not asked
 
 
 def test_a_debate_that_fails_ends_the_run_with_a_report(folder: Path) -> None:

@@ -26,11 +26,11 @@ from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeAlias, TypedDict
 
-from fanfold import END, START, StateGraph, StateSnapshot, Task, UsageError, audit
+from fanfold import END, START, Overwrite, StateGraph, StateSnapshot, Task, UsageError, audit
 from fanfold.teams.asked import ATTEMPTS, Asked, asked
 from fanfold.teams.debating import prompts
 from fanfold.teams.debating.deciding import standing
-from fanfold.teams.debating.evidence import Folder, verify
+from fanfold.teams.debating.evidence import Folder, existing, verify
 from fanfold.teams.debating.exchange import TOPOLOGIES, Exchange, Table, Topology, stance_of, usual_topology
 from fanfold.teams.debating.objects import (
     FairRebuttal,
@@ -63,6 +63,9 @@ AGENTS: Final[Mapping[Role, str]] = {
     "sample": "serm-single",
 }
 """The agents' names. A file or an agent of yours with such a name is asked instead of the one that comes with us."""
+
+MOST_SEATS: Final = 32
+"""Members of both sides together: a verdict holds the claims of so many."""
 
 REVISIONS: Final = 1
 """How often a verdict may be sent back."""
@@ -179,15 +182,21 @@ def graph(**how: Any) -> StateGraph:
 
 def check(debate: Debate) -> None:
     """Raise `UsageError` for what cannot be held."""
+    seats = 2 if debate.protocol == "cascade" else debate.advocates + debate.challengers
     wrong = [
         (not debate.question.strip(), "the question is empty"),
         (debate.advocates < 1 or debate.challengers < 1, "a debate needs an advocate and a challenger at least"),
         (not 0 <= debate.rounds <= HARD_CAP, f"rounds is {debate.rounds}; it must be from 0 to {HARD_CAP}"),
         (debate.samples < 0, f"samples is {debate.samples}; it must be 0 or more"),
         (debate.attempts < 1, f"attempts is {debate.attempts}; it must be 1 or more"),
+        (seats > MOST_SEATS, f"it has {seats} members; {MOST_SEATS} at most can be heard"),
         (
-            debate.quorum is not None and not 1 <= debate.quorum <= debate.advocates + debate.challengers,
-            f"a quorum of {debate.quorum} among {debate.advocates + debate.challengers} never decides, or always does",
+            debate.quorum is not None and not 1 <= debate.quorum <= seats,
+            f"a quorum of {debate.quorum} among {seats} never decides, or always does",
+        ),
+        (
+            not isinstance(debate.stop, str | None) and not hasattr(debate.stop, "stops"),
+            f"stop is {debate.stop!r:.80}; it must be a rule, such as Unanimity() | Calls(40), or words that mean one",
         ),
         *(
             (getattr(debate, name) not in known, f"{name} is {getattr(debate, name)!r}; it must be one of {known}")
@@ -204,6 +213,9 @@ def check(debate: Debate) -> None:
     if isinstance(debate.stop, str):
         rule_of(debate.stop)
 
+
+_SEVERAL: Final = ("synthesizer", "validator")
+"""Who may be asked again, and has a list of what it said."""
 
 _KNOWN: Final[Mapping[str, Sequence[Any]]] = {
     "topology": (None, *TOPOLOGIES),
@@ -235,7 +247,7 @@ class Team:
     def graph(self) -> StateGraph:
         """All nodes and edges."""
         team = StateGraph(self._state(), input_schema=Motion, output_schema=Debated)
-        self._add(team, "questioner", self._question, writes=["questioner"])
+        self._add(team, "questioner", self._question, writes=["questioner", *self._later(), *_SEVERAL])
         team.add_edge(START, "questioner")
         (self._cascade if self.debate.protocol == "cascade" else self._in_rounds)(team)
         self._conclude(team)
@@ -248,7 +260,7 @@ class Team:
         """A key for what each node says, so that whoever reads one of them waits for that one only."""
         said = ["questioner", "ended", *self._all_said(), *self.judges, *self.samples]
         form: Any = TypedDict  # its keys depend on how many take part
-        several = {"synthesizer": Annotated[list[Any], operator.add], "validator": Annotated[list[Any], operator.add]}
+        several = dict.fromkeys(_SEVERAL, Annotated[list[Any], operator.add])
         keys = {**dict.fromkeys(("question", "folder"), str), **dict.fromkeys(said, dict[str, Any]), **several}
         return form("DebateState", {**keys, **Debated.__annotations__}, total=False)
 
@@ -330,8 +342,19 @@ class Team:
     # The nodes.
 
     async def _question(self, state: State) -> State:
+        """Ask what has to be asked. Everything but openings comes later, so what a thread has kept of another debate
+        is put away here.
+        """
         got = await self._ask(state, "questioner", "questioner", Questions, prompts.questioning(state["question"]))
-        return {"questioner": _kept(got.record(got.output))}
+        return {"questioner": _kept(got.record(got.output)), **self._afresh()}
+
+    def _later(self) -> list[str]:
+        """The keys of all that is said after the openings, once each."""
+        openings = {key(seat, 0) for seat in self.table.seats}
+        return ["ended", *(name for name in self._all_said() if name not in openings), *self.judges]
+
+    def _afresh(self) -> State:
+        return {**{name: {} for name in self._later()}, **{name: Overwrite([]) for name in _SEVERAL}}
 
     def _open(self, seat: str, *, asked_first: bool) -> Node:
         async def give_opening(state: State) -> State:
@@ -434,6 +457,7 @@ class Team:
         number: int = 0,
     ) -> _Answer:
         model = _model(self.debate.models.get(role), number)
+        folder = existing(state["folder"])
 
         def task(text: str) -> Task:
             what = f"round {round}" if round else role
@@ -442,7 +466,7 @@ class Team:
                 prompt=text,
                 description=what,
                 model=model,
-                workspace=state["folder"],
+                workspace=folder,
                 output=form,
             )
 

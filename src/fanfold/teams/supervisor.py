@@ -162,9 +162,10 @@ class Supervisor:
     """A router and its agents, as a graph.
 
     `agents` are names of agents, objects that define them, or names with what each is good for. The router is told
-    that, or else what an agent's definition says of it. `router` is an agent too, else a function from the state to a `Route`, such as `everyone`. It decides at most
-    `rounds` times, the last time only to answer. With `hand_offs=0` agents answer as their files say; otherwise they
-    answer with a `Reply`, and so often can one piece of work be handed on.
+    that, or else what an agent's definition says of it. `router` is an agent too, else a function from the state to a
+    `Route`, such as `everyone`. It decides at most `rounds` times, the last time only to answer. With `hand_offs=0`
+    agents answer as their files say; otherwise they answer with a `Reply`, and so often can one piece of work be handed
+    on.
 
     >>> from fanfold import python_agent
     >>> @python_agent("shouter", "Says it louder.")
@@ -265,9 +266,9 @@ class Supervisor:
         return Mark(kind="stopped", who="the router", text=text)
 
     def _prompt(self, state: Board, made: int) -> str:
-        purposes = {name: purpose or agent_named(name).description for name, purpose in self.agents.items()}
+        known = {name: purpose or agent_named(name).description for name, purpose in self.agents.items()}
         there = [
-            f"- {name}: {' '.join(purpose.split())}" if purpose else f"- {name}" for name, purpose in purposes.items()
+            f"- {name}: {' '.join(purpose.split())}" if purpose else f"- {name}" for name, purpose in known.items()
         ]
         said = [_report(answer) for answer in state.get("answers", [])]
         last = " It is the last one: answer now, and assign nothing." if made >= self.rounds else ""

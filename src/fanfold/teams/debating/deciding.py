@@ -10,7 +10,7 @@ In this order, and each step says when it does not decide::
 The synthesizer writes the rest: how each claim ended, dissent, open questions, what is to be looked into. Of that, what
 the transcript contradicts is put right: a claim that its own side conceded is refuted, one without a quote that was
 found is not upheld, an id that nobody has given is left out, and what lies in which gap is counted. In a cascade, where
-nobody votes against anybody, its decision is the debate's.
+nobody votes against anybody, its decision is the debate's, if both sides were heard.
 """
 
 from __future__ import annotations
@@ -124,10 +124,10 @@ class _Found:
 
     def decision(self) -> tuple[Decision, tuple[Mark, ...]]:
         """What is decided, and what has to be known about how."""
-        if self.cascade and self.synthesis is not None:
-            return self.synthesis.decision, ()
         if self.final.winner is None and not self.final.tied:
             return OTHERWISE, (Mark(kind="no quorum", text=f"{self.final.reason}: {OTHERWISE}"),)
+        if self.cascade and self.synthesis is not None:
+            return self.synthesis.decision, ()
         side = None if self.judged is None else self.judged.winner
         won = None if side is None else self._answer_of(side)
         if won is not None:
