@@ -493,6 +493,36 @@ def test_costs_add_up(sources: Path) -> None:
     assert outcome.spent["output_tokens"] == sum(task.output_tokens for task in receipt.tasks) > 0
 
 
+def test_what_an_agent_has_used_before_it_was_counted_out_is_counted(sources: Path) -> None:
+    with ModelServer() as server:
+        server.script("serm-challenger", ["no"] * 20)
+        outcome = Debate(ASKED, sources=sources, advocates=1, challengers=1, rounds=0).invoke(model=server)
+    receipt, lost = outcome.receipt, [call for call in outcome.transcript.calls if call.status == "failed"]
+    assert receipt is not None
+    assert [(call.who, call.requests) for call in lost] == [("con-1", 3), ("con-1", 3)]
+    assert outcome.spent["requests"] == len(server.journal)
+    assert outcome.spent["input_tokens"] == sum(task.input_tokens for task in receipt.tasks)
+
+
+def test_members_of_one_model_are_told_apart_from_those_of_two_beside_samples(sources: Path) -> None:
+    outcome = Debate(ASKED, sources=sources, rounds=0, samples=1).invoke(model="rehearsal")
+    agreement = outcome.decided.baselines.agreement
+    assert (agreement.same_model, agreement.different_models) == (agreement.all, None)
+
+
+def test_a_cost_that_is_known_in_part_is_a_least_one_and_compares_nothing(sources: Path) -> None:
+    exported = json.loads(json.dumps(Debate(ASKED, sources=sources, rounds=0).invoke(model="rehearsal").json()))
+    calls = [call for record in exported["transcript"]["records"] for call in record["calls"]]
+    for call in calls:
+        call["cost_usd"] = 0.5
+    assert replay(exported).decided.baselines.currency == "money"
+    calls[0]["cost_usd"] = None
+    outcome = replay(exported)
+    assert (outcome.spent["usd"], outcome.spent["unpriced"]) == (0.5 * (len(calls) - 1), 1)
+    assert f"| at least {0.5 * (len(calls) - 1):.4f} |" in outcome.markdown()
+    assert outcome.decided.baselines.currency == "tokens"
+
+
 def test_by_rehearsal_every_quote_is_real_and_the_rest_is_called_what_it_is(sources: Path) -> None:
     outcome = Debate(ASKED, sources=sources).invoke(model="rehearsal")
     pieces = [piece for claim in outcome.transcript.claims for piece in claim.evidence]

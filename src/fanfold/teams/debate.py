@@ -541,7 +541,18 @@ class _Answer:
     def _calls(self) -> tuple[Call, ...]:
         agent = AGENTS[self.role]
         failed = [
-            Call(who=self.who, role=self.role, round=self.round, agent=agent, seconds=trouble.seconds, status="failed")
+            Call(
+                who=self.who,
+                role=self.role,
+                round=self.round,
+                agent=agent,
+                input_tokens=trouble.usage.get("input_tokens", 0),
+                output_tokens=trouble.usage.get("output_tokens", 0),
+                requests=trouble.usage.get("requests", 0),
+                cost_usd=trouble.cost_usd,
+                seconds=trouble.seconds,
+                status="failed",
+            )
             for trouble in self.got.troubles
         ]
         result = self.got.result

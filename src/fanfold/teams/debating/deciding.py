@@ -15,7 +15,7 @@ nobody votes against anybody, its decision is the debate's, if both sides were h
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from fanfold.teams.debating.baselines import Baselines, compared
@@ -264,12 +264,16 @@ class _Found:
             record for record in self.transcript.records if record.role in _SIDES and record.round == 0
         ]
         cost = spent(call for record in single for call in record.calls)
-        models = {record.who: call.model for record in single for call in record.calls if call.model}
+        openings = [record for record in self.transcript.records if record.role in _SIDES and record.round == 0]
+        models = {record.who: call.model for record in openings for call in record.calls if call.model}
+        debate = self.transcript.spent()
+        if any(call.unpriced for call in self.transcript.calls):  # in dollars, only a part of it is known
+            debate = replace(debate, money=0.0)
         return compared(
             decision,
             ballots(self.statements, 0),
             [_ballot(record.who, record.said) for record in samples if isinstance(record.said, Opening)],
-            self.transcript.spent(),
+            debate,
             Spent(*(amount / max(1, len(single)) for amount in (cost.calls, cost.tokens, cost.money))),  # type: ignore[arg-type]  # a mean
             models=models,
             rule=RULES[self.transcript.vote],
