@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 
 from fanfold import Debate, Limits, UsageError, audit
+from fanfold.agents.modelserver import Request, rehearse
 from fanfold.teams.debate import Outcome, key, replay
 from fanfold.teams.debating.prompts import angle
 from fanfold.teams.debating.ruling import rule_of
 from fanfold.teams.debating.stopping import Both, Calls, Either, Rounds, Stability, Unanimity
-from fanfold.testing import Fail, ModelServer
+from fanfold.testing import Fail, ModelServer, ToolUse
 from tests.teams.scripted import (
     NOTES,
     QUOTE,
@@ -140,6 +141,28 @@ def test_no_agent_or_seat_is_named_in_the_prompt_of_another(sources: Path) -> No
     read = [prompt for _, prompt in who.asked]
     assert any("it broke." in prompt for prompt in read)
     assert not any(re.search(r"serm-|(?:pro|con)[-. ]\d|claude", prompt, re.IGNORECASE) for prompt in read)
+
+
+def test_a_model_that_the_run_has_named_is_not_named_to_others_either(
+    sources: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signed, read = opening("innovate", claim("As Claude Acme 9 knows, it broke.")), []
+
+    def answer(request: Request) -> Any:
+        if is_opening(request.prompt) and "`stance` is `pro`" in request.prompt:
+            return ToolUse(request.tools[-1].name, signed)
+        read.append(request.prompt)
+        return rehearse(request)
+
+    with ModelServer() as server:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
+        monkeypatch.setenv("ANTHROPIC_API_KEY", "any")
+        server.script("*", answer)
+        debate = Debate(ASKED, sources=sources, advocates=1, challengers=1, rounds=1, samples=0)
+        outcome = debate.invoke(model="anthropic:claude-acme-9")
+    assert outcome.transcript.claims[0].text == "As Claude Acme 9 knows, it broke."
+    assert sum("knows, it broke." in prompt for prompt in read) >= 5
+    assert not any("acme" in prompt.casefold() for prompt in read)
 
 
 def test_the_same_seed_gives_the_same_prompts_and_another_one_others(sources: Path) -> None:

@@ -22,14 +22,14 @@ from __future__ import annotations
 import asyncio
 import operator
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeAlias, TypedDict
 
 from fanfold import END, START, Overwrite, StateGraph, StateSnapshot, Task, UsageError, audit
 from fanfold.teams.asked import ATTEMPTS, Asked, asked
 from fanfold.teams.debating import prompts
-from fanfold.teams.debating.deciding import standing
+from fanfold.teams.debating.deciding import REHEARSED, standing
 from fanfold.teams.debating.evidence import Folder, existing, verify
 from fanfold.teams.debating.exchange import TOPOLOGIES, Exchange, Table, Topology, stance_of, usual_topology
 from fanfold.teams.debating.objects import (
@@ -374,7 +374,8 @@ class Team:
             if own and not _statements(state, own[:1]):
                 return {at: _kept(Record(who=seat, role=role_of(seat), round=round))}  # it has no opening: counted out
             said = _statements(state, own)
-            prompt = prompts.rebuttal(state["question"], self.exchange, seat, shown, said, _questions(state))
+            exchange = self._hiding(state, [*own, *theirs])
+            prompt = prompts.rebuttal(state["question"], exchange, seat, shown, said, _questions(state))
             got = await self._ask(
                 state, seat, role_of(seat), form, prompt, round=round, number=self.table.seats.index(seat)
             )
@@ -396,7 +397,8 @@ class Team:
         first: Stance = "pro" if judge == ORDERS[0] else "con"
 
         async def judge_sides(state: State) -> State:
-            prompt = prompts.judging(state["question"], self.exchange, _statements(state, self._all_said()), first)
+            said = _statements(state, self._all_said())
+            prompt = prompts.judging(state["question"], self._hiding(state, self._all_said()), said, first)
             got = await self._ask(state, judge, "judge", Judgement, prompt, number=ORDERS.index(judge))
             return {judge: _kept(got.record(got.output))}
 
@@ -407,7 +409,7 @@ class Team:
         transcript = self._transcript(state, self._records(state))
         prompt = prompts.synthesizing(
             state["question"],
-            self.exchange,
+            self._hiding(state, self._all_said()),
             transcript.statements,
             _questions(state),
             standing(transcript),
@@ -421,7 +423,7 @@ class Team:
         if last.said is None:  # there is nothing to check
             return {"validator": [_kept(Record(who="validator", role="validator"))]}
         said = _statements(state, self._all_said())
-        prompt = prompts.validating(state["question"], self.exchange, said, last.said)
+        prompt = prompts.validating(state["question"], self._hiding(state, self._all_said()), said, last.said)
         got = await self._ask(state, "validator", "validator", Validation, prompt, round=len(state["synthesizer"]) - 1)
         return {"validator": [_kept(got.record(got.output))]}
 
@@ -444,6 +446,17 @@ class Team:
         }
 
     # What they share.
+
+    def _hiding(self, state: State, keys: Iterable[str]) -> Exchange:
+        """The exchange, which also hides the names of the models that have answered under these keys: which ones those
+        are, the run and the agents' files say, and not the debate.
+        """
+        names = {name: list(seats) for name, seats in self.exchange.names.items()}
+        for record in (recorded(Record, state[name]) for name in keys if state.get(name)):
+            for name in dict.fromkeys(form for call in record.calls for form in _spelt(call.model)):
+                if record.who not in names.setdefault(name, []):
+                    names[name].append(record.who)
+        return replace(self.exchange, names=names)
 
     async def _ask(
         self,
@@ -591,9 +604,14 @@ def _names(debate: Debate, table: Table) -> dict[str, list[str]]:
     names: dict[str, list[str]] = {}
     for number, seat in enumerate(table.seats):
         model = _model(debate.models.get(role_of(seat)), number)
-        for name in (AGENTS[role_of(seat)], *((model, model.rpartition(":")[2]) if isinstance(model, str) else ())):
+        for name in (AGENTS[role_of(seat)], *(_spelt(model) if isinstance(model, str) else ())):
             names.setdefault(name, []).append(seat)
     return names
+
+
+def _spelt(model: str) -> tuple[str, ...]:
+    """The ways in which a model may be named; none for the rehearsal, which is a word like others."""
+    return () if model in ("", REHEARSED) else (model, model.rpartition(":")[2])
 
 
 def _model(named: Any, number: int) -> Any:
