@@ -165,6 +165,25 @@ def test_a_model_that_the_run_has_named_is_not_named_to_others_either(
     assert not any("acme" in prompt.casefold() for prompt in read)
 
 
+def read_in_order(who: Members, role: str) -> list[list[str]]:
+    """The members' letters, as each prompt of the role has their openings."""
+    return [re.findall(r'agent="participant (\w+)"', prompt)[:6] for prompt in who.of(role)]
+
+
+def test_whoever_reads_all_reads_them_in_an_order_that_the_seed_draws(sources: Path) -> None:
+    orders = []
+    for seed in range(4):
+        who = members()
+        debated = held(sources, who, seed=seed, advocates=3, challengers=3, rounds=0, samples=0).transcript
+        seats = [claim.id[0] for claim in debated.claims]
+        one, other = read_in_order(who, "judge")
+        assert one[:3] == other[3:], "nothing but the sides is swapped"
+        assert one[3:] == other[:3]
+        for role in ("judge", "synthesizer", "validator"):
+            orders.append((role, tuple(seats.index(letter) for letter in read_in_order(who, role)[0])))
+    assert all(len({order for role, order in orders if role == each}) > 1 for each in dict(orders))
+
+
 def test_the_same_seed_gives_the_same_prompts_and_another_one_others(sources: Path) -> None:
     def prompts(seed: int) -> list[tuple[str, str]]:
         who = members()
@@ -446,6 +465,11 @@ def test_a_folder_that_there_is_not_is_an_error_and_no_verdict_of_nobody(sources
             held(place)
 
 
+def test_a_vote_of_one_side_alone_says_so(sources: Path) -> None:
+    (mark,) = held(sources, members(challenger="no"), advocates=3, challengers=1).marked("quorum")
+    assert mark.text == "3 of 4 members have answered, which is enough to decide; nobody of the side 'con' has"
+
+
 @pytest.mark.parametrize("missing", ["advocate", "challenger"])
 def test_a_cascade_in_which_a_side_was_not_heard_decides_nothing(sources: Path, missing: str) -> None:
     outcome = held(sources, members(**{missing: "no"}), protocol="cascade")
@@ -463,6 +487,7 @@ def test_the_largest_debate_has_a_verdict_on_every_claim(sources: Path) -> None:
 def test_a_debate_over_budget_ends_in_a_marked_result(sources: Path) -> None:
     outcome = Debate(ASKED, sources=sources).invoke(model="rehearsal", limits=Limits(calls=12))
     assert outcome.marked("over budget")
+    assert not any("resume" in mark.text for mark in outcome.marks), "it is over, and cannot be gone on with"
     assert outcome.verdict.decision == "stand pat"
     assert outcome.receipt is not None
     assert sum(call.requests for call in outcome.transcript.calls) <= 12

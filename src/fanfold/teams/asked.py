@@ -117,5 +117,7 @@ def _kind(error: AgentError) -> Failure:
 
 def _reason(error: Exception) -> str:
     """The error in a few words, as other prompts and reports can hold it."""
-    text = " ".join(f"{type(error).__name__}: {error}".split())
+    # Without the hint of a budget, which is to go on with more: who was counted out is not asked again.
+    said = str(error.args[0]) if isinstance(error, BudgetError) and error.args else str(error)
+    text = " ".join(f"{type(error).__name__}: {said}".split())
     return text if len(text) <= _LONGEST_REASON else text[: _LONGEST_REASON - 4] + " ..."

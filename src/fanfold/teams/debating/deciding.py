@@ -284,10 +284,12 @@ class _Found:
     def marks(self) -> list[Mark]:
         """All marks that do not come of deciding."""
         marks = [mark for record in self.transcript.records for mark in record.marks]
-        voted, seats = len(last_said(self.statements)), len(self.table.seats)
-        if voted < seats and self.final.cast and (self.final.winner or self.final.tied):
+        heard = set(last_said(self.statements))
+        if len(heard) < len(self.table.seats) and self.final.cast and (self.final.winner or self.final.tied):
+            text = f"{len(heard)} of {len(self.table.seats)} members have answered, which is enough to decide"
+            unheard = {"pro", "con"} - {stance_of(seat) for seat in heard}
             marks.append(
-                Mark(kind="quorum", text=f"{voted} of {seats} members have answered, which is enough to decide")
+                Mark(kind="quorum", text=text + "".join(f"; nobody of the side {side!r} has" for side in unheard))
             )
         marks += self._of_evidence()
         for each in self.transcript.ended:
