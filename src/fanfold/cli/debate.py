@@ -101,7 +101,9 @@ def _models(roles: Sequence[str], aliases: Mapping[str, str]) -> dict[str, list[
     models: dict[str, list[str]] = {}
     for text in roles:
         role, equals, name = text.partition("=")
-        if not equals or role not in _ROLES:
+        if role in _ROLES and not (equals and name.strip()):
+            raise UsageError(f"--role {text!r} names no model", hint=f"say it as in: --role {role}=anthropic:NAME")
+        if role not in _ROLES:
             close = did_you_mean(role, _ROLES)
             raise UsageError(f"--role {text!r} names no role{close}", hint=f"the roles are: {', '.join(_ROLES)}")
         models.setdefault(role, []).append(str(meant(name, aliases)))

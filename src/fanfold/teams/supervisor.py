@@ -404,7 +404,9 @@ def _report(answer: Answer) -> str:
     who = f"{answer['agent']}, round {answer['round']}" + (
         f", from {answer['came_from']}" if answer["came_from"] else ""
     )
-    return f"{who} has failed: {answer['failed']}" if answer["failed"] else f"{who}:\n{answer['framed']}"
+    if answer["failed"]:  # which may have what the agent wrote in it
+        return f"{who} has failed:\n{framed(answer['failed'], source=answer['agent'])}"
+    return f"{who}:\n{answer['framed']}"
 
 
 def _gathered(board: Board) -> str:
