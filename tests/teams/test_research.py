@@ -14,6 +14,7 @@ from fanfold import (
     Debate,
     GraphError,
     Limits,
+    ModelKeyError,
     RetryPolicy,
     StateGraph,
     Task,
@@ -614,6 +615,28 @@ def test_a_run_that_failed_goes_on_without_asking_anybody_twice(folder: Path) ->
     assert team.invoke(store=store, thread_id="t").phase == "done"
     assert len(held) == 1
     assert sorted(asked) == sorted([*KINDS, "agreement", "dissent"])
+
+
+def test_a_specialist_whose_key_was_refused_is_asked_when_the_run_goes_on(folder: Path, tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def answer(name: str, prompt: str) -> Any:
+        asked.append(name)
+        if asked.count("market") == 1 and name == "market":
+            raise ModelKeyError("the key was refused")
+        return usual(name, prompt)
+
+    (tmp_path / "kept").mkdir()
+    team, store = (
+        Research("T?", sources=folder, agents=agents(answer), debate=lambda brief: verdict(), validator=accepted),
+        f"sqlite:///{tmp_path}/kept/runs.db",
+    )
+    with pytest.raises(ModelKeyError, match="refused"):
+        team.invoke(store=store, thread_id="t")
+    done = team.invoke(store=store, thread_id="t")
+    assert asked.count("market") == 2
+    assert (done.phase, done.marks, done.metrics.answered) == ("done", (), 15)
+    assert "not known" in done.metrics.lines()[1]
 
 
 def test_a_thread_can_look_into_one_topic_after_another(folder: Path) -> None:

@@ -203,15 +203,19 @@ def _doubts(kind: Kind, found: Sequence[Found]) -> tuple[Mark, ...]:
     return (Mark(kind="unverified", who=kind, text=text),) if lost else ()
 
 
-async def count_out(state: Question, error: NodeError, runtime: Runtime) -> Update:
-    """The study of a specialist that has no answer. Whatever else went wrong is raised."""
-    if not isinstance(error.error, UnansweredError | KeptError):
+async def count_out(state: Question, error: NodeError, runtime: Runtime) -> Update | Command:
+    """The study of a specialist that has no answer. Whatever else went wrong is raised.
+
+    Of what went wrong in an earlier sitting only the text is kept, and it may have been a key that was refused. So the
+    specialist is asked anew: the run would not have been gone on with if nothing had been put right.
+    """
+    if isinstance(error.error, KeptError):
+        return Command(goto=[Send("specialist", state)])
+    if not isinstance(error.error, UnansweredError):
         raise error.error
-    trouble = getattr(error.error, "trouble", None)  # of an earlier sitting there is only the text
-    kind: Any = trouble.kind if trouble else "failed"
-    text = trouble.text if trouble else str(error.error)
-    mark = Mark(kind=kind, who=state["item"].kind, text=text)
-    return {"studies": [Study(**_identity(state), failed=text, attempt=_attempt(runtime), marks=(mark,))]}
+    trouble = error.error.trouble
+    mark = Mark(kind=trouble.kind, who=state["item"].kind, text=trouble.text)
+    return {"studies": [Study(**_identity(state), failed=trouble.text, attempt=_attempt(runtime), marks=(mark,))]}
 
 
 def _attempt(runtime: Runtime) -> int:
