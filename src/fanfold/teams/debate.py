@@ -451,12 +451,14 @@ class Team:
         """The exchange, which also hides the names of the models that have answered under these keys: which ones those
         are, the run and the agents' files say, and not the debate.
         """
-        names = {name: list(seats) for name, seats in self.exchange.names.items()}
-        for record in (recorded(Record, state[name]) for name in keys if state.get(name)):
-            for name in dict.fromkeys(form for call in record.calls for form in _spelt(call.model)):
-                if record.who not in names.setdefault(name, []):
-                    names[name].append(record.who)
-        return replace(self.exchange, names=names)
+        kept = [state[name] for name in keys if state.get(name)]
+        models = {(call["model"], record["who"]) for record in kept for call in record["calls"]}
+        names = {name: set(seats) for name, seats in self.exchange.names.items()}
+        for model, seat in models:
+            for name in _spelt(model):
+                names.setdefault(name, set()).add(seat)
+        hidden = {name: sorted(seats) for name, seats in names.items()}
+        return self.exchange if hidden == self.exchange.names else replace(self.exchange, names=hidden)
 
     async def _ask(
         self,
@@ -602,7 +604,7 @@ def role_of(seat: str) -> Role:
 def _names(debate: Debate, table: Table) -> dict[str, list[str]]:
     """What no member may read of another: the names of agents and models, with the seats that each stands for."""
     names: dict[str, list[str]] = {}
-    for number, seat in enumerate(table.seats):
+    for number, seat in sorted(enumerate(table.seats), key=lambda pair: pair[1]):
         model = _model(debate.models.get(role_of(seat)), number)
         for name in (AGENTS[role_of(seat)], *(_spelt(model) if isinstance(model, str) else ())):
             names.setdefault(name, []).append(seat)

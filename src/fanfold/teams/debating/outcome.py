@@ -157,10 +157,7 @@ def _cost(outcome: Outcome) -> list[str]:
 
 def _overlap(outcome: Outcome) -> list[str]:
     """What was measured of the run, where it is at hand."""
-    receipt = outcome.receipt
-    if receipt is None:
-        return []
-    return [f"{receipt.wall:.2f} s in all, {receipt.speedup:.2f}x faster than one by one: {receipt.verdict}.", ""]
+    return [] if outcome.receipt is None else [outcome.receipt.lines()[-1], ""]
 
 
 def _letters(transcript: Transcript) -> Mapping[str, str]:
