@@ -9,6 +9,7 @@ KILLS  ?= 1000
 # Most tests wait for programs, servers and disks, so several at once are much faster. Those that judge what ran side
 # by side have the machine for themselves.
 JOBS   ?= 3
+INSPECTOR := @modelcontextprotocol/inspector@2.12.0
 # Where the demo keeps its runs: nothing for a file, `postgres` for a PostgreSQL that it starts itself, or a URL.
 STORE  =
 NAMED  = $(if $(filter postgres,$(STORE)),postgres:,$(STORE))
@@ -29,7 +30,7 @@ help:
 demo: $(VENV)/.$(if $(filter postgres%,$(STORE)),demo-postgres,llm)
 	@$(BIN)/fanfold demo $(if $(STORE),--store '$(NAMED)') $(ARGS)
 
-test: check
+test: check $(VENV)/.inspector
 	$(BIN)/python -m tests.exports.browser
 	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --max-worker-restart 0 --ignore tests/proof --ignore tests/bench --cov --cov-report= $(ARGS)
 	$(BIN)/python -m pytest -q tests/proof tests/bench --cov --cov-append --cov-report= $(ARGS)
@@ -61,6 +62,12 @@ $(VENV)/bin/python:
 $(VENV)/.%: pyproject.toml | $(VENV)/bin/python
 	$(PIP) --editable '.[$*]'
 	@touch $@
+
+# A client of the MCP server that shares no code with it. Its tests are skipped where there is no node, or no way to it.
+$(VENV)/.inspector: Makefile | $(VENV)/bin/python
+	@if ! command -v npm >/dev/null; then echo "npm is not installed: the tests with the MCP Inspector are skipped"; \
+	elif npm install --silent --no-audit --no-fund --ignore-scripts --prefix $(VENV)/inspector $(INSPECTOR); then touch $@; \
+	else echo "npm could not install $(INSPECTOR): the tests with it are skipped"; fi
 
 # An environment of its own: what is compared with us is no part of what we are tested with.
 $(BENCH)/.peers: bench/peers.txt pyproject.toml | $(VENV)/bin/python

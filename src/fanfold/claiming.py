@@ -20,7 +20,7 @@ from typing import Final
 
 from fanfold.errors import StoreError, ThreadBusyError
 from fanfold.store import owner as owners
-from fanfold.store.base import Lease, OnBusy, Store
+from fanfold.store.base import RUNNING, Lease, OnBusy, RunRecord, Store
 from fanfold.store.ticket import Ticket
 
 LOOK_AGAIN: Final = 0.2
@@ -29,12 +29,22 @@ LOOK_AGAIN: Final = 0.2
 MOST_FOR_AN_UPDATE: Final = 2.0
 """Seconds that an update waits for a thread: for another update, not for a run."""
 
+INTERRUPTED: Final = "interrupted"
+
 _inside: ContextVar[Mapping[tuple[int, str], Lease]] = ContextVar("fanfold_inside", default=MappingProxyType({}))
 """The leases of the runs that the present code is a part of, by the identity of the store and the thread."""
 
 
 _standing: dict[tuple[int, str], tuple[int, Lease]] = {}
 """Runs whose loop stands still while blocking code, in the thread of this number, works on what they have streamed."""
+
+
+def status_of(store: Store, record: RunRecord) -> str:
+    """What is stored of a run, except that one whose process is gone is not running but interrupted."""
+    if record.status != RUNNING:
+        return record.status
+    owner = store.owner(record.thread_id)
+    return RUNNING if owner and owners.alive(owner) else INTERRUPTED
 
 
 @contextmanager

@@ -29,6 +29,8 @@
     │   ├── StoreKeyError          a record whose key is missing or another one
     │   ├── RunNotFoundError       no such run or thread
     │   ├── ItemConflictError      an item of long-term memory has changed since it was read
+    │   ├── QueryError             a statement that an agent has written could not be answered
+    │   │   └── QueryRefusedError  it was refused, and by which wall
     │   ├── ThreadBusyError        somebody else runs the thread
     │   ├── LeaseLostError         somebody else runs the thread now, or nobody can tell
     │   └── DuplicateResultError   another attempt has stored this task's result
@@ -170,6 +172,18 @@ class ItemConflictError(StoreError):
             f"item {key!r} of namespace {namespace} {stands} and {wanted}; nothing was written",
             hint="read it again and decide anew",
         )
+
+
+class QueryError(StoreError):
+    """A statement that somebody else has written could not be answered, as where it is wrong."""
+
+
+class QueryRefusedError(QueryError):
+    """A statement was refused. `wall` says by what: "role", "prepare", "transaction" or "cap"."""
+
+    def __init__(self, message: str, *, wall: str, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.wall = wall
 
 
 class ThreadBusyError(StoreError):

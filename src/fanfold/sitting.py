@@ -41,7 +41,7 @@ from fanfold.journal import GIVEN, Kept, Position, Reader, Record, Unkept
 from fanfold.kernel.ledger import Ledger, Result
 from fanfold.kernel.plan import Plan
 from fanfold.kernel.schema import commanded
-from fanfold.limits import Governor, Limits, Report, Slots, spent
+from fanfold.limits import Governor, Limits, Report, Shared, Slots, spent
 from fanfold.run import Runner
 from fanfold.store.base import CANCELLED, DONE, FAILED, PAUSED, RUNNING, Lease, OnBusy, RunRecord, Store
 from fanfold.stream import Streams
@@ -94,6 +94,7 @@ class RunOptions:
     run_id: str | None = None
     max_concurrency: int | None = None
     limits: Limits | None = None
+    shared: Shared | None = None
     recursion_limit: int = DEFAULT_RECURSION_LIMIT
     durability: Durability = "async"
     context: Any = None
@@ -159,8 +160,13 @@ class Sitting:
         self._starts: dict[tuple[str, ...], tuple[str, str]] = {}
         self._spent: Mapping[str, float] = {}
         self.limits = options.limited(graph.limits)
-        self.slots = Slots(self.limits.max_concurrency)
+        self.slots = Slots(self.limits.max_concurrency, within=None if options.shared is None else options.shared.slots)
         self.ledger = graph.ledger(self.thread_id, options, limit=options.recursion_limit)
+
+    @property
+    def _around(self) -> Governor | None:
+        """What the run is held to together with others."""
+        return None if self.options.shared is None else self.options.shared.governor
 
     async def run(self, input: Any) -> Any:
         """The output of the run."""
@@ -262,7 +268,7 @@ class Sitting:
             thread_id=self.thread_id,
             emit=emitter(self.events, subscribers),
             slots=self.slots,
-            governor=Governor(self.limits, self._spent, slots=self.slots),
+            governor=Governor(self.limits, self._spent, within=self._around, slots=self.slots),
             record=record,
             config=options.config,
             context=context_of(self.graph.plan, options.context),

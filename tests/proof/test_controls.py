@@ -244,7 +244,8 @@ def test_code_that_waits_and_keeps_the_interpreter_is_not_taken_for_a_process_th
     found = audited(beside(*[node] * 3))
     control("a C function that waits and keeps the interpreter", found, f"{SEQUENTIAL} by {BLOCKS}", "")
     assert found.jumped == 0
-    assert found.causes[0].seconds > 2
+    # The watchdog cannot look meanwhile, only as soon as it is over; so it may miss the line of one.
+    assert sum(cause.seconds for cause in found.causes if cause.kind == BLOCKS) > 2
     assert found.causes[0].place.split(" in ")[0] == line_of("keeps the interpreter")
 
 

@@ -283,6 +283,8 @@ def test_runs_are_listed_newest_first(store: Store) -> None:
     kept(store, *(opened(f"r{number}", created=float(number % 3)) for number in range(6)))
     assert [run.run_id for run in store.runs()] == ["r5", "r2", "r4", "r1", "r3", "r0"]
     assert [run.run_id for run in store.runs(limit=2)] == ["r5", "r2"]
+    assert [run.run_id for run in store.runs(limit=3, until=1.0)] == ["r4", "r1", "r3"]
+    assert store.runs(until=-1.0) == []
 
 
 def test_events_are_numbered_on_from_what_the_run_has(store: Store) -> None:
@@ -291,6 +293,9 @@ def test_events_are_numbered_on_from_what_the_run_has(store: Store) -> None:
     kept(store, EventsKept("r1", []))
     assert store.events("r1") == facts
     assert store.events("nobody") == []
+    for first in range(9):  # within a batch, between two, and beyond the last
+        assert store.events("r1", first=first) == facts[first:]
+    assert store.events("nobody", first=1) == []
 
 
 # Who runs a thread

@@ -25,6 +25,7 @@ from typing import Final
 
 from fanfold.agents.workspace import Workspace, place_of
 from fanfold.errors import WorkspaceError
+from fanfold.store import files
 
 KEPT: Final = frozenset({".claude", ".mcp.json"})
 """Names of what an agent may read and not write."""
@@ -127,6 +128,8 @@ class _Place:
             return None
         if not stat.S_ISREG(status.st_mode):
             raise WorkspaceError(f"{self.path!r} is no plain file, and is not written")
+        if files.has(status):
+            raise WorkspaceError(f"{self.path!r} is a database that this process has open, and only that writes it")
         return status
 
     def content(self, standing: os.stat_result | None) -> bytes:

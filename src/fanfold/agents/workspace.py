@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from fanfold.errors import WorkspaceError, did_you_mean
+from fanfold.store import files
 
 NOISE: Final = frozenset(
     {
@@ -149,8 +150,11 @@ class Workspace:
         """A descriptor of the plain file that `path` leads to. Raises WorkspaceError for anything else."""
         place = self.place(path)
         try:
-            if not stat.S_ISREG(os.lstat(place).st_mode):
+            status = os.lstat(place)
+            if not stat.S_ISREG(status.st_mode):
                 raise WorkspaceError(f"{path!r} is no plain file", hint="`glob` lists the files")
+            if files.has(status):
+                raise WorkspaceError(f"{path!r} is a database that this process has open, and only that reads it")
             # O_NONBLOCK: should it have become a pipe by now, opening it must not wait for a writer.
             fd = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:

@@ -60,6 +60,7 @@ COMMANDS: Final = {
         "Print a run's receipt, or run a graph and judge it; fail when it falls short.",
     ),
     "bench": ("fanfold.cli.bench:bench", "Measure what fanfold costs on this machine."),
+    "mcp": ("fanfold.cli.mcp:mcp", "Serve runs, memory and a read-only database to agents of other programs."),
     "store": ("fanfold.cli.store:store", "Keep what is kept in order: prune, check, migrate, count."),
 }
 

@@ -54,7 +54,12 @@ def open_named_store(url: str | None, *, make: bool = True) -> SqlStore:
     """The store of the option, of the environment, or of the working directory; unless `make`, one that is there."""
     from fanfold.store.opening import open_store
 
-    return open_store(url or os.environ.get("FANFOLD_STORE") or DEFAULT_STORE, make=make)
+    return open_store(named_store(url), make=make)
+
+
+def named_store(url: str | None) -> str:
+    """What names the store: the option, else the environment, else a file in the working directory."""
+    return url or os.environ.get("FANFOLD_STORE") or DEFAULT_STORE
 
 
 def existing_folder(path: str, option: str = "--path") -> str:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 import click
 
+from fanfold.claiming import status_of
 from fanfold.cli.common import (
     ago,
     json_option,
@@ -24,8 +25,7 @@ from fanfold.cli.transcript import show_transcripts
 from fanfold.live import clean
 from fanfold.receipt import TaskLife
 from fanfold.receipt.values import WORKING
-from fanfold.store import owner as owners
-from fanfold.store.base import DONE, PAUSED, RUNNING, RunRecord, Store
+from fanfold.store.base import DONE, PAUSED, RUNNING, RunRecord
 
 
 @click.group()
@@ -45,7 +45,7 @@ def ls(limit: int, store_url: str | None, as_json: bool) -> None:
     with open_named_store(store_url) as store:
         records = store.runs(limit=limit)
         for record in records:
-            status = _status(store, record)
+            status = status_of(store, record)
             if as_json:
                 print_json({**asdict(record), "status": status})
             else:
@@ -73,7 +73,7 @@ def show(run_id: str, result: bool, agent: str | None, store_url: str | None, as
             _print_result(record, kept(store, record), as_json)
             return
         told = whole_receipt(store, record.run_id)
-        status = _status(store, record)
+        status = status_of(store, record)
     if as_json:
         print_json({**asdict(record), "status": status, "receipt": told.to_dict()})
         return
@@ -97,14 +97,6 @@ def _print_result(record: RunRecord, output: object, as_json: bool) -> None:
         print_json({"run_id": record.run_id, "output": output})
     else:
         print(readable(record.settings, output).removesuffix("\n"))
-
-
-def _status(store: Store, record: RunRecord) -> str:
-    """What is stored, except that a run whose process is gone is not running."""
-    if record.status != RUNNING:
-        return record.status
-    owner = store.owner(record.thread_id)
-    return RUNNING if owner and owners.alive(owner) else "interrupted"
 
 
 def _task_line(life: TaskLife, held_back_by: str) -> str:

@@ -9,6 +9,7 @@ from fanfold.limits.desk import Ask as Ask
 from fanfold.limits.desk import Desk as Desk
 from fanfold.limits.desk import lent as lent
 from fanfold.limits.governor import Governor as Governor
+from fanfold.limits.shared import Shared as Shared
 from fanfold.limits.slots import Pair as Pair
 from fanfold.limits.slots import Slots as Slots
 from fanfold.limits.slots import no_kind as no_kind

@@ -197,6 +197,11 @@ class Governor:
         accounts = [governor._accounts[name] for governor in self.chain() if name in governor._accounts]
         return min((max(0.0, a.limit - a.spent - a.reserved) for a in accounts), default=None)
 
+    def taken(self) -> dict[str, float]:
+        """What is spent of each budget here, or set aside."""
+        accounts = [*self._accounts.values(), *([] if self._meter is None else [self._meter.account])]
+        return {account.name: account.spent + account.reserved for account in accounts}
+
     def reports(self, place: str = "") -> list[Report]:
         """What this governor's limits were, and how close the run, or the graph of this `place`, came to them."""
         accounts = [*self._accounts.values(), *([] if self._meter is None else [self._meter.account])]

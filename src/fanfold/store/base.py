@@ -222,14 +222,14 @@ class Store(Protocol):
     def run(self, run_id: str) -> RunRecord:
         """The run of that id, or the only one whose id begins so. Raises `RunNotFoundError`."""
 
-    def runs(self, *, limit: int = 50) -> list[RunRecord]:
-        """The newest runs first."""
+    def runs(self, *, limit: int = 50, until: float | None = None) -> list[RunRecord]:
+        """The newest runs first, of those that were created no later than `until`, in seconds since 1970."""
 
     def results(self, run_id: str) -> list[ResultKept]:
         """Every result of a run that is still held, in the order in which they were kept."""
 
-    def events(self, run_id: str) -> list[Mapping[str, Any]]:
-        """Everything that happened in a run, in order."""
+    def events(self, run_id: str, *, first: int = 0) -> list[Mapping[str, Any]]:
+        """What happened in a run, in order, from number `first` on."""
 
     def count_events(self, run_id: str) -> int:
         """How much has happened in a run: the number of its next event."""

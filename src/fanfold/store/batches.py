@@ -67,15 +67,18 @@ def packed(texts: Iterable[str]) -> bytes:
     return _DEFLATED + deflate.compress("\n".join(texts).encode()) + deflate.flush()
 
 
-def unpacked(text: str, value: bytes | None, where: str) -> list[str]:
-    """The events of a row with this text, or this value. Raises `CorruptRecordError`, which names `where`."""
+def unpacked(text: str, value: bytes | None, where: str, longest: int = _LONGEST) -> list[str]:
+    """The events of a row with this text, or this value, which opened takes at most `longest` bytes.
+
+    Raises `CorruptRecordError`, which names `where`.
+    """
     if value is None:
         return [text]
     if value[:1] != _DEFLATED:
         raise CorruptRecordError(f"{where} is in a form that this version does not know: it begins with {value[:1]!r}")
     try:
         inflate = zlib.decompressobj(wbits=_WINDOW, zdict=_WORDS)
-        body = inflate.decompress(value[1:], _LONGEST)
+        body = inflate.decompress(value[1:], longest)
         if not inflate.eof or inflate.unused_data:
             raise ValueError("it is not whole")
         return body.decode().split("\n")

@@ -42,7 +42,7 @@ def open_store(url: str | Path, *, make: bool = True) -> SqlStore:
         return PostgresStore(text)
     from fanfold.store.sqlite import MEMORY, SqliteStore
 
-    path = _path(text)
+    path = sqlite_path(text)
     if path != MEMORY and not make and not Path(path).exists():
         raise StoreError(
             f"there is no store at {path}", hint="name another with --store, or FANFOLD_STORE; a run makes one"
@@ -50,7 +50,7 @@ def open_store(url: str | Path, *, make: bool = True) -> SqlStore:
     return SqliteStore(path)
 
 
-def _path(text: str) -> str:
+def sqlite_path(text: str) -> str:
     """The file of a SQLite store that `text` names, or the word for memory."""
     if text in ("memory:", ":memory:"):
         return ":memory:"

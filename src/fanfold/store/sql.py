@@ -319,18 +319,23 @@ class SqlStore:
             raise RunNotFoundError(f"there is no run {run_id!r} in {label}", hint="list them: fanfold runs ls")
         return _record((exact or rows)[0])
 
-    def runs(self, *, limit: int = 50) -> list[RunRecord]:
-        """The newest runs first; all of them with a negative limit."""
-        return [_record(row) for row in self.ask("runs", {"limit": limit if limit >= 0 else _ALL})]
+    def runs(self, *, limit: int = 50, until: float | None = None) -> list[RunRecord]:
+        """The newest runs first, all with a negative limit; of those that were created no later than `until`."""
+        asked = {"limit": limit if limit >= 0 else _ALL, "until": _EVER if until is None else until}
+        return [_record(row) for row in self.ask("runs", asked)]
 
     def results(self, run_id: str) -> list[ResultKept]:
         """Every result of a run that is still held."""
         return [_result(row) for row in self.ask("results_of_run", {"run": run_id})]
 
-    def events(self, run_id: str) -> list[Mapping[str, Any]]:
-        """Everything that happened in a run."""
-        rows = self.ask("events_of_run", {"run": run_id})
-        return [event for row in rows for event in _events(row, run_id)]
+    def events(self, run_id: str, *, first: int = 0) -> list[Mapping[str, Any]]:
+        """What happened in a run, from number `first` on."""
+        if not first:
+            rows = self.ask("events_of_run", {"run": run_id})
+            return [event for row in rows for event in _events(row, run_id)]
+        rows = self.ask("events_from", {"run": run_id, "no": first})
+        held = [event for no, _, text, packed, _ in rows for event in _events((no, text, packed), run_id)]
+        return held[first - rows[0][0] :] if rows else []
 
     def count_events(self, run_id: str) -> int:
         """How much has happened in a run."""
@@ -339,6 +344,7 @@ class SqlStore:
 
 
 _ALL: Final = 2**62
+_EVER: Final = float(2**53)
 
 
 def _say(applied: Future[None], thread_id: str) -> None:

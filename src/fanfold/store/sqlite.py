@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Final, Unpack
 
 from fanfold.errors import StoreError
+from fanfold.store import files
 from fanfold.store.migrations import migrate
 from fanfold.store.sql import SqlStore, StoreOptions, statements
 from fanfold.store.writer import NO_VALUES, Columns, Row, Session, Values
@@ -113,6 +114,7 @@ class _Connection:
         self._statements = statements("sqlite")
         self.migrated: Sequence[int] = ()
         self._commits = 0
+        self._closed = False
         self._lock = lock
 
     def rows(self, name: str, values: Values = NO_VALUES) -> list[Row]:
@@ -158,6 +160,9 @@ class _Connection:
 
     def close(self) -> None:
         self._connection.close()
+        if self._path != MEMORY and not self._closed:
+            files.closed(self._path)
+        self._closed = True
         if self._lock is not None:
             self._lock.close()
 
@@ -252,6 +257,8 @@ def _opened(path: str, lock: _FileLock | _Turns | None, *, migrating: bool) -> _
     except (OSError, sqlite3.Error) as error:
         raise _cannot_open(path, error) from error
     connection = _Connection(path, raw, lock)
+    if path != MEMORY:
+        files.opened(path)
     try:
         _write_ahead(raw)
         raw.execute("pragma synchronous = full")

@@ -283,9 +283,9 @@ select run_id, thread_id, graph, digest, status, created, finished, error, setti
 from run where left(run_id, length(%(start)s)) = %(start)s order by run_id limit 2;
 
 -- name: runs
--- The newest runs first.
+-- The newest runs first, of those that were created no later than a time.
 select run_id, thread_id, graph, digest, status, created, finished, error, settings
-from run order by created desc, run_id desc limit %(limit)s;
+from run where created <= %(until)s order by created desc, run_id desc limit %(limit)s;
 
 -- name: results_of_run
 -- Everything that tasks of a run have come to, in the order in which it was kept.

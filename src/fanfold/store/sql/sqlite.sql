@@ -207,9 +207,9 @@ select run_id, thread_id, graph, digest, status, created, finished, error, setti
 from run where substr(run_id, 1, length(:start)) = :start order by run_id limit 2;
 
 -- name: runs
--- The newest runs first.
+-- The newest runs first, of those that were created no later than a time.
 select run_id, thread_id, graph, digest, status, created, finished, error, settings
-from run order by created desc, rowid desc limit :limit;
+from run where created <= :until order by created desc, rowid desc limit :limit;
 
 -- name: results_of_run
 -- Everything that tasks of a run have come to, in the order in which it was kept.

@@ -1,0 +1,1 @@
+"""The walls of the read-only door, one module a database."""

@@ -1,0 +1,1 @@
+"""What each tool of the server does. Their docstrings are what a client's model reads."""
