@@ -153,3 +153,33 @@ def test_what_cannot_be_read_verifies_nothing(folder: Path) -> None:
     os.mkfifo(folder / "pipe.md")
     for source in ("large.md", "pipe.md", "docs", "docs/b.md"):
         assert not stands("Versions are pinned", source, Folder(folder)), source
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "notes.md:2",
+        "notes.md:2-3",
+        "notes.md:2:1",
+        "notes.md#L2",
+        "notes.md#L2-L3",
+        "notes.md#L2-3",
+        "notes.md, line 2",
+        "notes.md (lines 2-3)",
+        "`notes.md`",
+        "`notes.md`:2",
+        "`notes.md:2`",
+        "{folder}/notes.md",
+        "{folder}/notes.md:2",
+    ],
+)
+def test_a_source_may_be_written_as_models_write_it(source: str, tmp_path: Path) -> None:
+    (tmp_path / "notes.md").write_text("Nothing.\nVersions are pinned.\n")
+    named, folder = source.format(folder=tmp_path), Folder(tmp_path)
+    assert stands("Versions are pinned", named, folder)
+    assert folder.path(named) == "notes.md"
+
+
+def test_a_file_that_is_really_called_so_is_the_one_that_is_meant(tmp_path: Path) -> None:
+    (tmp_path / "notes:2").write_text("Versions are pinned.\n")
+    assert stands("Versions are pinned", "notes:2", Folder(tmp_path))

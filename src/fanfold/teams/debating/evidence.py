@@ -28,7 +28,9 @@ CUT: Final = " ..."
 """What our tools put at the end of a line that they do not show to its end, and a quote may have taken along."""
 
 _QUOTE_MARKS: Final = str.maketrans(dict.fromkeys('"`´‘’‚‛“”„‟«»‹›′″', "'"))  # noqa: RUF001 - it is a list of them
-_LINES: Final = re.compile(r":\d+(?:-\d+)?$|#L\d+(?:-L\d+)?$")
+_LINES: Final = re.compile(r"(?::\d+(?:[-:]\d+)?|#L\d+(?:-L?\d+)?|,? \(?lines? \d+(?:[-\u2013]\d+)?\)?)$")
+_AROUND: Final = "`'\"<>"
+"""What models put around a path."""
 # Scripts that put spaces between words. In others, a cut between two letters may well be one between two words.
 _W: Final = r"[0-9A-Za-z_\u00c0-\u024f\u0370-\u052f]"
 _TORN: Final = re.compile(rf"{_W}\n{_W}|{_W}-\n{_W}|{_W}\n-{_W}|{_W}\n'{_W}|[-\u2212]\n\d|\d[.,]\n\d|\d\n[.,]\d")
@@ -60,9 +62,14 @@ class Folder:
         return self._read(self.path(source))
 
     def path(self, source: str) -> str:
-        """The path of the file that a source means: without line numbers, unless there is a file of that very name."""
-        plain = _LINES.sub("", source)
-        return source if plain == source or self._read(source) is not None else plain
+        """The path of the file that a source means: below the folder, without line numbers and what stands around it,
+        unless there is a file of that very name.
+        """
+        if self._read(source) is not None and not Path(source).is_absolute():
+            return source
+        plain = _LINES.sub("", source.strip(_AROUND)).strip(_AROUND)
+        root = Path(self.root).resolve()
+        return str(Path(plain).relative_to(root)) if Path(plain).is_relative_to(root) else plain
 
     def _read(self, path: str) -> str | None:
         try:
