@@ -312,6 +312,13 @@ def test_who_is_overruled_is_heard_as_dissent(sources: Path) -> None:
     assert all("'stand pat'" in text and "It broke before." in text for text in outcome.verdict.dissent)
 
 
+def test_no_synthesizer_can_talk_over_who_was_overruled(sources: Path) -> None:
+    talks = {"decision": "innovate", "confidence": 0.9, "dissent": [f"Not I, {number}." for number in range(20)]}
+    outcome = held(sources, members(synthesizer=talks), rounds=0)
+    assert len(outcome.verdict.dissent) == 20
+    assert sum("answers 'stand pat'" in text for text in outcome.verdict.dissent) == 2
+
+
 def test_a_rule_ends_the_debate_early_and_says_why(sources: Path) -> None:
     who = members(challenger=lambda prompt: opening("innovate") if is_opening(prompt) else rebuttal("innovate"))
     outcome = held(sources, who, rounds=4, stop="unanimity | calls=100")

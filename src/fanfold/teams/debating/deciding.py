@@ -63,6 +63,7 @@ _KINDS: Final[dict[Gap, tuple[Kind, ...]]] = {
 }
 _SIDES: Final = ("advocate", "challenger")
 _MOST_RESEARCH: Final = 15
+_MOST_DISSENT: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +167,7 @@ class _Found:
                 decision=decision,
                 confidence=said.confidence if said is not None and agrees else round(self.final.share, 3),
                 claims={id: self._standing(claim) for id, claim in self.claims.items()},
-                dissent=tuple([*(said.dissent if said is not None else ()), *self._dissent(decision)][:20]),
+                dissent=self._all_dissent(decision),
                 open_questions=tuple(dict.fromkeys(questions))[:40],
                 coverage=coverage(self.claims.values()),
                 research_queue=self._research(),
@@ -206,6 +207,12 @@ class _Found:
 
     def _unanswered(self, claim: Claim) -> bool:
         return not set(self._challenges_of(claim)) <= self._responses(claim, "refute", "refine", "concede")
+
+    def _all_dissent(self, decision: Decision) -> tuple[str, ...]:
+        """The synthesizer's, and that of each member, for which there is room whatever the synthesizer says."""
+        members = self._dissent(decision)[:_MOST_DISSENT]
+        told = self.synthesis.dissent if self.synthesis is not None else ()
+        return (*told[: _MOST_DISSENT - len(members)], *members)
 
     def _dissent(self, decision: Decision) -> list[str]:
         """What those say who answer something else, each with the best of its claims."""
