@@ -14,6 +14,7 @@ import pytest
 
 from fanfold import Debate, Limits, UsageError, audit
 from fanfold.agents.modelserver import Request, rehearse
+from fanfold.store.opening import open_store
 from fanfold.teams.debate import Outcome, key, replay
 from fanfold.teams.debating.prompts import angle
 from fanfold.teams.debating.ruling import rule_of
@@ -508,6 +509,7 @@ def test_a_debate_over_budget_ends_in_a_marked_result(sources: Path) -> None:
         ({"topology": "web"}, "topology is 'web'"),
         ({"models": {"juge": "x"}}, "the role 'juge'"),
         ({"samples": -1}, "samples is -1"),
+        ({"samples": "all"}, "samples is 'all'; it must be 0 or more, or 'equal'"),
         ({"quorum": 9}, "quorum"),
         ({"protocol": "cascade", "advocates": 3, "challengers": 3, "quorum": 5}, "a quorum of 5 among 2"),
         ({"advocates": 17, "challengers": 17}, "it has 34 members"),
@@ -563,6 +565,34 @@ def test_members_of_one_model_are_told_apart_from_those_of_two_beside_samples(so
     outcome = Debate(ASKED, sources=sources, rounds=0, samples=1).invoke(model="rehearsal")
     agreement = outcome.decided.baselines.agreement
     assert (agreement.same_model, agreement.different_models) == (agreement.all, None)
+
+
+def test_as_many_single_answers_are_bought_as_cost_what_the_debate_did(sources: Path) -> None:
+    outcome = Debate(ASKED, sources=sources, samples="equal").invoke(model="rehearsal")
+    baselines, transcript = outcome.decided.baselines, outcome.transcript
+    assert baselines.equal_cost is not None
+    assert 3 < baselines.equal_cost.cast == baselines.affordable
+    assert not baselines.short
+    assert len({record.who for record in transcript.by("sample")}) == len(transcript.by("sample"))
+    assert replay(json.loads(json.dumps(outcome.json()))).verdict == outcome.verdict
+
+
+def test_what_single_answers_cost_buys_no_more_of_them_than_the_most(
+    sources: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fanfold.teams.debate.MOST_SAMPLES", 5)
+    outcome = Debate(ASKED, sources=sources, samples="equal").invoke(model="rehearsal")
+    assert len(outcome.transcript.by("sample")) == 5
+    assert outcome.decided.baselines.short
+
+
+def test_another_debate_in_the_thread_buys_its_own_single_answers(sources: Path, tmp_path: Path) -> None:
+    with open_store(tmp_path / "kept" / "runs.db") as store:
+        for rounds in (1, 1):
+            debate = Debate(ASKED, sources=sources, rounds=rounds, samples="equal")
+            outcome = debate.invoke(store, model="rehearsal", thread_id="t")
+            said = [record.who for record in outcome.transcript.by("sample")]
+            assert len(said) == len(set(said))
 
 
 def test_a_cost_that_is_known_in_part_is_a_least_one_and_compares_nothing(sources: Path) -> None:

@@ -105,7 +105,8 @@ class Debate:
     - `judge`: "swapped" for two judges who read the sides the other way round, "once" for one, "none" for the vote.
     - `validator`: whether the verdict is checked, and may be sent back once.
     - `questions`: "beside" the openings, which are blind to them, or "first", when the openings read them, too.
-    - `samples`: so many single answers are bought besides, at the same time, for a vote that nobody has debated; not
+    - `samples`: so many single answers are bought besides, at the same time, for a vote that nobody has debated; with
+      "equal", in the end as many as cost together what the debate did, up to 64; not
       in a cascade.
     - `vote`: "majority", or "weighted" by confidence. `quorum`: how many members have to vote; more than half.
     - `models`: what each role is asked by, such as `{"judge": "anthropic:..."}`; of several, members take turns.
@@ -126,7 +127,7 @@ class Debate:
     judge: Judging = "swapped"
     validator: bool = True
     questions: Literal["beside", "first"] = "beside"
-    samples: int = 3
+    samples: int | Literal["equal"] = 3
     vote: VoteRule = "majority"
     quorum: int | None = None
     models: Mapping[str, Any] = field(default_factory=dict)
@@ -187,7 +188,7 @@ def check(debate: Debate) -> None:
         (not debate.question.strip(), "the question is empty"),
         (debate.advocates < 1 or debate.challengers < 1, "a debate needs an advocate and a challenger at least"),
         (not 0 <= debate.rounds <= HARD_CAP, f"rounds is {debate.rounds}; it must be from 0 to {HARD_CAP}"),
-        (debate.samples < 0, f"samples is {debate.samples}; it must be 0 or more"),
+        (not _counts(debate.samples), f"samples is {debate.samples!r}; it must be 0 or more, or 'equal'"),
         (debate.attempts < 1, f"attempts is {debate.attempts}; it must be 1 or more"),
         (seats > MOST_SEATS, f"it has {seats} members; {MOST_SEATS} at most can be heard"),
         (
@@ -214,8 +215,17 @@ def check(debate: Debate) -> None:
         rule_of(debate.stop)
 
 
-_SEVERAL: Final = ("synthesizer", "validator")
-"""Who may be asked again, and has a list of what it said."""
+def _counts(samples: Any) -> bool:
+    return samples >= 0 if isinstance(samples, int) else samples == "equal"
+
+
+_SEVERAL: Final = ("synthesizer", "validator", "more-samples")
+"""Whose answers are a list: of those who may be asked again, and of single answers that are bought in the end."""
+
+FIRST_SAMPLES: Final = 3
+"""Single answers from which it is known what one costs, where as many are bought as cost what the debate did."""
+
+MOST_SAMPLES: Final = 64
 
 _KNOWN: Final[Mapping[str, Sequence[Any]]] = {
     "topology": (None, *TOPOLOGIES),
@@ -237,7 +247,9 @@ class Team:
         self.rounds = 1 if cascade else debate.rounds
         self.judges = () if cascade else JUDGES[debate.judge]
         self.stop = rule_of(debate.stop) if isinstance(debate.stop, str) else debate.stop
-        self.samples = () if cascade else tuple(f"sample-{number}" for number in range(1, debate.samples + 1))
+        self.equal = debate.samples == "equal" and not cascade
+        first = FIRST_SAMPLES if debate.samples == "equal" else debate.samples
+        self.samples = () if cascade else tuple(f"sample-{number}" for number in range(1, int(first) + 1))
 
     def _topology(self) -> Topology:
         return self.debate.topology or usual_topology(max(self.debate.advocates, self.debate.challengers))
@@ -330,13 +342,19 @@ class Team:
     def _conclude(self, team: StateGraph) -> None:
         said = ["questioner", "ended", *self._all_said(), *self.judges, "synthesizer", "validator"]
         self._add(team, "synthesizer", self._synthesize, said, ["synthesizer"])
-        self._add(team, "verdict", self._verdict, [*said, *self.samples], Debated.__annotations__)
+        everything, last = [*said, *self.samples, *(["more-samples"] if self.equal else [])], "verdict"
+        self._add(team, "verdict", self._verdict, everything, Debated.__annotations__)
+        if self.equal:
+            last = "more-samples"
+            self._add(team, last, self._buy_more, everything, [last])
+            team.add_edge(last, "verdict")
         if self.debate.validator:
             self._add(team, "validator", self._validate, said, ["validator"])
             team.add_edge("synthesizer", "validator")
-            team.add_conditional_edges("validator", _sent_back, ["synthesizer", "verdict"])
+            nexts = {True: "synthesizer", False: last}
+            team.add_conditional_edges("validator", lambda state: nexts[_sent_back(state)], list(nexts.values()))
         else:
-            team.add_edge("synthesizer", "verdict")
+            team.add_edge("synthesizer", last)
         team.add_edge("verdict", END)
 
     # The nodes.
@@ -429,12 +447,29 @@ class Team:
 
     def _sample(self, sample: str) -> Node:
         async def answer_alone(state: State) -> State:
-            number = self.samples.index(sample)
-            prompt = prompts.opening(state["question"], None, prompts.angle(number))
-            got = await self._ask(state, sample, "sample", Opening, prompt, number=number)
-            return {sample: _kept(got.record(got.output))}
+            return {sample: await self._alone(state, self.samples.index(sample))}
 
         return answer_alone
+
+    async def _alone(self, state: State, number: int) -> dict[str, Any]:
+        """A single answer, of somebody who knows of no debate."""
+        prompt = prompts.opening(state["question"], None, prompts.angle(number))
+        got = await self._ask(state, f"sample-{number + 1}", "sample", Opening, prompt, number=number)
+        return _kept(got.record(got.output))
+
+    async def _buy_more(self, state: State) -> State:
+        """Buy single answers, side by side, until they have cost what the debate did."""
+        bought: list[dict[str, Any]] = []
+        while missing := self._missing({**state, "more-samples": bought}):
+            there = len(self.samples) + len(bought)
+            bought += await asyncio.gather(*(self._alone(state, there + number) for number in range(missing)))
+        return {"more-samples": bought}
+
+    def _missing(self, state: State) -> int:
+        """How many single answers are missing for a vote at equal cost; those that failed have had their turn."""
+        outcome = Outcome.of(self._transcript(state, self._records(state)).model_dump(mode="json"))
+        there = len(self.samples) + len(state["more-samples"])
+        return max(0, min(outcome.decided.baselines.affordable, MOST_SAMPLES) - there)
 
     async def _verdict(self, state: State) -> State:
         transcript = self._transcript(state, self._records(state))
@@ -509,7 +544,7 @@ class Team:
         keys = ["questioner", *self._all_said(), *self.judges]
         kept = [state[name] for name in keys if state.get(name)]
         kept += [*state.get("synthesizer", ()), *state.get("validator", ())]
-        kept += [state[name] for name in self.samples if state.get(name)]
+        kept += [*(state[name] for name in self.samples if state.get(name)), *state.get("more-samples", ())]
         return [recorded(Record, each) for each in kept]
 
     def _transcript(self, state: State, records: Sequence[Record]) -> Transcript:
@@ -651,7 +686,6 @@ def _feedback(state: State) -> str:
     return said[-1].feedback if said and isinstance(said[-1], Validation) else ""
 
 
-def _sent_back(state: State) -> str:
+def _sent_back(state: State) -> bool:
     said = recorded(Record, state["validator"][-1]).said
-    again = isinstance(said, Validation) and said.result == "revision" and len(state["synthesizer"]) <= REVISIONS
-    return "synthesizer" if again else "verdict"
+    return isinstance(said, Validation) and said.result == "revision" and len(state["synthesizer"]) <= REVISIONS
