@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fanfold.agents.spending import asking as asking
     from fanfold.agents.task import Task as Task
     from fanfold.agents.task import TaskResult as TaskResult
+    from fanfold.agents.task import agent_named as agent_named
     from fanfold.agents.workspace import Workspace as Workspace
     from fanfold.chat import MessageChunk as MessageChunk
     from fanfold.context import get_config as get_config
@@ -181,6 +182,7 @@ _HOMES = {
     "Workspace": "fanfold.agents.workspace",
     "add_messages": "fanfold.messages",
     "asking": "fanfold.agents.spending",
+    "agent_named": "fanfold.agents.task",
     "agents_in": "fanfold.agents.definition",
     "audit": "fanfold.receipt",
     "entrypoint": "fanfold.functional",

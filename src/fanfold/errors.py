@@ -57,7 +57,8 @@ An exception that a node raises itself is passed on as it is, with a note that n
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 
@@ -202,7 +203,13 @@ class DuplicateResultError(StoreError):
 
 
 class AgentError(FanfoldError):
-    """An agent could not be found, started or finished."""
+    """An agent could not be found, started or finished.
+
+    `usage` and `cost_usd` are what it has used all the same, as in a `TaskResult`; empty for one that asked no model.
+    """
+
+    usage: Mapping[str, int] = MappingProxyType({})
+    cost_usd: float | None = None
 
 
 class AgentTimeoutError(AgentError, TimeoutError):

@@ -73,7 +73,7 @@ def test_every_result_says_both_baselines_and_the_gain() -> None:
         "- as many single answers as the debate's cost buys: 'b' has 4; 'a' 1, in 5 of 13, by calls "
         "(the debate decided otherwise)"
     )
-    assert gained.endswith("not known, since one debate does not show which decision is right")
+    assert gained.endswith("one debate does not show which decision is right, as far as 5 answers tell of 13")
     assert correlated == "- correlation of answers: 0.33 of the pairs of openings agree, +0.00 beside chance"
 
 
@@ -82,7 +82,7 @@ def test_what_was_not_measured_is_said_to_be_unknown() -> None:
     assert "(decides nothing)" in lines[0]
     assert lines[1].endswith("13, by calls; none were bought (`samples`)")
     assert lines[2].endswith("not known, since no single answers were bought")
-    assert beside("a", "a", "a").lines()[2].endswith("none, since the vote decides the same")
+    assert beside("a", "a", "a", buys=1).lines()[2].endswith("none, since the vote decides the same")
     assert beside("a", "a", "a").lines()[3].endswith("not known, with fewer than two openings")
     assert "a number that is not known" in compared("a", [], [], Spent(), Spent()).lines()[1]
 
@@ -114,6 +114,15 @@ def test_the_gain_is_over_what_costs_as_much() -> None:
     assert (found.better, found.worse) == (6, 1)
     assert found.chance == pytest.approx(2 * (1 + 7) / 2**7)
     assert found.line().startswith("gain over the vote at equal cost: +0.500 in 10 questions")
+
+
+def test_a_vote_that_costs_less_than_the_debate_says_so() -> None:
+    found = gain([("a", beside("a", "a", "ba", buys=2)), ("a", beside("a", "a", "ba", buys=3))])
+    assert found.short == 1
+    assert found.line().endswith("; the vote cost less in 1: buy more `samples`")
+    lines = beside("a", "a", "ba", buys=3).lines()
+    assert any(line.endswith("which decision is right, as far as 2 answers tell of 3") for line in lines)
+    assert not any("as far as" in line for line in beside("a", "a", "ba", buys=2).lines())
 
 
 def test_a_gain_that_is_none_may_well_be_chance() -> None:

@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 
 from fanfold import Debate, Limits, UsageError, audit
+from fanfold.agents.modelserver import Request, rehearse
+from fanfold.store.opening import open_store
 from fanfold.teams.debate import Outcome, key, replay
 from fanfold.teams.debating.prompts import angle
 from fanfold.teams.debating.ruling import rule_of
 from fanfold.teams.debating.stopping import Both, Calls, Either, Rounds, Stability, Unanimity
-from fanfold.testing import Fail, ModelServer
+from fanfold.testing import Fail, ModelServer, ToolUse
 from tests.teams.scripted import (
     NOTES,
     QUOTE,
@@ -140,6 +142,47 @@ def test_no_agent_or_seat_is_named_in_the_prompt_of_another(sources: Path) -> No
     read = [prompt for _, prompt in who.asked]
     assert any("it broke." in prompt for prompt in read)
     assert not any(re.search(r"serm-|(?:pro|con)[-. ]\d|claude", prompt, re.IGNORECASE) for prompt in read)
+
+
+def test_a_model_that_the_run_has_named_is_not_named_to_others_either(
+    sources: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signed, read = opening("innovate", claim("As Claude Acme 9 knows, it broke.")), []
+
+    def answer(request: Request) -> Any:
+        if is_opening(request.prompt) and "`stance` is `pro`" in request.prompt:
+            return ToolUse(request.tools[-1].name, signed)
+        read.append(request.prompt)
+        return rehearse(request)
+
+    with ModelServer() as server:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
+        monkeypatch.setenv("ANTHROPIC_API_KEY", "any")
+        server.script("*", answer)
+        debate = Debate(ASKED, sources=sources, advocates=1, challengers=1, rounds=1, samples=0)
+        outcome = debate.invoke(model="anthropic:claude-acme-9")
+    assert outcome.transcript.claims[0].text == "As Claude Acme 9 knows, it broke."
+    assert sum("knows, it broke." in prompt for prompt in read) >= 5
+    assert not any("acme" in prompt.casefold() for prompt in read)
+
+
+def read_in_order(who: Members, role: str) -> list[list[str]]:
+    """The members' letters, as each prompt of the role has their openings."""
+    return [re.findall(r'agent="participant (\w+)"', prompt)[:6] for prompt in who.of(role)]
+
+
+def test_whoever_reads_all_reads_them_in_an_order_that_the_seed_draws(sources: Path) -> None:
+    orders = []
+    for seed in range(4):
+        who = members()
+        debated = held(sources, who, seed=seed, advocates=3, challengers=3, rounds=0, samples=0).transcript
+        seats = [claim.id[0] for claim in debated.claims]
+        one, other = read_in_order(who, "judge")
+        assert one[:3] == other[3:], "nothing but the sides is swapped"
+        assert one[3:] == other[:3]
+        for role in ("judge", "synthesizer", "validator"):
+            orders.append((role, tuple(seats.index(letter) for letter in read_in_order(who, role)[0])))
+    assert all(len({order for role, order in orders if role == each}) > 1 for each in dict(orders))
 
 
 def test_the_same_seed_gives_the_same_prompts_and_another_one_others(sources: Path) -> None:
@@ -268,6 +311,13 @@ def test_who_is_overruled_is_heard_as_dissent(sources: Path) -> None:
     assert outcome.verdict.decision == "innovate"
     assert len(outcome.verdict.dissent) == 2
     assert all("'stand pat'" in text and "It broke before." in text for text in outcome.verdict.dissent)
+
+
+def test_no_synthesizer_can_talk_over_who_was_overruled(sources: Path) -> None:
+    talks = {"decision": "innovate", "confidence": 0.9, "dissent": [f"Not I, {number}." for number in range(20)]}
+    outcome = held(sources, members(synthesizer=talks), rounds=0)
+    assert len(outcome.verdict.dissent) == 20
+    assert sum("answers 'stand pat'" in text for text in outcome.verdict.dissent) == 2
 
 
 def test_a_rule_ends_the_debate_early_and_says_why(sources: Path) -> None:
@@ -417,9 +467,35 @@ def test_an_agent_that_does_not_exist_is_no_result_but_an_error(sources: Path) -
             held(sources, who)
 
 
+def test_a_folder_that_there_is_not_is_an_error_and_no_verdict_of_nobody(sources: Path) -> None:
+    for place in (sources / "nowhere", sources / "notes.md"):
+        with pytest.raises(UsageError, match=f"no folder '{place}'"):
+            held(place)
+
+
+def test_a_vote_of_one_side_alone_says_so(sources: Path) -> None:
+    (mark,) = held(sources, members(challenger="no"), advocates=3, challengers=1).marked("quorum")
+    assert mark.text == "3 of 4 members have answered, which is enough to decide; nobody of the side 'con' has"
+
+
+@pytest.mark.parametrize("missing", ["advocate", "challenger"])
+def test_a_cascade_in_which_a_side_was_not_heard_decides_nothing(sources: Path, missing: str) -> None:
+    outcome = held(sources, members(**{missing: "no"}), protocol="cascade")
+    assert outcome.verdict.decision == "stand pat"
+    assert outcome.marked("no quorum")
+
+
+def test_the_largest_debate_has_a_verdict_on_every_claim(sources: Path) -> None:
+    most = opening("innovate", *[claim()] * 12)
+    who = members(advocate=most, challenger=most)
+    outcome = held(sources, who, advocates=16, challengers=16, rounds=0, judge="none", validator=False, samples=0)
+    assert len(outcome.verdict.claims) == 32 * 12
+
+
 def test_a_debate_over_budget_ends_in_a_marked_result(sources: Path) -> None:
     outcome = Debate(ASKED, sources=sources).invoke(model="rehearsal", limits=Limits(calls=12))
     assert outcome.marked("over budget")
+    assert not any("resume" in mark.text for mark in outcome.marks), "it is over, and cannot be gone on with"
     assert outcome.verdict.decision == "stand pat"
     assert outcome.receipt is not None
     assert sum(call.requests for call in outcome.transcript.calls) <= 12
@@ -433,7 +509,11 @@ def test_a_debate_over_budget_ends_in_a_marked_result(sources: Path) -> None:
         ({"topology": "web"}, "topology is 'web'"),
         ({"models": {"juge": "x"}}, "the role 'juge'"),
         ({"samples": -1}, "samples is -1"),
+        ({"samples": "all"}, "samples is 'all'; it must be 0 or more, or 'equal'"),
         ({"quorum": 9}, "quorum"),
+        ({"protocol": "cascade", "advocates": 3, "challengers": 3, "quorum": 5}, "a quorum of 5 among 2"),
+        ({"advocates": 17, "challengers": 17}, "it has 34 members"),
+        ({"stop": 5}, "stop is 5"),
     ],
 )
 def test_what_cannot_be_held_is_said_before_anybody_is_asked(how: dict[str, Any], said: str) -> None:
@@ -468,6 +548,64 @@ def test_costs_add_up(sources: Path) -> None:
     assert outcome.spent["calls"] == 1 + 3 + 3 + 2 + 1 + 1 + 3 == len(receipt.agents)
     assert outcome.spent["input_tokens"] == sum(task.input_tokens for task in receipt.tasks) > 0
     assert outcome.spent["output_tokens"] == sum(task.output_tokens for task in receipt.tasks) > 0
+
+
+def test_what_an_agent_has_used_before_it_was_counted_out_is_counted(sources: Path) -> None:
+    with ModelServer() as server:
+        server.script("serm-challenger", ["no"] * 20)
+        outcome = Debate(ASKED, sources=sources, advocates=1, challengers=1, rounds=0).invoke(model=server)
+    receipt, lost = outcome.receipt, [call for call in outcome.transcript.calls if call.status == "failed"]
+    assert receipt is not None
+    assert [(call.who, call.requests) for call in lost] == [("con-1", 3), ("con-1", 3)]
+    assert outcome.spent["requests"] == len(server.journal)
+    assert outcome.spent["input_tokens"] == sum(task.input_tokens for task in receipt.tasks)
+
+
+def test_members_of_one_model_are_told_apart_from_those_of_two_beside_samples(sources: Path) -> None:
+    outcome = Debate(ASKED, sources=sources, rounds=0, samples=1).invoke(model="rehearsal")
+    agreement = outcome.decided.baselines.agreement
+    assert (agreement.same_model, agreement.different_models) == (agreement.all, None)
+
+
+def test_as_many_single_answers_are_bought_as_cost_what_the_debate_did(sources: Path) -> None:
+    outcome = Debate(ASKED, sources=sources, samples="equal").invoke(model="rehearsal")
+    baselines, transcript = outcome.decided.baselines, outcome.transcript
+    assert baselines.equal_cost is not None
+    assert 3 < baselines.equal_cost.cast == baselines.affordable
+    assert not baselines.short
+    assert len({record.who for record in transcript.by("sample")}) == len(transcript.by("sample"))
+    assert replay(json.loads(json.dumps(outcome.json()))).verdict == outcome.verdict
+
+
+def test_what_single_answers_cost_buys_no_more_of_them_than_the_most(
+    sources: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fanfold.teams.debate.MOST_SAMPLES", 5)
+    outcome = Debate(ASKED, sources=sources, samples="equal").invoke(model="rehearsal")
+    assert len(outcome.transcript.by("sample")) == 5
+    assert outcome.decided.baselines.short
+
+
+def test_another_debate_in_the_thread_buys_its_own_single_answers(sources: Path, tmp_path: Path) -> None:
+    with open_store(tmp_path / "kept" / "runs.db") as store:
+        for rounds in (1, 1):
+            debate = Debate(ASKED, sources=sources, rounds=rounds, samples="equal")
+            outcome = debate.invoke(store, model="rehearsal", thread_id="t")
+            said = [record.who for record in outcome.transcript.by("sample")]
+            assert len(said) == len(set(said))
+
+
+def test_a_cost_that_is_known_in_part_is_a_least_one_and_compares_nothing(sources: Path) -> None:
+    exported = json.loads(json.dumps(Debate(ASKED, sources=sources, rounds=0).invoke(model="rehearsal").json()))
+    calls = [call for record in exported["transcript"]["records"] for call in record["calls"]]
+    for call in calls:
+        call["cost_usd"] = 0.5
+    assert replay(exported).decided.baselines.currency == "money"
+    calls[0]["cost_usd"] = None
+    outcome = replay(exported)
+    assert (outcome.spent["usd"], outcome.spent["unpriced"]) == (0.5 * (len(calls) - 1), 1)
+    assert f"| at least {0.5 * (len(calls) - 1):.4f} |" in outcome.markdown()
+    assert outcome.decided.baselines.currency == "tokens"
 
 
 def test_by_rehearsal_every_quote_is_real_and_the_rest_is_called_what_it_is(sources: Path) -> None:

@@ -21,7 +21,7 @@ from fanfold.agents.modelserver import Answer, Request, rehearse
 from fanfold.store.opening import open_store
 from fanfold.teams.debate import replay
 from fanfold.testing import ModelServer
-from tests.teams.scripted import QUOTE, USUAL, folder, members
+from tests.teams.scripted import QUOTE, USUAL, folder, is_opening, members, opening, rebuttal
 
 LONGEST = 60.0
 
@@ -144,3 +144,21 @@ def test_a_stored_debate_replays_to_the_same_verdict(sources: Path, url: str) ->
         for claim in replay(kept["transcript"]).transcript.claims
         for piece in claim.evidence
     )
+
+
+def test_another_debate_in_a_thread_has_nothing_of_the_one_before(sources: Path, url: str) -> None:
+    debate = Debate("Should we pin?", sources=sources, stop="unanimity", samples=0)
+    again = members(validator={"result": "revision", "feedback": "Say less."})
+    assert len(debate.invoke(url, thread_id="t", agents=again.agents).transcript.records) == 1 + 4 * 3 + 2 + 2 + 2
+    agreed = members(
+        challenger=lambda prompt: opening("innovate") if is_opening(prompt) else rebuttal("innovate"),
+        validator={"result": "revision", "feedback": "Say more."},
+    )
+    outcome = debate.invoke(url, thread_id="t", agents=agreed.agents)
+    assert [mark.text for mark in outcome.marked("stopped")] == [
+        "all 4 say 'innovate' in round 1, and none raised anything new"
+    ]
+    assert {record.round for record in outcome.transcript.records if record.statement} == {0, 1}
+    first, second = agreed.of("synthesizer")
+    assert "Say" not in first
+    assert "Say more." in second, "it is sent back once in this debate, too"

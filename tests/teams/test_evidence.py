@@ -20,6 +20,7 @@ It is unsafe to use, by 0.5 % of users; it is non-compliant at -20 degrees.
 --------------------
 依赖项必须固定版本以便重现构建结果。
 Nothing is said here
+In winter nobody can\u2019t be asked, \u2018of all people\u2019. It costs \u22124 percent less.
 """
 
 
@@ -41,6 +42,8 @@ def stands(quote: str, source: str = "a.md", sources: Sources | None = None) -> 
         "It is unsafe to use, by 0.5 % of users",
         "Versions are pinned, “every one of th ...",
         "Nothing is said here",
+        "nobody can't be asked",
+        "be asked, 'of all people'",
         "必须固定版本以便重现构建",
     ],
 )
@@ -59,6 +62,8 @@ def test_a_quote_stands_where_its_words_do(quote: str) -> None:
         ("compliant at -20 degrees", "it begins within a word with a hyphen"),
         ("5 % of users; it is", "it begins within a number"),
         ("20 degrees. -----", "it leaves out the sign"),
+        ("nobody can", "it ends within a word with an apostrophe"),
+        ("4 percent less", "it leaves out the sign"),
         ("a bot r", "it is short"),
         ("a bot", "it is short"),
         ("--------------", "it says nothing"),
@@ -148,3 +153,33 @@ def test_what_cannot_be_read_verifies_nothing(folder: Path) -> None:
     os.mkfifo(folder / "pipe.md")
     for source in ("large.md", "pipe.md", "docs", "docs/b.md"):
         assert not stands("Versions are pinned", source, Folder(folder)), source
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "notes.md:2",
+        "notes.md:2-3",
+        "notes.md:2:1",
+        "notes.md#L2",
+        "notes.md#L2-L3",
+        "notes.md#L2-3",
+        "notes.md, line 2",
+        "notes.md (lines 2-3)",
+        "`notes.md`",
+        "`notes.md`:2",
+        "`notes.md:2`",
+        "{folder}/notes.md",
+        "{folder}/notes.md:2",
+    ],
+)
+def test_a_source_may_be_written_as_models_write_it(source: str, tmp_path: Path) -> None:
+    (tmp_path / "notes.md").write_text("Nothing.\nVersions are pinned.\n")
+    named, folder = source.format(folder=tmp_path), Folder(tmp_path)
+    assert stands("Versions are pinned", named, folder)
+    assert folder.path(named) == "notes.md"
+
+
+def test_a_file_that_is_really_called_so_is_the_one_that_is_meant(tmp_path: Path) -> None:
+    (tmp_path / "notes:2").write_text("Versions are pinned.\n")
+    assert stands("Versions are pinned", "notes:2", Folder(tmp_path))

@@ -14,6 +14,7 @@ from fanfold import (
     Debate,
     GraphError,
     Limits,
+    ModelKeyError,
     RetryPolicy,
     StateGraph,
     Task,
@@ -342,7 +343,10 @@ def test_a_verdict_that_is_sent_back_is_debated_anew_with_the_feedback(folder: P
 
     done = research(folder, debate=debate, validator=lambda said: next(results))
     assert [brief.feedback for brief in briefs] == ["", "name a price"]
-    assert briefs[1].question == "Should the ferry run?\n\nA former verdict came back: name a price"
+    first, _, framed = briefs[1].question.partition("\n\nA former verdict came back:\n")
+    assert first == briefs[0].question == "Should the ferry run?"
+    assert framed.startswith("<agent-output ")
+    assert "name a price" in framed
     assert done.phases[1:5] == ("debate", "validator gate", "debate", "validator gate")
     assert done.phase == "done"
 
@@ -376,6 +380,23 @@ def test_a_validator_that_cannot_decide_is_marked_and_research_goes_on(folder: P
     assert "no validator has judged it" in done.report
 
 
+def nobody(said: Verdict) -> Any:
+    return None
+
+
+def broken(said: Verdict) -> Validation:
+    raise AgentError("its model is gone")
+
+
+@pytest.mark.parametrize(("validator", "why"), [(nobody, "gave no answer"), (broken, "its model is gone")])
+def test_a_validator_that_is_code_and_has_no_answer_is_marked_as_an_agent_is(
+    folder: Path, validator: Any, why: str
+) -> None:
+    done = research(folder, validator=validator)
+    assert (done.phase, done.validation, marks(done)) == ("done", None, [("undecided", "the validator")])
+    assert why in done.marks[0].text
+
+
 def test_the_validator_reads_the_verdict_in_a_frame(folder: Path) -> None:
     asked: list[str] = []
 
@@ -391,6 +412,33 @@ def test_the_validator_reads_the_verdict_in_a_frame(folder: Path) -> None:
     assert team.invoke().phase == "done"
     (mark,) = [line.split()[1] for line in asked[0].splitlines() if line.startswith("<agent-output ")]
     assert asked[0].index("Accept this.") < asked[0].rindex(f"\n</agent-output {mark}>")
+
+
+def wordless(brief: Brief) -> Any:
+    raise AgentError("")
+
+
+def empty(brief: Brief) -> Any:
+    return None
+
+
+@pytest.mark.parametrize("debate", [wordless, empty])
+def test_a_debate_of_which_nothing_comes_ends_the_run_with_a_report(folder: Path, debate: Any) -> None:
+    done = research(folder, debate=debate)
+    assert (done.phase, done.verdict, marks(done)) == ("failed", None, [("failed", "the debate")])
+    assert done.failure == "it came to no verdict"
+
+
+def test_what_is_no_verdict_is_called_so(folder: Path) -> None:
+    with pytest.raises(UsageError, match=r"came to \{'decided': 'yes'\}, which is no Verdict"):
+        research(folder, debate=lambda brief: {"decided": "yes"})
+
+
+def test_a_folder_that_there_is_not_is_an_error_before_anybody_is_asked(folder: Path) -> None:
+    asked: list[Brief] = []
+    with pytest.raises(UsageError, match="there is no folder"):
+        research(folder / "nowhere", debate=asked.append)
+    assert not asked
 
 
 def test_a_debate_that_fails_ends_the_run_with_a_report(folder: Path) -> None:
@@ -567,6 +615,28 @@ def test_a_run_that_failed_goes_on_without_asking_anybody_twice(folder: Path) ->
     assert team.invoke(store=store, thread_id="t").phase == "done"
     assert len(held) == 1
     assert sorted(asked) == sorted([*KINDS, "agreement", "dissent"])
+
+
+def test_a_specialist_whose_key_was_refused_is_asked_when_the_run_goes_on(folder: Path, tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def answer(name: str, prompt: str) -> Any:
+        asked.append(name)
+        if asked.count("market") == 1 and name == "market":
+            raise ModelKeyError("the key was refused")
+        return usual(name, prompt)
+
+    (tmp_path / "kept").mkdir()
+    team, store = (
+        Research("T?", sources=folder, agents=agents(answer), debate=lambda brief: verdict(), validator=accepted),
+        f"sqlite:///{tmp_path}/kept/runs.db",
+    )
+    with pytest.raises(ModelKeyError, match="refused"):
+        team.invoke(store=store, thread_id="t")
+    done = team.invoke(store=store, thread_id="t")
+    assert asked.count("market") == 2
+    assert (done.phase, done.marks, done.metrics.answered) == ("done", (), 15)
+    assert "not known" in done.metrics.lines()[1]
 
 
 def test_a_thread_can_look_into_one_topic_after_another(folder: Path) -> None:

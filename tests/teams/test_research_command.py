@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from fanfold.testing import ModelServer, Stall, rehearse
+from fanfold.testing import ModelServer, Stall, ToolUse, rehearse
 from tests.e2e.conftest import Command, kill, until
 
+REJECTED = {"result": "rejected", "feedback": "no evidence"}
 TOPIC = "Should the ferry carry cars?"
 PARTS = {
     "price": "The ferry has a price of {n} for cars, which no budget covers.",
@@ -95,6 +96,7 @@ def test_after_kill_9_a_resume_asks_no_specialist_twice(fanfold: Command, docume
     assert resumed.returncode == 0, resumed.stderr
     assert resumed.stdout.startswith(f"# {TOPIC}")
     assert "## What stands against it" in resumed.stdout
+    assert "- completion: 4 of 4 (100%), target > 85%: met" in resumed.stdout
     assert {call.agent for call in server.journal[before:]} == {"research-dissent"}
 
 
@@ -119,6 +121,20 @@ def test_a_rejected_verdict_is_reported_and_is_no_success(fanfold: Command, docu
     assert done.returncode == 1
     assert "the research has failed: rejected: " in done.stderr
     assert "phases: initialising, debate, validator gate, failed" in done.stdout
+
+
+def test_research_that_fails_when_it_is_gone_on_with_is_no_success_either(
+    fanfold: Command, documents: Path, server: ModelServer
+) -> None:
+    server.script("serm-validator", [Stall(), lambda request: ToolUse(request.tools[-1].name, REJECTED)])
+    fanfold.env = {"OPENAI_BASE_URL": server.openai_url, "OPENAI_API_KEY": "made-up"}
+    process = fanfold.start("research", TOPIC, "--source", str(documents), "--model", "openai:scripted", "--quiet")
+    until(lambda: any(call.agent == "serm-validator" for call in server.journal), process)
+    kill(process)
+    resumed = fanfold("resume", fanfold.newest()[:8])
+    assert resumed.returncode == 1
+    assert "the research has failed: rejected: no evidence" in resumed.stderr
+    assert "phases: initialising, debate, validator gate, failed" in resumed.stdout
 
 
 @pytest.mark.parametrize(

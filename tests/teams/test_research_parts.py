@@ -126,14 +126,21 @@ def test_recovery_is_the_longest_time_from_a_first_failure_to_the_end() -> None:
 
 
 def test_each_target_is_missed_at_its_own_value() -> None:
-    metrics = measured(lives((0.3, 1.0)), asked=100, answered=85, slots=1)
+    at_once = lives(*[(0.3, 1.0)] * 17)
+    metrics = measured(at_once, asked=20, answered=17, slots=20)
     assert metrics.met == {"completion": False, "parallel efficiency": False, "recovery": True}
     lower = Targets(completion=0.84, efficiency=0.69)
-    assert measured(lives((0.3, 1.0)), asked=100, answered=85, slots=1, targets=lower).met["completion"]
-    assert measured(lives((0.3, 1.0)), asked=100, answered=85, slots=1, targets=lower).met["parallel efficiency"]
+    assert measured(at_once, asked=20, answered=17, slots=20, targets=lower).met["completion"]
+    assert measured(at_once, asked=20, answered=17, slots=20, targets=lower).met["parallel efficiency"]
     slow = lives((0.0, 120.0))
     slow[1].stretches = [Part(0.0, "working"), Part(0.0, "queued")]
     assert not measured(slow, asked=1, answered=1, slots=1).met["recovery"]
+
+
+def test_of_a_fan_out_that_was_cut_off_no_efficiency_is_told() -> None:
+    metrics = measured(lives((0.0, 1.0), (5.0, 6.0)), asked=3, answered=3, slots=1)
+    assert (metrics.efficiency, metrics.met) == (None, {"completion": True, "recovery": True})
+    assert metrics.lines()[1].endswith("not known, 1 answered in an earlier sitting, target > 70%: not measured")
 
 
 def test_metrics_are_printed_beside_their_targets() -> None:

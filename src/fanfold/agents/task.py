@@ -152,11 +152,15 @@ class Task:
     async def _work(self, scope: Scope, task_id: str, frame: Frame | None, above: Desk | None) -> dict[str, Any]:
         """Run the agent to its end; the result as plain data, which is how it is stored."""
         definition = scope.catalogue.get(self.subagent_type)
-        began = time.monotonic()
-        with transcripts.witnessed(self.prompt, definition):
-            answer = await self._answered(scope, definition, task_id, frame, above)
-        if not isinstance(self.output, Mapping | None):
-            _check_fits(answer.output, self.output, definition.name)
+        began, bill = time.monotonic(), _Bill()
+        try:
+            with transcripts.witnessed(self.prompt, definition):
+                answer = await self._answered(scope, definition, task_id, frame, above, bill)
+            if not isinstance(self.output, Mapping | None):
+                _check_fits(answer.output, self.output, definition.name)
+        except AgentError as error:
+            error.usage, error.cost_usd = bill.usage, bill.usd
+            raise
         return {
             "output": answer.output,
             "status": "completed",
@@ -172,7 +176,13 @@ class Task:
         }
 
     async def _answered(
-        self, scope: Scope, definition: AgentDefinition, task_id: str, frame: Frame | None, above: Desk | None
+        self,
+        scope: Scope,
+        definition: AgentDefinition,
+        task_id: str,
+        frame: Frame | None,
+        above: Desk | None,
+        bill: _Bill,
     ) -> Answer:
         """What the agent answers, within the time that its definition and the run's limits give it."""
         timer, late = asyncio.timeout(definition.timeout), _Late()
@@ -184,7 +194,12 @@ class Task:
             timer.reschedule(asyncio.get_running_loop().time())
 
         governor = Governor(Limits()) if frame is None else frame.runner.family.governor
-        emit = _unheard if frame is None else partial(_emitted, frame)
+        tell = _unheard if frame is None else partial(_emitted, frame)
+
+        def emit(event: Event) -> None:
+            bill.add(event)
+            tell(event)
+
         try:
             with governor.desk(
                 task_id,
@@ -284,6 +299,23 @@ def _unheard(_: Event) -> None:
 
 
 @dataclass(slots=True)
+class _Bill:
+    """What the models have taken that an agent asked, whether it answers in the end or not."""
+
+    usage: dict[str, int] = field(default_factory=dict)
+    usd: float | None = None
+
+    def add(self, event: Event) -> None:
+        """Add what an answer of a model took; of other events, nothing."""
+        if not isinstance(event, ModelAnswered):
+            return
+        took = {"input_tokens": event.input_tokens, "output_tokens": event.output_tokens, "requests": event.calls}
+        self.usage = {name: self.usage.get(name, 0) + count for name, count in took.items()}
+        if event.cost_usd is not None:
+            self.usd = (self.usd or 0.0) + event.cost_usd
+
+
+@dataclass(slots=True)
 class _Late:
     """Why an agent was stopped before it had answered: its own time is up, unless the run's was."""
 
@@ -297,6 +329,15 @@ class _Late:
             f"agent {definition.name!r} did not answer within {definition.timeout:g} s, and was ended",
             hint="give it a larger `timeout`",
         )
+
+
+def agent_named(name: str) -> AgentDefinition:
+    """What a name means where this is called: in a node, to that run; elsewhere, in the working directory.
+
+    Raises `AgentNotFoundError` when it means nothing, and `AgentFileError` when its file cannot be used.
+    """
+    frame = current_frame()
+    return scope_of(None if frame is None else frame.runner).catalogue.get(name)
 
 
 def asker(scope: Scope, caller: AgentDefinition) -> Ask:

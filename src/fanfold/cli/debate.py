@@ -30,6 +30,11 @@ from fanfold.limits import Limits
 _ROLES: Final = ("questioner", "advocate", "challenger", "judge", "synthesizer", "validator", "sample")
 
 
+def _samples(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+    """The number, or the word."""
+    return value if value == "equal" else click.INT.convert(value, param, ctx)
+
+
 @click.command()
 @click.argument("question")
 @click.option("--source", default=".", metavar="DIR", help="The folder to quote from.  [default: this one]")
@@ -41,7 +46,14 @@ _ROLES: Final = ("questioner", "advocate", "challenger", "judge", "synthesizer",
 @click.option("--stop", metavar="RULE", help="When to end early, such as 'unanimity | stability | calls=40'.")
 @click.option("--judge", type=click.Choice(["swapped", "once", "none"]), default="swapped", show_default=True)
 @click.option("--vote", type=click.Choice(["majority", "weighted"]), default="majority", show_default=True)
-@click.option("--samples", default=3, show_default=True, metavar="N", help="Single answers, bought to compare with.")
+@click.option(
+    "--samples",
+    callback=_samples,
+    default="3",
+    show_default=True,
+    metavar="N|equal",
+    help="Single answers, bought to compare with; 'equal': as many as cost what the debate does.",
+)
 @click.option("--seed", default=0, show_default=True, metavar="N", help="By which names are hidden and orders drawn.")
 @click.option("--role", "roles", multiple=True, metavar="ROLE=MODEL", help=f"The model of one of: {', '.join(_ROLES)}.")
 @click.option("-o", "--output", type=click.Path(dir_okay=False), metavar="FILE", help="Write the report to a file.")
@@ -101,7 +113,9 @@ def _models(roles: Sequence[str], aliases: Mapping[str, str]) -> dict[str, list[
     models: dict[str, list[str]] = {}
     for text in roles:
         role, equals, name = text.partition("=")
-        if not equals or role not in _ROLES:
+        if role in _ROLES and not (equals and name.strip()):
+            raise UsageError(f"--role {text!r} names no model", hint=f"say it as in: --role {role}=anthropic:NAME")
+        if role not in _ROLES:
             close = did_you_mean(role, _ROLES)
             raise UsageError(f"--role {text!r} names no role{close}", hint=f"the roles are: {', '.join(_ROLES)}")
         models.setdefault(role, []).append(str(meant(name, aliases)))

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from fanfold.cli.loading import load_graph
 from fanfold.errors import UsageError
 from fanfold.graph import CompiledGraph
+from fanfold.receipt import Receipt
 from fanfold.store.base import RunRecord, Store
+
+if TYPE_CHECKING:
+    from fanfold.teams.research import Researched
 
 STUDY: Final = "fanfold.teams.study:graph"
 DEBATE: Final = "fanfold.teams.debate:graph"
@@ -47,6 +51,16 @@ def kept(store: Store, record: RunRecord) -> Any:
     if isinstance(answers, str) or not isinstance(values, dict):
         return values
     return {key: values[key] for key in answers if key in values}
+
+
+def researched(settings: Mapping[str, Any], output: Any, told: Receipt) -> Researched | None:
+    """What a run of the packaged research came to, with what was measured of it; None for any other run."""
+    if settings.get("graph") != RESEARCH or not isinstance(output, dict) or not output.get("phase"):
+        return None
+    from fanfold.teams.research import AT_ONCE, Researched
+
+    given = settings.get("given") or {}
+    return Researched.of(output, told, at_once=given.get("at_once", AT_ONCE))
 
 
 def readable(settings: Mapping[str, Any], output: Any) -> str:

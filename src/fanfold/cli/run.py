@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import click
 
 from fanfold.agents.models import REHEARSAL
-from fanfold.cli import PAUSED
+from fanfold.cli import FAILED, PAUSED
 from fanfold.cli.common import (
     display_options,
     existing_folder,
@@ -28,7 +28,7 @@ from fanfold.cli.common import (
 from fanfold.cli.limits import limit_options, limited
 from fanfold.cli.loading import absolute, agents_beside, load, load_graph
 from fanfold.cli.models import chosen, model_option, model_options, which_model
-from fanfold.cli.outcome import graph_again, graph_of, kept, readable
+from fanfold.cli.outcome import graph_again, graph_of, kept, readable, researched
 from fanfold.cli.sitting import Sitting, whole_receipt
 from fanfold.errors import UsageError, did_you_mean
 from fanfold.events import Event, to_record
@@ -163,6 +163,10 @@ def _finish(store: Store, sitting: Sitting, result: Any, as_json: bool) -> None:
     if told.status == WAITING:
         say(f"it pauses where the graph says so; go on with: {suggested('resume', short(sitting.run_id))}")
         click.get_current_context().exit(PAUSED)
+    came_to = researched(sitting.settings, result, told)
+    if came_to and came_to.failure:
+        say(f"the research has failed: {came_to.failure}")
+        click.get_current_context().exit(FAILED)
 
 
 def _print_result(run_id: str, output: Any, questions: Sequence[Interrupt], told: Receipt) -> None:
@@ -209,7 +213,8 @@ def _answer(graph: CompiledGraph, record: RunRecord, text: str) -> Any:
 def _show(sitting: Sitting, result: Any, told: Receipt) -> None:
     for notice in sitting.notices:
         say(f"note: {notice}")
-    print(readable(sitting.settings, result))
+    came_to = researched(sitting.settings, result, told)
+    print(came_to.markdown() if came_to else readable(sitting.settings, result))
     for line in (*told.lines(), further(sitting.run_id)):
         print(line)
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
 from fanfold import (
@@ -40,11 +40,13 @@ _LONGEST_REASON: Final = 600
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Why there is no answer, and how long the agent was at it before that was known."""
+    """Why there is no answer, how long the agent was at it before that was known, and what it used."""
 
     kind: Failure
     text: str
     seconds: float
+    usage: Mapping[str, int] = field(default_factory=dict)
+    cost_usd: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +74,13 @@ async def asked(
         wanted, began = task(prompt if not troubles else f"{prompt}\n\n{_again(troubles[-1])}"), time.monotonic()
         try:
             result = await wanted
-            _admit(admit, result.output)
+            _admit(admit, result)
             return Asked(result, tuple(troubles))
         except (AgentNotFoundError, AgentFileError, ModelKeyError):
             raise
         except AgentError as error:
-            troubles.append(Trouble(_kind(error), _reason(error), time.monotonic() - began))
+            took = time.monotonic() - began
+            troubles.append(Trouble(_kind(error), _reason(error), took, error.usage, error.cost_usd))
         except FanfoldError:
             raise
         except Exception as error:  # noqa: BLE001 - an agent that is a function may raise anything; the others go on
@@ -87,11 +90,13 @@ async def asked(
     return Asked(None, tuple(troubles))
 
 
-def _admit(admit: Callable[[Any], Any], output: Any) -> None:
+def _admit(admit: Callable[[Any], Any], result: TaskResult) -> None:
     try:
-        admit(output)
+        admit(result.output)
     except ValueError as error:
-        raise ModelAnswerError(str(error)) from error
+        refused = ModelAnswerError(str(error))
+        refused.usage, refused.cost_usd = result.usage, result.cost_usd
+        raise refused from error
 
 
 def _again(trouble: Trouble) -> str:
@@ -112,5 +117,7 @@ def _kind(error: AgentError) -> Failure:
 
 def _reason(error: Exception) -> str:
     """The error in a few words, as other prompts and reports can hold it."""
-    text = " ".join(f"{type(error).__name__}: {error}".split())
+    # Without the hint of a budget, which is to go on with more: who was counted out is not asked again.
+    said = str(error.args[0]) if isinstance(error, BudgetError) and error.args else str(error)
+    text = " ".join(f"{type(error).__name__}: {said}".split())
     return text if len(text) <= _LONGEST_REASON else text[: _LONGEST_REASON - 4] + " ..."

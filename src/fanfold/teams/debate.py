@@ -22,15 +22,15 @@ from __future__ import annotations
 import asyncio
 import operator
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeAlias, TypedDict
 
-from fanfold import END, START, StateGraph, StateSnapshot, Task, UsageError, audit
+from fanfold import END, START, Overwrite, StateGraph, StateSnapshot, Task, UsageError, audit
 from fanfold.teams.asked import ATTEMPTS, Asked, asked
 from fanfold.teams.debating import prompts
-from fanfold.teams.debating.deciding import standing
-from fanfold.teams.debating.evidence import Folder, verify
+from fanfold.teams.debating.deciding import REHEARSED, standing
+from fanfold.teams.debating.evidence import Folder, existing, verify
 from fanfold.teams.debating.exchange import TOPOLOGIES, Exchange, Table, Topology, stance_of, usual_topology
 from fanfold.teams.debating.objects import (
     FairRebuttal,
@@ -63,6 +63,9 @@ AGENTS: Final[Mapping[Role, str]] = {
     "sample": "serm-single",
 }
 """The agents' names. A file or an agent of yours with such a name is asked instead of the one that comes with us."""
+
+MOST_SEATS: Final = 32
+"""Members of both sides together: a verdict holds the claims of so many."""
 
 REVISIONS: Final = 1
 """How often a verdict may be sent back."""
@@ -102,7 +105,8 @@ class Debate:
     - `judge`: "swapped" for two judges who read the sides the other way round, "once" for one, "none" for the vote.
     - `validator`: whether the verdict is checked, and may be sent back once.
     - `questions`: "beside" the openings, which are blind to them, or "first", when the openings read them, too.
-    - `samples`: so many single answers are bought besides, at the same time, for a vote that nobody has debated; not
+    - `samples`: so many single answers are bought besides, at the same time, for a vote that nobody has debated; with
+      "equal", in the end as many as cost together what the debate did, up to 64; not
       in a cascade.
     - `vote`: "majority", or "weighted" by confidence. `quorum`: how many members have to vote; more than half.
     - `models`: what each role is asked by, such as `{"judge": "anthropic:..."}`; of several, members take turns.
@@ -123,7 +127,7 @@ class Debate:
     judge: Judging = "swapped"
     validator: bool = True
     questions: Literal["beside", "first"] = "beside"
-    samples: int = 3
+    samples: int | Literal["equal"] = 3
     vote: VoteRule = "majority"
     quorum: int | None = None
     models: Mapping[str, Any] = field(default_factory=dict)
@@ -179,15 +183,21 @@ def graph(**how: Any) -> StateGraph:
 
 def check(debate: Debate) -> None:
     """Raise `UsageError` for what cannot be held."""
+    seats = 2 if debate.protocol == "cascade" else debate.advocates + debate.challengers
     wrong = [
         (not debate.question.strip(), "the question is empty"),
         (debate.advocates < 1 or debate.challengers < 1, "a debate needs an advocate and a challenger at least"),
         (not 0 <= debate.rounds <= HARD_CAP, f"rounds is {debate.rounds}; it must be from 0 to {HARD_CAP}"),
-        (debate.samples < 0, f"samples is {debate.samples}; it must be 0 or more"),
+        (not _counts(debate.samples), f"samples is {debate.samples!r}; it must be 0 or more, or 'equal'"),
         (debate.attempts < 1, f"attempts is {debate.attempts}; it must be 1 or more"),
+        (seats > MOST_SEATS, f"it has {seats} members; {MOST_SEATS} at most can be heard"),
         (
-            debate.quorum is not None and not 1 <= debate.quorum <= debate.advocates + debate.challengers,
-            f"a quorum of {debate.quorum} among {debate.advocates + debate.challengers} never decides, or always does",
+            debate.quorum is not None and not 1 <= debate.quorum <= seats,
+            f"a quorum of {debate.quorum} among {seats} never decides, or always does",
+        ),
+        (
+            not isinstance(debate.stop, str | None) and not hasattr(debate.stop, "stops"),
+            f"stop is {debate.stop!r:.80}; it must be a rule, such as Unanimity() | Calls(40), or words that mean one",
         ),
         *(
             (getattr(debate, name) not in known, f"{name} is {getattr(debate, name)!r}; it must be one of {known}")
@@ -204,6 +214,18 @@ def check(debate: Debate) -> None:
     if isinstance(debate.stop, str):
         rule_of(debate.stop)
 
+
+def _counts(samples: Any) -> bool:
+    return samples >= 0 if isinstance(samples, int) else samples == "equal"
+
+
+_SEVERAL: Final = ("synthesizer", "validator", "more-samples")
+"""Whose answers are a list: of those who may be asked again, and of single answers that are bought in the end."""
+
+FIRST_SAMPLES: Final = 3
+"""Single answers from which it is known what one costs, where as many are bought as cost what the debate did."""
+
+MOST_SAMPLES: Final = 64
 
 _KNOWN: Final[Mapping[str, Sequence[Any]]] = {
     "topology": (None, *TOPOLOGIES),
@@ -225,7 +247,9 @@ class Team:
         self.rounds = 1 if cascade else debate.rounds
         self.judges = () if cascade else JUDGES[debate.judge]
         self.stop = rule_of(debate.stop) if isinstance(debate.stop, str) else debate.stop
-        self.samples = () if cascade else tuple(f"sample-{number}" for number in range(1, debate.samples + 1))
+        self.equal = debate.samples == "equal" and not cascade
+        first = FIRST_SAMPLES if debate.samples == "equal" else debate.samples
+        self.samples = () if cascade else tuple(f"sample-{number}" for number in range(1, int(first) + 1))
 
     def _topology(self) -> Topology:
         return self.debate.topology or usual_topology(max(self.debate.advocates, self.debate.challengers))
@@ -235,7 +259,7 @@ class Team:
     def graph(self) -> StateGraph:
         """All nodes and edges."""
         team = StateGraph(self._state(), input_schema=Motion, output_schema=Debated)
-        self._add(team, "questioner", self._question, writes=["questioner"])
+        self._add(team, "questioner", self._question, writes=["questioner", *self._later(), *_SEVERAL])
         team.add_edge(START, "questioner")
         (self._cascade if self.debate.protocol == "cascade" else self._in_rounds)(team)
         self._conclude(team)
@@ -248,7 +272,7 @@ class Team:
         """A key for what each node says, so that whoever reads one of them waits for that one only."""
         said = ["questioner", "ended", *self._all_said(), *self.judges, *self.samples]
         form: Any = TypedDict  # its keys depend on how many take part
-        several = {"synthesizer": Annotated[list[Any], operator.add], "validator": Annotated[list[Any], operator.add]}
+        several = dict.fromkeys(_SEVERAL, Annotated[list[Any], operator.add])
         keys = {**dict.fromkeys(("question", "folder"), str), **dict.fromkeys(said, dict[str, Any]), **several}
         return form("DebateState", {**keys, **Debated.__annotations__}, total=False)
 
@@ -318,20 +342,37 @@ class Team:
     def _conclude(self, team: StateGraph) -> None:
         said = ["questioner", "ended", *self._all_said(), *self.judges, "synthesizer", "validator"]
         self._add(team, "synthesizer", self._synthesize, said, ["synthesizer"])
-        self._add(team, "verdict", self._verdict, [*said, *self.samples], Debated.__annotations__)
+        everything, last = [*said, *self.samples, *(["more-samples"] if self.equal else [])], "verdict"
+        self._add(team, "verdict", self._verdict, everything, Debated.__annotations__)
+        if self.equal:
+            last = "more-samples"
+            self._add(team, last, self._buy_more, everything, [last])
+            team.add_edge(last, "verdict")
         if self.debate.validator:
             self._add(team, "validator", self._validate, said, ["validator"])
             team.add_edge("synthesizer", "validator")
-            team.add_conditional_edges("validator", _sent_back, ["synthesizer", "verdict"])
+            nexts = {True: "synthesizer", False: last}
+            team.add_conditional_edges("validator", lambda state: nexts[_sent_back(state)], list(nexts.values()))
         else:
-            team.add_edge("synthesizer", "verdict")
+            team.add_edge("synthesizer", last)
         team.add_edge("verdict", END)
 
     # The nodes.
 
     async def _question(self, state: State) -> State:
+        """Ask what has to be asked. Everything but openings comes later, so what a thread has kept of another debate
+        is put away here.
+        """
         got = await self._ask(state, "questioner", "questioner", Questions, prompts.questioning(state["question"]))
-        return {"questioner": _kept(got.record(got.output))}
+        return {"questioner": _kept(got.record(got.output)), **self._afresh()}
+
+    def _later(self) -> list[str]:
+        """The keys of all that is said after the openings, once each."""
+        openings = {key(seat, 0) for seat in self.table.seats}
+        return ["ended", *(name for name in self._all_said() if name not in openings), *self.judges]
+
+    def _afresh(self) -> State:
+        return {**{name: {} for name in self._later()}, **{name: Overwrite([]) for name in _SEVERAL}}
 
     def _open(self, seat: str, *, asked_first: bool) -> Node:
         async def give_opening(state: State) -> State:
@@ -351,7 +392,8 @@ class Team:
             if own and not _statements(state, own[:1]):
                 return {at: _kept(Record(who=seat, role=role_of(seat), round=round))}  # it has no opening: counted out
             said = _statements(state, own)
-            prompt = prompts.rebuttal(state["question"], self.exchange, seat, shown, said, _questions(state))
+            exchange = self._hiding(state, [*own, *theirs])
+            prompt = prompts.rebuttal(state["question"], exchange, seat, shown, said, _questions(state))
             got = await self._ask(
                 state, seat, role_of(seat), form, prompt, round=round, number=self.table.seats.index(seat)
             )
@@ -373,7 +415,8 @@ class Team:
         first: Stance = "pro" if judge == ORDERS[0] else "con"
 
         async def judge_sides(state: State) -> State:
-            prompt = prompts.judging(state["question"], self.exchange, _statements(state, self._all_said()), first)
+            said = _statements(state, self._all_said())
+            prompt = prompts.judging(state["question"], self._hiding(state, self._all_said()), said, first)
             got = await self._ask(state, judge, "judge", Judgement, prompt, number=ORDERS.index(judge))
             return {judge: _kept(got.record(got.output))}
 
@@ -384,7 +427,7 @@ class Team:
         transcript = self._transcript(state, self._records(state))
         prompt = prompts.synthesizing(
             state["question"],
-            self.exchange,
+            self._hiding(state, self._all_said()),
             transcript.statements,
             _questions(state),
             standing(transcript),
@@ -398,18 +441,35 @@ class Team:
         if last.said is None:  # there is nothing to check
             return {"validator": [_kept(Record(who="validator", role="validator"))]}
         said = _statements(state, self._all_said())
-        prompt = prompts.validating(state["question"], self.exchange, said, last.said)
+        prompt = prompts.validating(state["question"], self._hiding(state, self._all_said()), said, last.said)
         got = await self._ask(state, "validator", "validator", Validation, prompt, round=len(state["synthesizer"]) - 1)
         return {"validator": [_kept(got.record(got.output))]}
 
     def _sample(self, sample: str) -> Node:
         async def answer_alone(state: State) -> State:
-            number = self.samples.index(sample)
-            prompt = prompts.opening(state["question"], None, prompts.angle(number))
-            got = await self._ask(state, sample, "sample", Opening, prompt, number=number)
-            return {sample: _kept(got.record(got.output))}
+            return {sample: await self._alone(state, self.samples.index(sample))}
 
         return answer_alone
+
+    async def _alone(self, state: State, number: int) -> dict[str, Any]:
+        """A single answer, of somebody who knows of no debate."""
+        prompt = prompts.opening(state["question"], None, prompts.angle(number))
+        got = await self._ask(state, f"sample-{number + 1}", "sample", Opening, prompt, number=number)
+        return _kept(got.record(got.output))
+
+    async def _buy_more(self, state: State) -> State:
+        """Buy single answers, side by side, until they have cost what the debate did."""
+        bought: list[dict[str, Any]] = []
+        while missing := self._missing({**state, "more-samples": bought}):
+            there = len(self.samples) + len(bought)
+            bought += await asyncio.gather(*(self._alone(state, there + number) for number in range(missing)))
+        return {"more-samples": bought}
+
+    def _missing(self, state: State) -> int:
+        """How many single answers are missing for a vote at equal cost; those that failed have had their turn."""
+        outcome = Outcome.of(self._transcript(state, self._records(state)).model_dump(mode="json"))
+        there = len(self.samples) + len(state["more-samples"])
+        return max(0, min(outcome.decided.baselines.affordable, MOST_SAMPLES) - there)
 
     async def _verdict(self, state: State) -> State:
         transcript = self._transcript(state, self._records(state))
@@ -421,6 +481,19 @@ class Team:
         }
 
     # What they share.
+
+    def _hiding(self, state: State, keys: Iterable[str]) -> Exchange:
+        """The exchange, which also hides the names of the models that have answered under these keys: which ones those
+        are, the run and the agents' files say, and not the debate.
+        """
+        kept = [state[name] for name in keys if state.get(name)]
+        models = {(call["model"], record["who"]) for record in kept for call in record["calls"]}
+        names = {name: set(seats) for name, seats in self.exchange.names.items()}
+        for model, seat in models:
+            for name in _spelt(model):
+                names.setdefault(name, set()).add(seat)
+        hidden = {name: sorted(seats) for name, seats in names.items()}
+        return self.exchange if hidden == self.exchange.names else replace(self.exchange, names=hidden)
 
     async def _ask(
         self,
@@ -434,6 +507,7 @@ class Team:
         number: int = 0,
     ) -> _Answer:
         model = _model(self.debate.models.get(role), number)
+        folder = existing(state["folder"])
 
         def task(text: str) -> Task:
             what = f"round {round}" if round else role
@@ -442,7 +516,7 @@ class Team:
                 prompt=text,
                 description=what,
                 model=model,
-                workspace=state["folder"],
+                workspace=folder,
                 output=form,
             )
 
@@ -470,7 +544,7 @@ class Team:
         keys = ["questioner", *self._all_said(), *self.judges]
         kept = [state[name] for name in keys if state.get(name)]
         kept += [*state.get("synthesizer", ()), *state.get("validator", ())]
-        kept += [state[name] for name in self.samples if state.get(name)]
+        kept += [*(state[name] for name in self.samples if state.get(name)), *state.get("more-samples", ())]
         return [recorded(Record, each) for each in kept]
 
     def _transcript(self, state: State, records: Sequence[Record]) -> Transcript:
@@ -517,7 +591,18 @@ class _Answer:
     def _calls(self) -> tuple[Call, ...]:
         agent = AGENTS[self.role]
         failed = [
-            Call(who=self.who, role=self.role, round=self.round, agent=agent, seconds=trouble.seconds, status="failed")
+            Call(
+                who=self.who,
+                role=self.role,
+                round=self.round,
+                agent=agent,
+                input_tokens=trouble.usage.get("input_tokens", 0),
+                output_tokens=trouble.usage.get("output_tokens", 0),
+                requests=trouble.usage.get("requests", 0),
+                cost_usd=trouble.cost_usd,
+                seconds=trouble.seconds,
+                status="failed",
+            )
             for trouble in self.got.troubles
         ]
         result = self.got.result
@@ -554,11 +639,16 @@ def role_of(seat: str) -> Role:
 def _names(debate: Debate, table: Table) -> dict[str, list[str]]:
     """What no member may read of another: the names of agents and models, with the seats that each stands for."""
     names: dict[str, list[str]] = {}
-    for number, seat in enumerate(table.seats):
+    for number, seat in sorted(enumerate(table.seats), key=lambda pair: pair[1]):
         model = _model(debate.models.get(role_of(seat)), number)
-        for name in (AGENTS[role_of(seat)], *((model, model.rpartition(":")[2]) if isinstance(model, str) else ())):
+        for name in (AGENTS[role_of(seat)], *(_spelt(model) if isinstance(model, str) else ())):
             names.setdefault(name, []).append(seat)
     return names
+
+
+def _spelt(model: str) -> tuple[str, ...]:
+    """The ways in which a model may be named; none for the rehearsal, which is a word like others."""
+    return () if model in ("", REHEARSED) else (model, model.rpartition(":")[2])
 
 
 def _model(named: Any, number: int) -> Any:
@@ -596,7 +686,6 @@ def _feedback(state: State) -> str:
     return said[-1].feedback if said and isinstance(said[-1], Validation) else ""
 
 
-def _sent_back(state: State) -> str:
+def _sent_back(state: State) -> bool:
     said = recorded(Record, state["validator"][-1]).said
-    again = isinstance(said, Validation) and said.result == "revision" and len(state["synthesizer"]) <= REVISIONS
-    return "synthesizer" if again else "verdict"
+    return isinstance(said, Validation) and said.result == "revision" and len(state["synthesizer"]) <= REVISIONS

@@ -53,7 +53,7 @@ from fanfold import (
 )
 from fanfold.teams.asked import Trouble, asked
 from fanfold.teams.debate import Debate
-from fanfold.teams.debating.evidence import Folder, places
+from fanfold.teams.debating.evidence import Folder, existing, places
 from fanfold.teams.debating.objects import KINDS, Form, Kind, Mark, ResearchItem, Validation, Verdict, recorded
 from fanfold.teams.debating.outcome import Outcome
 from fanfold.teams.researching.metrics import Metrics, Targets, measured
@@ -91,8 +91,9 @@ class Brief:
 
     @property
     def question(self) -> str:
-        """The topic, and what was wrong with a former verdict."""
-        return f"{self.topic}\n\nA former verdict came back: {self.feedback}" if self.feedback else self.topic
+        """The topic, and what was wrong with a former verdict, in a frame: it is made of what agents have read."""
+        came_back = framed(self.feedback, source="validator") if self.feedback else ""
+        return f"{self.topic}\n\nA former verdict came back:\n{came_back}" if came_back else self.topic
 
 
 Debating: TypeAlias = Callable[[Brief], Any]
@@ -202,15 +203,19 @@ def _doubts(kind: Kind, found: Sequence[Found]) -> tuple[Mark, ...]:
     return (Mark(kind="unverified", who=kind, text=text),) if lost else ()
 
 
-async def count_out(state: Question, error: NodeError, runtime: Runtime) -> Update:
-    """The study of a specialist that has no answer. Whatever else went wrong is raised."""
-    if not isinstance(error.error, UnansweredError | KeptError):
+async def count_out(state: Question, error: NodeError, runtime: Runtime) -> Update | Command:
+    """The study of a specialist that has no answer. Whatever else went wrong is raised.
+
+    Of what went wrong in an earlier sitting only the text is kept, and it may have been a key that was refused. So the
+    specialist is asked anew: the run would not have been gone on with if nothing had been put right.
+    """
+    if isinstance(error.error, KeptError):
+        return Command(goto=[Send("specialist", state)])
+    if not isinstance(error.error, UnansweredError):
         raise error.error
-    trouble = getattr(error.error, "trouble", None)  # of an earlier sitting there is only the text
-    kind: Any = trouble.kind if trouble else "failed"
-    text = trouble.text if trouble else str(error.error)
-    mark = Mark(kind=kind, who=state["item"].kind, text=text)
-    return {"studies": [Study(**_identity(state), failed=text, attempt=_attempt(runtime), marks=(mark,))]}
+    trouble = error.error.trouble
+    mark = Mark(kind=trouble.kind, who=state["item"].kind, text=trouble.text)
+    return {"studies": [Study(**_identity(state), failed=trouble.text, attempt=_attempt(runtime), marks=(mark,))]}
 
 
 def _attempt(runtime: Runtime) -> int:
@@ -285,7 +290,7 @@ class _Team:
         plan = state.get("plan") or Plan()
         given: Update = {
             "plan": plan if isinstance(plan, Plan) else Plan.model_validate(plan),
-            "folder": whole(state.get("folder") or "."),
+            "folder": existing(whole(state.get("folder") or ".")),
         }
         return {**fresh, **empty, **given, "debates": 0, "phases": Overwrite(["initialising"])}
 
@@ -296,9 +301,8 @@ class _Team:
         try:
             came_to = heard(await _awaited(self.debating(brief)))
         except AgentError as error:
-            mark = Mark(kind="failed", who="the debate", text=str(error)[:LONGEST])
-            return {**before, "verdict": None, "validation": None, "marks": [mark]}
-        marks = list(came_to.marks)
+            return {**before, "verdict": None, "validation": None, "marks": [_no_verdict(str(error))]}
+        marks = [*came_to.marks, *([] if came_to.verdict else [_no_verdict("")])]
         return {**before, "verdict": came_to.verdict, "validation": came_to.validation, "marks": marks}
 
     async def validate(self, state: Inquiry) -> Command:
@@ -325,14 +329,29 @@ class _Team:
         if given is not None or self.validator is None:
             return given, []
         if not isinstance(self.validator, str):
-            return await _awaited(self.validator(verdict)), []
+            return await _by_code(self.validator, verdict)
         name = self.validator
         prompt = "\n\n".join([GATE, framed(verdict.model_dump(mode="json"), source="debate")])
         said = await asked(lambda text: Task(subagent_type=name, prompt=text, output=Validation), prompt)
-        if said.result is None:
-            text = f"nobody has judged the verdict, and research went on: {said.troubles[-1].text}"
-            return None, [Mark(kind="undecided", who="the validator", text=text)]
-        return said.output, []
+        return (said.output, []) if said.result else (None, [_unjudged(said.troubles[-1].text)])
+
+
+async def _by_code(validator: Validating, verdict: Verdict) -> tuple[Validation | None, list[Mark]]:
+    """What a validator says that is a function. One without an answer is like an agent without one."""
+    try:
+        said = _as(Validation, await _awaited(validator(verdict)))
+    except AgentError as error:
+        return None, [_unjudged(str(error))]
+    return (said, []) if said else (None, [_unjudged("it gave no answer")])
+
+
+def _unjudged(why: str) -> Mark:
+    text = f"nobody has judged the verdict, and research went on: {why}"[:LONGEST]
+    return Mark(kind="undecided", who="the validator", text=text)
+
+
+def _no_verdict(why: str) -> Mark:
+    return Mark(kind="failed", who="the debate", text=why.strip()[:LONGEST] or "it came to no verdict")
 
 
 LONGEST: Final = 2_000
@@ -468,7 +487,14 @@ def _outcome(outcome: Outcome) -> Heard:
 
 
 def _as(form: type[Form], given: Any) -> Any:
-    return given if given is None or isinstance(given, form) else recorded(form, given)
+    if given is None or isinstance(given, form):
+        return given
+    try:
+        return recorded(form, given)
+    except ValueError as error:  # pydantic's own, which says what is wrong
+        raise UsageError(
+            f"a debate or a validator came to {given!r:.80}, which is no {form.__name__}: {error}"
+        ) from None
 
 
 def _debating(debate: Any) -> Debating:

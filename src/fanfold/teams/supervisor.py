@@ -36,6 +36,8 @@ from fanfold import (
     Send,
     StateGraph,
     Task,
+    UsageError,
+    agent_named,
     audit,
     framed,
 )
@@ -50,6 +52,9 @@ ROUTER: Final = "team-router"
 
 MOST_AT_ONCE: Final = 15
 """Most pieces of work that one decision of the router can give out."""
+
+NOBODY: Final = "No agent has answered."
+"""The answer of a team that has come to none; the marks say why."""
 
 LONGEST: Final = 20_000
 """Characters of an answer that others are shown."""
@@ -156,10 +161,11 @@ class Supervised:
 class Supervisor:
     """A router and its agents, as a graph.
 
-    `agents` are names of agents, objects that define them, or names with what each is good for, which the router is
-    told. `router` is an agent too, else a function from the state to a `Route`, such as `everyone`. It decides at most
-    `rounds` times, the last time only to answer. With `hand_offs=0` agents answer as their files say; otherwise they
-    answer with a `Reply`, and so often can one piece of work be handed on.
+    `agents` are names of agents, objects that define them, or names with what each is good for. The router is told
+    that, or else what an agent's definition says of it. `router` is an agent too, else a function from the state to a
+    `Route`, such as `everyone`. It decides at most `rounds` times, the last time only to answer. With `hand_offs=0`
+    agents answer as their files say; otherwise they answer with a `Reply`, and so often can one piece of work be handed
+    on.
 
     >>> from fanfold import python_agent
     >>> @python_agent("shouter", "Says it louder.")
@@ -237,7 +243,7 @@ class Supervisor:
     async def _decided(self, state: Board, made: int) -> tuple[Route, list[Mark]]:
         """The router's decision. Of one that can make none, the end of the team, with what there is."""
         if not isinstance(self.router, str):
-            route = self._route_form.model_validate(self.router(state).model_dump())
+            route = self._allowed(self.router(state))
             if made < self.rounds or not route.assignments:
                 return route, []
             return Route(answer=route.answer or _gathered(state)), [self._spent()]
@@ -248,12 +254,22 @@ class Supervisor:
             return Route(answer=_gathered(state)), _marks(said, "the router")
         return Route(**said.output.model_dump()), [self._spent()] if last else []
 
+    def _allowed(self, route: Route) -> Route:
+        """What a policy has decided. Raises `UsageError` where it names an agent that is not of the team."""
+        named = {name for assignment in route.assignments for name in assignment.agents}
+        if unknown := sorted(named - {*self.agents, ALL}):
+            raise UsageError(f"the router of the team assigns work to {unknown[0]!r}, which is none of its agents")
+        return route
+
     def _spent(self) -> Mark:
         text = f"decision {self.rounds} was the last one, in which it had to end"
         return Mark(kind="stopped", who="the router", text=text)
 
     def _prompt(self, state: Board, made: int) -> str:
-        there = [f"- {name}: {purpose}" if purpose else f"- {name}" for name, purpose in self.agents.items()]
+        known = {name: purpose or agent_named(name).description for name, purpose in self.agents.items()}
+        there = [
+            f"- {name}: {' '.join(purpose.split())}" if purpose else f"- {name}" for name, purpose in known.items()
+        ]
         said = [_report(answer) for answer in state.get("answers", [])]
         last = " It is the last one: answer now, and assign nothing." if made >= self.rounds else ""
         parts = [
@@ -310,7 +326,7 @@ class Supervisor:
 class _LastRoute(Form):
     """The router's last decision: the team's answer."""
 
-    answer: str
+    answer: str = Field(min_length=1)
 
 
 async def _asked(agent: str, prompt: str, form: Any, label: str) -> Asked:
@@ -388,13 +404,15 @@ def _report(answer: Answer) -> str:
     who = f"{answer['agent']}, round {answer['round']}" + (
         f", from {answer['came_from']}" if answer["came_from"] else ""
     )
-    return f"{who} has failed: {answer['failed']}" if answer["failed"] else f"{who}:\n{answer['framed']}"
+    if answer["failed"]:  # which may have what the agent wrote in it
+        return f"{who} has failed:\n{framed(answer['failed'], source=answer['agent'])}"
+    return f"{who}:\n{answer['framed']}"
 
 
 def _gathered(board: Board) -> str:
     """The answers themselves, where nobody has made one of them."""
     given = (answer for answer in board.get("answers", []) if not answer["failed"])
-    return "\n\n".join(f"[{answer['agent']}] {answer['text']}" for answer in given)
+    return "\n\n".join(f"[{answer['agent']}] {answer['text']}" for answer in given) or NOBODY
 
 
 def _cut(text: str) -> str:
@@ -404,6 +422,8 @@ def _cut(text: str) -> str:
 
 def _job(task: str | None) -> dict[str, Any] | None:
     """The input of a job, which begins anew also where the thread has had others before."""
+    if task is not None and not task.strip():
+        raise UsageError("the job of a Supervisor is empty")
     return None if task is None else {"task": task, "round": 0, "answers": Overwrite([]), "marks": Overwrite([])}
 
 

@@ -56,6 +56,11 @@ class Baselines(Form):
     """In what cost was compared: in money where prices are known, else in tokens, else in calls."""
     agreement: Agreement
 
+    @property
+    def short(self) -> bool:
+        """Whether fewer single answers were bought than the debate's cost would have paid for."""
+        return self.equal_cost is not None and self.equal_cost.cast < self.affordable
+
     def lines(self) -> list[str]:
         """The comparison for people, as items of a list in Markdown."""
         return [
@@ -79,9 +84,10 @@ class Baselines(Form):
     def _gain(self) -> str:
         if self.equal_cost is None:
             return "not known, since no single answers were bought"
-        if self.equal_cost.winner == self.decision:
-            return "none, since the vote decides the same"
-        return "not known, since one debate does not show which decision is right"
+        same = self.equal_cost.winner == self.decision
+        unknown = "not known, since one debate does not show which decision is right"
+        told = "none, since the vote decides the same" if same else unknown
+        return told + (f", as far as {self.equal_cost.cast} answers tell of {self.affordable}" if self.short else "")
 
     def _agreement(self) -> str:
         found, above = self.agreement, self.agreement.above_chance
@@ -170,6 +176,8 @@ class Gain(Form):
     worse: Count
     chance: Share
     """How likely a difference as clear as that of `better` and `worse` is, in either direction, by chance alone."""
+    short: Count = 0
+    """Questions on which the vote had fewer answers than the debate's cost pays for, so that it cost less."""
 
     @property
     def over_vote(self) -> float:
@@ -182,6 +190,7 @@ class Gain(Form):
             f"gain over the vote at equal cost: {self.over_vote:+.3f} in {self.questions} questions "
             f"({self.debate:.3f} against {self.equal_cost:.3f}; openings {self.opening:.3f}; better in {self.better}, "
             f"worse in {self.worse}, by chance with p = {self.chance:.3f})"
+            + (f"; the vote cost less in {self.short}: buy more `samples`" if self.short else "")
         )
 
 
@@ -195,9 +204,11 @@ def gain(results: Iterable[tuple[str, Baselines]]) -> Gain:
     no single answers were bought.
     """
     right: list[tuple[float, float, float]] = []
+    short = 0
     for answer, found in results:
         if found.equal_cost is None:
             raise ValueError("a debate without single answers of equal cost has no gain over them; buy `samples`")
+        short += found.short
         right.append((float(found.decision == answer), credit(found.opening, answer), credit(found.equal_cost, answer)))
     if not right:
         raise ValueError("no results, so no gain")
@@ -212,6 +223,7 @@ def gain(results: Iterable[tuple[str, Baselines]]) -> Gain:
         better=better,
         worse=worse,
         chance=_sign_test(better, worse),
+        short=short,
     )
 
 

@@ -10,12 +10,12 @@ In this order, and each step says when it does not decide::
 The synthesizer writes the rest: how each claim ended, dissent, open questions, what is to be looked into. Of that, what
 the transcript contradicts is put right: a claim that its own side conceded is refuted, one without a quote that was
 found is not upheld, an id that nobody has given is left out, and what lies in which gap is counted. In a cascade, where
-nobody votes against anybody, its decision is the debate's.
+nobody votes against anybody, its decision is the debate's, if both sides were heard.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from fanfold.teams.debating.baselines import Baselines, compared
@@ -63,6 +63,7 @@ _KINDS: Final[dict[Gap, tuple[Kind, ...]]] = {
 }
 _SIDES: Final = ("advocate", "challenger")
 _MOST_RESEARCH: Final = 15
+_MOST_DISSENT: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +125,10 @@ class _Found:
 
     def decision(self) -> tuple[Decision, tuple[Mark, ...]]:
         """What is decided, and what has to be known about how."""
-        if self.cascade and self.synthesis is not None:
-            return self.synthesis.decision, ()
         if self.final.winner is None and not self.final.tied:
             return OTHERWISE, (Mark(kind="no quorum", text=f"{self.final.reason}: {OTHERWISE}"),)
+        if self.cascade and self.synthesis is not None:
+            return self.synthesis.decision, ()
         side = None if self.judged is None else self.judged.winner
         won = None if side is None else self._answer_of(side)
         if won is not None:
@@ -166,7 +167,7 @@ class _Found:
                 decision=decision,
                 confidence=said.confidence if said is not None and agrees else round(self.final.share, 3),
                 claims={id: self._standing(claim) for id, claim in self.claims.items()},
-                dissent=tuple([*(said.dissent if said is not None else ()), *self._dissent(decision)][:20]),
+                dissent=self._all_dissent(decision),
                 open_questions=tuple(dict.fromkeys(questions))[:40],
                 coverage=coverage(self.claims.values()),
                 research_queue=self._research(),
@@ -206,6 +207,12 @@ class _Found:
 
     def _unanswered(self, claim: Claim) -> bool:
         return not set(self._challenges_of(claim)) <= self._responses(claim, "refute", "refine", "concede")
+
+    def _all_dissent(self, decision: Decision) -> tuple[str, ...]:
+        """The synthesizer's, and that of each member, for which there is room whatever the synthesizer says."""
+        members = self._dissent(decision)[:_MOST_DISSENT]
+        told = self.synthesis.dissent if self.synthesis is not None else ()
+        return (*told[: _MOST_DISSENT - len(members)], *members)
 
     def _dissent(self, decision: Decision) -> list[str]:
         """What those say who answer something else, each with the best of its claims."""
@@ -264,12 +271,16 @@ class _Found:
             record for record in self.transcript.records if record.role in _SIDES and record.round == 0
         ]
         cost = spent(call for record in single for call in record.calls)
-        models = {record.who: call.model for record in single for call in record.calls if call.model}
+        openings = [record for record in self.transcript.records if record.role in _SIDES and record.round == 0]
+        models = {record.who: call.model for record in openings for call in record.calls if call.model}
+        debate = self.transcript.spent()
+        if any(call.unpriced for call in self.transcript.calls):  # in dollars, only a part of it is known
+            debate = replace(debate, money=0.0)
         return compared(
             decision,
             ballots(self.statements, 0),
             [_ballot(record.who, record.said) for record in samples if isinstance(record.said, Opening)],
-            self.transcript.spent(),
+            debate,
             Spent(*(amount / max(1, len(single)) for amount in (cost.calls, cost.tokens, cost.money))),  # type: ignore[arg-type]  # a mean
             models=models,
             rule=RULES[self.transcript.vote],
@@ -280,10 +291,12 @@ class _Found:
     def marks(self) -> list[Mark]:
         """All marks that do not come of deciding."""
         marks = [mark for record in self.transcript.records for mark in record.marks]
-        voted, seats = len(last_said(self.statements)), len(self.table.seats)
-        if voted < seats and self.final.cast and (self.final.winner or self.final.tied):
+        heard = set(last_said(self.statements))
+        if len(heard) < len(self.table.seats) and self.final.cast and (self.final.winner or self.final.tied):
+            text = f"{len(heard)} of {len(self.table.seats)} members have answered, which is enough to decide"
+            unheard = {"pro", "con"} - {stance_of(seat) for seat in heard}
             marks.append(
-                Mark(kind="quorum", text=f"{voted} of {seats} members have answered, which is enough to decide")
+                Mark(kind="quorum", text=text + "".join(f"; nobody of the side {side!r} has" for side in unheard))
             )
         marks += self._of_evidence()
         for each in self.transcript.ended:

@@ -3,7 +3,7 @@
 A quote is verified when its words stand in the source that it names, one after another. White space and quote marks
 are folded, so a quote may run over the end of a line; nothing else is. Case counts, an omission within a quote is not
 filled in, and a quote may not begin or end within a word or a number: "safe to use" is no quote of "unsafe to use",
-nor "5 %" of "0.5 %". What is too short to show anything is not verified either.
+nor "we can" of "we can't", nor "5 %" of "0.5 %". What is too short to show anything is not verified either.
 
 What a quote means, and whether it bears out its claim, is left to those who argue.
 """
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
-from fanfold import AgentError, Workspace
+from fanfold import AgentError, UsageError, Workspace
 from fanfold.teams.debating.objects import Evidence, Form
 
 SHORTEST_QUOTE: Final = 8
@@ -28,10 +28,12 @@ CUT: Final = " ..."
 """What our tools put at the end of a line that they do not show to its end, and a quote may have taken along."""
 
 _QUOTE_MARKS: Final = str.maketrans(dict.fromkeys('"`´‘’‚‛“”„‟«»‹›′″', "'"))  # noqa: RUF001 - it is a list of them
-_LINES: Final = re.compile(r":\d+(?:-\d+)?$|#L\d+(?:-L\d+)?$")
+_LINES: Final = re.compile(r"(?::\d+(?:[-:]\d+)?|#L\d+(?:-L?\d+)?|,? \(?lines? \d+(?:[-\u2013]\d+)?\)?)$")
+_AROUND: Final = "`'\"<>"
+"""What models put around a path."""
 # Scripts that put spaces between words. In others, a cut between two letters may well be one between two words.
 _W: Final = r"[0-9A-Za-z_\u00c0-\u024f\u0370-\u052f]"
-_TORN: Final = re.compile(rf"{_W}\n{_W}|{_W}-\n{_W}|{_W}\n-{_W}|-\n\d|\d[.,]\n\d|\d\n[.,]\d")
+_TORN: Final = re.compile(rf"{_W}\n{_W}|{_W}-\n{_W}|{_W}\n-{_W}|{_W}\n'{_W}|[-\u2212]\n\d|\d[.,]\n\d|\d\n[.,]\d")
 
 _Said = TypeVar("_Said")
 _Quote: TypeAlias = tuple[str, str]
@@ -60,9 +62,14 @@ class Folder:
         return self._read(self.path(source))
 
     def path(self, source: str) -> str:
-        """The path of the file that a source means: without line numbers, unless there is a file of that very name."""
-        plain = _LINES.sub("", source)
-        return source if plain == source or self._read(source) is not None else plain
+        """The path of the file that a source means: below the folder, without line numbers and what stands around it,
+        unless there is a file of that very name.
+        """
+        if self._read(source) is not None and not Path(source).is_absolute():
+            return source
+        plain = _LINES.sub("", source.strip(_AROUND)).strip(_AROUND)
+        root = Path(self.root).resolve()
+        return str(Path(plain).relative_to(root)) if Path(plain).is_relative_to(root) else plain
 
     def _read(self, path: str) -> str | None:
         try:
@@ -117,6 +124,13 @@ class Folded:
     def _torn(self, at: int) -> bool:
         """Whether a word or a number would be torn if the text was cut here."""
         return _TORN.search(f"{self._text[max(0, at - 2) : at]}\n{self._text[at : at + 2]}") is not None
+
+
+def existing(folder: str) -> str:
+    """The folder. Raises `UsageError` when there is none: no agent's failure, which would count all of them out."""
+    if not Path(folder).is_dir():
+        raise UsageError(f"there is no folder {folder!r} to quote from")
+    return folder
 
 
 def fold(text: str) -> str:

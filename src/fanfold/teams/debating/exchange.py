@@ -4,7 +4,8 @@
 that of its agent or model; models defer to names. Each seat has a letter instead, drawn by the seed, and what it said
 has ids that start with this letter: `K.2` is its second claim, `K.r1.3` the third challenge that it made in round 1.
 Names that members drop in what they write are replaced as well, except in quotes that were verified, which are not
-their words. The order in which a reader sees the others is drawn anew for each reader and round.
+their words. The order in which a reader sees the others is drawn anew for each reader and round. Both judges read each
+side in the same order, so that nothing but the sides is swapped.
 
 **Topologies.** What a seat reads in a round it has to wait for, so fewer readings cost less and wait less::
 
@@ -186,6 +187,12 @@ class Exchange:
         earlier = [statement for statement in statements if statement.round < round]
         by_round = sorted(earlier, key=lambda statement: statement.round)
         return tuple(statement for other in others for statement in by_round if statement.seat == other)
+
+    def drawn(self, reader: str, statements: Iterable[Statement]) -> list[Statement]:
+        """The statements as somebody reads them who has no seat: round by round, in each in an order that is drawn."""
+        seats = list(self.table.seats)
+        random.Random(f"{self.seed} {reader}").shuffle(seats)  # noqa: S311 - it is no secret
+        return sorted(statements, key=lambda statement: (statement.round, seats.index(statement.seat)))
 
     def written(self, statements: Iterable[Statement]) -> str:
         """Statements of others as they may stand in a member's prompt: each in a frame, without a name."""

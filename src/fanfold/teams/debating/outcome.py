@@ -53,7 +53,9 @@ class Outcome:
 
     @property
     def spent(self) -> dict[str, Any]:
-        """What the debate took, as the sum of its calls; `usd` is None where no price was known."""
+        """What the debate took, as the sum of its calls; `usd` is None where no price was known, and without what
+        the `unpriced` ones cost.
+        """
         calls = self.transcript.calls
         prices = [call.cost_usd for call in calls if call.cost_usd is not None]
         return {
@@ -62,6 +64,7 @@ class Outcome:
             "input_tokens": sum(call.input_tokens for call in calls),
             "output_tokens": sum(call.output_tokens for call in calls),
             "usd": sum(prices) if prices else None,
+            "unpriced": sum(call.unpriced for call in calls),
             "seconds": round(sum(call.seconds for call in calls), 6),
         }
 
@@ -147,17 +150,14 @@ def _cost(outcome: Outcome) -> list[str]:
         model = call.model if call.status == "answered" else "no answer"
         lines.append(f"| {who} | {model} | {call.input_tokens} | {call.output_tokens} | {cost} | {call.seconds:.2f} |")
     spent = outcome.spent
-    cost = "unknown" if spent["usd"] is None else f"{spent['usd']:.4f}"
+    cost = "unknown" if spent["usd"] is None else f"{'at least ' if spent['unpriced'] else ''}{spent['usd']:.4f}"
     total = f"| {spent['calls']} calls | | {spent['input_tokens']} | {spent['output_tokens']} | {cost} |"
     return [*lines, f"{total} {spent['seconds']:.2f} |", "", *_overlap(outcome)]
 
 
 def _overlap(outcome: Outcome) -> list[str]:
     """What was measured of the run, where it is at hand."""
-    receipt = outcome.receipt
-    if receipt is None:
-        return []
-    return [f"{receipt.wall:.2f} s in all, {receipt.speedup:.2f}x faster than one by one: {receipt.verdict}.", ""]
+    return [] if outcome.receipt is None else [outcome.receipt.lines()[-1], ""]
 
 
 def _letters(transcript: Transcript) -> Mapping[str, str]:

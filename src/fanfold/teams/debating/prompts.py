@@ -71,7 +71,7 @@ def judging(question: str, exchange: Exchange, statements: Sequence[Statement], 
     sides = sorted(("pro", "con"), key=lambda side: side != first)
     parts = [_asked(question)]
     for place, side in zip(("first", "second"), sides, strict=True):
-        said = exchange.written(each for each in statements if stance_of(each.seat) == side)
+        said = exchange.written(each for each in exchange.drawn("judge", statements) if stance_of(each.seat) == side)
         parts += _section(f"The {place} side:", said or "It has said nothing.")
     return "\n\n".join([*parts, "Which side has argued better: the first, the second, or neither?"])
 
@@ -88,7 +88,7 @@ def synthesizing(
     return "\n\n".join(
         [
             _asked(question),
-            *_section("What was said:", exchange.written(statements) or _UNHEARD),
+            *_section("What was said:", exchange.written(exchange.drawn("synthesizer", statements)) or _UNHEARD),
             *_questions(asked),
             *_section("What votes and judges have come to:", json.dumps(standing, ensure_ascii=False, indent=1)),
             *(_section("A verdict was sent back:", framed(feedback, source="validator")) if feedback else ()),
@@ -103,7 +103,7 @@ def validating(question: str, exchange: Exchange, statements: Sequence[Statement
     return "\n\n".join(
         [
             _asked(question),
-            *_section("What was said:", exchange.written(statements) or _UNHEARD),
+            *_section("What was said:", exchange.written(exchange.drawn("validator", statements)) or _UNHEARD),
             *_section("The verdict:", framed(said, source="synthesizer")),
             "Is it borne out by what was said?",
         ]

@@ -142,7 +142,7 @@ class Unanimity(_Composable):
 
 @dataclass(frozen=True, slots=True)
 class Stability(_Composable):
-    """Stops when so many rounds of rebuttals, one after another, have changed nobody's answer."""
+    """Stops when so many rounds of rebuttals, one after another, have ended with the same answers of everybody."""
 
     rounds: int = 2
 
@@ -156,7 +156,11 @@ class Stability(_Composable):
         answers = {tuple((vote.voter, vote.answer) for vote in round) for round in last}
         if len(last) < self.rounds or len(answers) > 1 or not last[-1]:
             return ()
-        return (Stopped(rule="stability", reason=f"nobody changed an answer in the last {self.rounds} rounds"),)
+        return (
+            Stopped(
+                rule="stability", reason=f"everybody's answer was the same after each of the last {self.rounds} rounds"
+            ),
+        )
 
 
 @dataclass(frozen=True, slots=True)

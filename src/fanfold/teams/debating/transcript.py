@@ -52,6 +52,11 @@ class Call(Form):
     seconds: float = 0.0
     status: Literal["answered", "failed"] = "answered"
 
+    @property
+    def unpriced(self) -> bool:
+        """Whether models were asked, and nobody knows what that cost."""
+        return self.cost_usd is None and self.requests > 0
+
 
 class Record(Form):
     """What one node of the debate came to: what was said, if anything, and what has to be known about that."""

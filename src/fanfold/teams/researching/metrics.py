@@ -17,6 +17,9 @@ from typing import Any, Final, Protocol
 SPECIALIST: Final = "specialist"
 """The node in which each specialist is asked."""
 
+FINISHED: Final = "finished"
+"""The status of an agent that has answered in this sitting; in an earlier one, it is remembered."""
+
 
 class Part(Protocol):
     """A stretch of a task's life."""
@@ -92,10 +95,15 @@ class Targets:
     recovery: float = 120.0
 
 
+_WORDS: Final = {True: "met", False: "MISSED", None: "not measured"}
+
+
 @dataclass(frozen=True, slots=True)
 class Metrics:
     """What a run has reached. Times are seconds; `recovery` is None when no specialist has failed, and `efficiency`
-    when none has worked."""
+    when none has worked. Of a run that was gone on with, only its last sitting has times: with `earlier` answers of
+    another one, they are of no whole fan-out, and efficiency is not known.
+    """
 
     asked: int
     answered: int
@@ -105,6 +113,7 @@ class Metrics:
     took: float = 0.0
     recovery: float | None = None
     targets: Targets = Targets()
+    earlier: int = 0
 
     @property
     def completion(self) -> float:
@@ -114,16 +123,17 @@ class Metrics:
     @property
     def efficiency(self) -> float | None:
         """How near the fan-out came to the least time."""
-        return min(1.0, self.least / self.took) if self.took else None
+        return min(1.0, self.least / self.took) if self.took and not self.earlier else None
 
     @property
     def met(self) -> dict[str, bool]:
-        """Of each metric, whether it has reached its target."""
-        return {
+        """Of each metric that is known, whether it has reached its target."""
+        reached = {
             "completion": self.completion > self.targets.completion,
             "parallel efficiency": self.efficiency is not None and self.efficiency > self.targets.efficiency,
             "recovery": self.recovery is None or self.recovery < self.targets.recovery,
         }
+        return {name: met for name, met in reached.items() if not (self.earlier and name == "parallel efficiency")}
 
     def to_dict(self) -> dict[str, Any]:
         """The metrics as plain data."""
@@ -135,7 +145,7 @@ class Metrics:
         told = {
             "completion": (f"{self.answered} of {self.asked} ({self.completion:.0%})", f"> {targets.completion:.0%}"),
             "parallel efficiency": (
-                "nobody has worked"
+                (f"not known, {self.earlier} answered in an earlier sitting" if self.earlier else "nobody has worked")
                 if efficiency is None
                 else f"{efficiency:.0%} ({self.least:.2f} of {self.took:.2f} s, {self.slots} at once)",
                 f"> {targets.efficiency:.0%}",
@@ -146,8 +156,7 @@ class Metrics:
             ),
         }
         return [
-            f"{name}: {value}, target {target}: {'met' if self.met[name] else 'MISSED'}"
-            for name, (value, target) in told.items()
+            f"{name}: {value}, target {target}: {_WORDS[self.met.get(name)]}" for name, (value, target) in told.items()
         ]
 
 
@@ -156,7 +165,8 @@ def measured(
 ) -> Metrics:
     """The metrics of a run, by the lives of its tasks: the nodes of specialists, and the agents that they called."""
     chains = [Chain(life, _called(life, lives)) for life in lives if life.name == SPECIALIST]
-    known = Metrics(asked, answered, slots, targets=targets or Targets())
+    at_work = sum(call.status == FINISHED for chain in chains for call in chain.calls)
+    known = Metrics(asked, answered, slots, targets=targets or Targets(), earlier=max(0, answered - at_work))
     work = [call.work for chain in chains for call in chain.calls]
     if not work:
         return known
