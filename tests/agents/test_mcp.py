@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -50,11 +51,12 @@ def server() -> Iterator[ModelServer]:
 
 
 @contextmanager
-def listening() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def listening(**environment: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """The address of the notes' server, and its process."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    process = subprocess.Popen([sys.executable, SERVER, "http", str(port)], stderr=subprocess.DEVNULL)
+    command = [sys.executable, SERVER, "http", str(port)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env={**os.environ, **environment})
     end = time.monotonic() + PATIENCE
     while True:
         try:
@@ -269,6 +271,19 @@ _RESULTS: dict[str, Any] = {
     "tools/list": {"tools": [{"name": "note", "description": "Notes.", "inputSchema": {"type": "object"}}]},
     "tools/call": {"content": [{"type": "text", "text": "noted"}]},
 }
+
+
+def test_a_server_that_dies_over_http_is_told_and_is_a_clear_error_when_it_is_needed_again(server: ModelServer) -> None:
+    server.script("worker", [uses("leave"), uses("beside", name="me")])
+    events: list[Event] = []
+    with (
+        listening(NOTES_TOKEN="a token") as (url, _),
+        pytest.raises(AgentError, match=r"MCP server 'notes' .*cannot be"),
+    ):
+        asyncio.run(working(server, agent({"type": "http", "url": url}), events.append))
+    assert "MCP server 'notes' cannot be reached" in told(server)[0]
+    assert "may or may not have been carried out" in told(server)[0]
+    assert len(notices(events)) == 1
 
 
 def test_a_session_that_its_server_has_dropped_is_opened_anew_at_most_twice(server: ModelServer) -> None:

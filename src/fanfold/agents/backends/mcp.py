@@ -159,8 +159,15 @@ class _Connection:
     async def close(self) -> None:
         """Close it, once: whoever asks again waits for the same. It is closed even where nobody waits any more."""
         if self._closing is None:
-            self._closing = asyncio.ensure_future(self.toolset.__aexit__())
+            self._closing = asyncio.ensure_future(self._close())
         await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        try:
+            await self.toolset.__aexit__()
+        except Exception:
+            if self.ending() is None:  # of one that is lost it was told already
+                raise
 
 
 async def _connect(call: Call, name: str, entry: Mapping[str, Any], stack: AsyncExitStack) -> _Connection:
@@ -275,6 +282,16 @@ def _transport(call: Call, entry: Mapping[str, Any], dropped: list[str]) -> Clie
     ) -> httpx2.AsyncClient:
         made = create_mcp_http_client(headers, timeout, auth)
         made.event_hooks["response"].append(look)
+        send = made.send
+
+        async def sent(*given: Any, **how: Any) -> httpx2.Response:
+            try:
+                return await send(*given, **how)
+            except TransportError as error:  # whoever called is told no more than that something was closed
+                dropped.append(f"cannot be reached: {error}")
+                raise
+
+        made.send = sent  # type: ignore[method-assign]  # a client has no hook for what has no response
         return made
 
     return StreamableHttpTransport(entry["url"], headers=dict(entry["headers"]), httpx_client_factory=client)
