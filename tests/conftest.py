@@ -120,3 +120,22 @@ def _is_loopback(name: str | None) -> bool:
 
 # An audit hook sees every way there is, in every thread, and cannot be patched away by what it watches.
 sys.addaudithook(_guard)
+
+_settrace = sys.settrace
+
+
+def _trace_in_turn(function: Any) -> None:
+    """Set a trace function, as coverage does in each thread that begins.
+
+    CPython 3.11 refuses that while another thread is about it, and the hook above lets threads take turns in the middle
+    of it. A thread that is refused dies before it has done anything, and whoever waits for it waits for ever.
+    """
+    while True:
+        try:
+            return _settrace(function)
+        except RuntimeError as error:
+            if "another trace function is being installed" not in str(error):
+                raise
+
+
+sys.settrace = _trace_in_turn

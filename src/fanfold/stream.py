@@ -207,9 +207,10 @@ class Streams:
 
     def leave(self) -> None:
         """The consumer has gone; nobody is to wait for it."""
-        self._left = True
+        with self._counting:
+            self._left = True
+            self._free.set()
         self._room.set()
-        self._free.set()
 
     async def get(self) -> Chunk | None:
         """The next chunk; None at the end."""
@@ -227,13 +228,14 @@ class Streams:
             await self._outer.room()
 
     def _count(self, change: int) -> None:
-        with self._counting:
+        with self._counting:  # all of it: who found it full must not say so when it is no longer
             self._waiting += change
             full = self._waiting >= MOST_WAITING and not self._left
-        if full:
-            self._free.clear()
-        elif change < 0:  # taken by the consumer, which is on the loop
-            self._free.set()
+            if full:
+                self._free.clear()
+            elif change < 0:
+                self._free.set()
+        if change < 0 and not full:  # taken by the consumer, which is on the loop
             self._room.set()
 
 

@@ -28,7 +28,7 @@ from fanfold import (
     interrupt,
 )
 from fanfold.errors import OutsideError, ThreadBusyError, UsageError
-from fanfold.stream import MOST_WAITING
+from fanfold.stream import MOST_WAITING, Form, Streams
 from tests.langgraph.conftest import Run
 from tests.langgraph.parts import State, alone, lettered, say
 
@@ -481,6 +481,27 @@ def test_a_blocking_node_that_writes_without_end_waits_for_the_consumer() -> Non
         threading.Event().wait(0.001)
     assert len(written) <= most
     assert list(chunks) == list(range(1, 5 * MOST_WAITING))
+
+
+def test_a_consumer_that_leaves_while_it_is_found_to_be_full_keeps_nobody_waiting() -> None:
+    async def main() -> None:
+        streams = Streams(Form(("custom",)))
+        leaving = threading.Thread(target=streams.leave)
+
+        class Slow(threading.Event):
+            def clear(self) -> None:
+                leaving.start()
+                leaving.join(0.1)  # over by then, if nothing keeps it
+                super().clear()
+
+        streams._free = Slow()
+        streams._free.set()
+        for number in range(MOST_WAITING):
+            streams.put((), "custom", number)
+        leaving.join()
+        assert streams._free.is_set()
+
+    asyncio.run(main())
 
 
 def test_a_consumer_that_leaves_frees_a_blocking_node_that_waits_for_it() -> None:

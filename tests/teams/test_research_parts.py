@@ -77,6 +77,7 @@ class Life:
     parent: str | None = None
     status: str = "finished"
     work: float = 0.0
+    attempts: int = 1
     stretches: list[Part] = field(default_factory=list)
 
 

@@ -48,6 +48,8 @@ class Life(Protocol):
     @property
     def status(self) -> str: ...
     @property
+    def attempts(self) -> int: ...
+    @property
     def stretches(self) -> Sequence[Part]: ...
     @property
     def work(self) -> float: ...
@@ -83,6 +85,8 @@ def first_failure(life: Life) -> float | None:
     for before, after in zip(life.stretches, life.stretches[1:], strict=False):
         if after.part == "queued":
             return before.end
+    if life.attempts > 1 and life.stretches:  # it was tried again with no time between
+        return life.stretches[0].end
     return life.ended if life.status == "failed" else None
 
 
