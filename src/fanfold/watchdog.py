@@ -46,7 +46,7 @@ POLL: Final = 0.01
 HELD_FROM: Final = 0.02
 """Seconds on the loop without an await that are worth telling; people do not notice less, and neither do servers."""
 
-RIGHT_AFTER: Final = 0.005
+RIGHT_AFTER: Final = 0.01
 """Seconds within which a slice begins after the loop was held, when it had been ready before."""
 
 IDLE: Final = 1.0

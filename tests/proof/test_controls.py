@@ -246,7 +246,7 @@ def test_code_that_waits_and_keeps_the_interpreter_is_not_taken_for_a_process_th
     assert found.jumped == 0
     # The watchdog cannot look meanwhile, only as soon as it is over; so it may miss the line of one.
     assert sum(cause.seconds for cause in found.causes if cause.kind == BLOCKS) > 2
-    assert found.causes[0].place.split(" in ")[0] == line_of("keeps the interpreter")
+    assert line_of("keeps the interpreter") in {cause.place.split(" in ")[0] for cause in found.causes}
 
 
 def test_a_run_s_limit_of_one_is_named() -> None:

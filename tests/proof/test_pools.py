@@ -42,7 +42,7 @@ def test_nodes_that_share_a_pool_of_one_thread_are_sequential() -> None:
     control("a pool of one thread that four async nodes share", found, f"{SEQUENTIAL} by {FEW_THREADS}", "")
     assert "3 tasks waited" in found.culprits[0]
     assert "the thread pool of 1 threads" in found.culprits[0]
-    assert found.steady == 1
+    assert found.mean < 1.5
 
 
 def test_nodes_whose_pool_has_a_thread_for_each_are_parallel() -> None:

@@ -362,13 +362,15 @@ def test_nodes_of_langgraphs_that_wait_are_parallel(on: Run) -> None:
 
 def test_nodes_of_langgraphs_that_block_are_sequential_and_named_with_their_line(on: Run) -> None:
     graph = side_by_side(node_that_blocks)
+    on(graph.ainvoke({"log": []}))  # what is imported when it first runs holds the loop, too
+    took.clear()
     with audit.watch() as watched:
         on(graph.ainvoke({"log": []}))
     found = watched.receipt
     assert found.verdict == SEQUENTIAL
     assert "'node0', 'node1', 'node2' and 1 more held the event loop" in found.culprits[0]
     assert f"test_watch.py:{line_of('in a node')} in node_that_blocks" in found.culprits[0]
-    events = held(watched)
+    events = [event for event in held(watched) if event.seconds > WORK / 2]
     assert {(event.file, event.line, event.function) for event in events} == {
         (__file__, line_of("in a node"), "node_that_blocks")
     }
