@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import click
 
 from fanfold.cli.common import (
-    check_writable,
     display_options,
     existing_folder,
-    further,
     json_option,
     open_named_store,
-    print_json,
     say,
     store_option,
 )
 from fanfold.cli.limits import limit_options, limited
 from fanfold.cli.models import chosen, model_options
 from fanfold.cli.outcome import DEBATE
+from fanfold.cli.reports import check_files, report_options, show
 from fanfold.cli.sitting import Sitting
 from fanfold.errors import UsageError, did_you_mean
 from fanfold.limits import Limits
@@ -56,8 +52,7 @@ def _samples(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
 )
 @click.option("--seed", default=0, show_default=True, metavar="N", help="By which names are hidden and orders drawn.")
 @click.option("--role", "roles", multiple=True, metavar="ROLE=MODEL", help=f"The model of one of: {', '.join(_ROLES)}.")
-@click.option("-o", "--output", type=click.Path(dir_okay=False), metavar="FILE", help="Write the report to a file.")
-@click.option("--export", type=click.Path(dir_okay=False), metavar="FILE", help="Write everything as JSON to a file.")
+@report_options
 @model_options
 @limit_options
 @store_option
@@ -88,11 +83,10 @@ def debate(
     from fanfold.agents.backends.model import load
 
     load()  # says what has to be installed, if anything has
-    from fanfold.teams.debate import Debate
+    from fanfold.teams.debate import Debate, Outcome
 
     folder = existing_folder(source, "--source")
-    for path in filter(None, (output, export)):
-        check_writable(path)
+    check_files(output, export)
     answering, held = chosen(model, rehearse=rehearse), limited(limit, max_concurrency)
     given = {**how, "models": _models(roles, answering.models)}
     team = Debate(question, sources=folder, **given)
@@ -103,7 +97,7 @@ def debate(
         sitting = Sitting(compiled, settings, plain=plain, quiet=quiet or as_json)
         options = {**answering.settings, "workspace": folder, "limits": Limits(**held)}
         result = sitting.invoke(team.motion, **options)
-    _show(sitting, result, output, export, as_json)
+    show(sitting, Outcome.of(result["transcript"], sitting.receipt), output, export, as_json)
 
 
 def _models(roles: Sequence[str], aliases: Mapping[str, str]) -> dict[str, list[str]]:
@@ -120,24 +114,3 @@ def _models(roles: Sequence[str], aliases: Mapping[str, str]) -> dict[str, list[
             raise UsageError(f"--role {text!r} names no role{close}", hint=f"the roles are: {', '.join(_ROLES)}")
         models.setdefault(role, []).append(str(meant(name, aliases)))
     return models
-
-
-def _show(sitting: Sitting, result: Any, output: str | None, export: str | None, as_json: bool) -> None:
-    from fanfold.teams.debating.outcome import Outcome
-
-    outcome = Outcome.of(result["transcript"], sitting.receipt)
-    if export:
-        Path(export).write_text(json.dumps(outcome.json(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-        say(f"everything written to {export}")
-    if output:
-        Path(output).write_text(outcome.markdown(), encoding="utf-8")
-        say(f"report written to {output}")
-    if as_json:
-        print_json({"run_id": sitting.run_id, **outcome.json()})
-        return
-    if not output:
-        print(outcome.markdown())
-    for notice in sitting.notices:
-        say(f"note: {notice}")
-    for line in (*sitting.receipt.lines(), further(sitting.run_id)):
-        print(line)

@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
 import click
 
 from fanfold.cli import FAILED
 from fanfold.cli.common import (
-    check_writable,
     display_options,
     existing_folder,
-    further,
     json_option,
     open_named_store,
-    print_json,
     say,
     store_option,
 )
 from fanfold.cli.limits import limit_options, limited
 from fanfold.cli.models import chosen, model_options
 from fanfold.cli.outcome import RESEARCH
+from fanfold.cli.reports import check_files, report_options, show
 from fanfold.cli.sitting import Sitting
 from fanfold.limits import Limits
-
-if TYPE_CHECKING:
-    from fanfold.teams.research import Researched
 
 
 @click.command()
@@ -38,8 +29,7 @@ if TYPE_CHECKING:
 @click.option("--at-once", default=8, show_default=True, type=click.IntRange(1), help="Most that work at once.")
 @click.option("--quorum", default=0.5, show_default=True, type=click.FloatRange(0, 1), help="Part that has to answer.")
 @click.option("--revisions", default=1, show_default=True, type=click.IntRange(0, 5), help="New debates, if sent back.")
-@click.option("-o", "--output", type=click.Path(dir_okay=False), metavar="FILE", help="Write the report to a file.")
-@click.option("--export", type=click.Path(dir_okay=False), metavar="FILE", help="Write everything as JSON to a file.")
+@report_options
 @model_options
 @limit_options
 @store_option
@@ -70,11 +60,10 @@ def research(
     what was found, with its sources. Without a named model the rehearsal model answers: quotes are real, and the
     report says what a language model would be needed for.
     """
-    from fanfold.teams.research import Research
+    from fanfold.teams.research import Research, Researched
 
     folder = existing_folder(source, "--source")
-    for path in filter(None, (output, export)):
-        check_writable(path)
+    check_files(output, export)
     answering, held = chosen(model, rehearse=rehearse), limited(limit, max_concurrency)
     plan = {"specialists": specialists, "only": only, "quorum": quorum, "revisions": revisions}
     team = Research(topic, sources=folder, at_once=at_once, **plan)  # type: ignore[arg-type]  # of several types
@@ -86,32 +75,8 @@ def research(
         sitting = Sitting(compiled, settings, plain=plain, quiet=quiet or as_json)
         options = {**answering.settings, "workspace": folder, "limits": Limits(**held)}
         result = sitting.invoke(team.input, **options)
-    _show(sitting, result, at_once, output, export, as_json)
-
-
-def _show(sitting: Sitting, result: Any, at_once: int, output: str | None, export: str | None, as_json: bool) -> None:
-    from fanfold.teams.research import Researched
-
     came_to = Researched.of(result, sitting.receipt, at_once=at_once)
-    if export:
-        Path(export).write_text(json.dumps(came_to.json(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-        say(f"everything written to {export}")
-    if output:
-        Path(output).write_text(came_to.markdown(), encoding="utf-8")
-        say(f"report written to {output}")
-    if as_json:
-        print_json({"run_id": sitting.run_id, **came_to.json()})
-    else:
-        _print(sitting, came_to, output)
+    show(sitting, came_to, output, export, as_json)
     if came_to.phase == "failed":
         say(f"the research has failed: {came_to.failure}")
         click.get_current_context().exit(FAILED)
-
-
-def _print(sitting: Sitting, came_to: Researched, output: str | None) -> None:
-    if not output:
-        print(came_to.markdown())
-    for notice in sitting.notices:
-        say(f"note: {notice}")
-    for line in (*sitting.receipt.lines(), further(sitting.run_id)):
-        print(line)

@@ -26,10 +26,11 @@ def opened(path: str) -> None:
 
 def closed(path: str) -> None:
     """A connection to this database has been closed."""
+    name = os.path.abspath(path)
     with _changing:
-        _open[os.path.abspath(path)] -= 1
-        if not _open[os.path.abspath(path)]:
-            del _open[os.path.abspath(path)]
+        _open[name] -= 1
+        if not _open[name]:
+            del _open[name]
 
 
 def has(status: os.stat_result) -> bool:

@@ -404,7 +404,7 @@ class Team:
     def _decide(self, round: int) -> Node:
         async def decide(state: State) -> State:
             assert self.stop is not None, "the node is there for its sake"
-            transcript = self._transcript(state, self._records(state))
+            transcript = self._transcript(state)
             spent, last = transcript.spent(), transcript.spent(round)
             why = reasons(self.stop, progress(transcript.statements, round, spent, last))
             return {"ended": {"round": round, "why": [each.model_dump() for each in why]}} if why else {}
@@ -424,7 +424,7 @@ class Team:
 
     async def _synthesize(self, state: State) -> State:
         feedback = _feedback(state)
-        transcript = self._transcript(state, self._records(state))
+        transcript = self._transcript(state)
         prompt = prompts.synthesizing(
             state["question"],
             self._hiding(state, self._all_said()),
@@ -467,13 +467,11 @@ class Team:
 
     def _missing(self, state: State) -> int:
         """How many single answers are missing for a vote at equal cost; those that failed have had their turn."""
-        outcome = Outcome.of(self._transcript(state, self._records(state)).model_dump(mode="json"))
         there = len(self.samples) + len(state["more-samples"])
-        return max(0, min(outcome.decided.baselines.affordable, MOST_SAMPLES) - there)
+        return max(0, min(self._outcome(state).decided.baselines.affordable, MOST_SAMPLES) - there)
 
     async def _verdict(self, state: State) -> State:
-        transcript = self._transcript(state, self._records(state))
-        outcome = Outcome.of(transcript.model_dump(mode="json"))
+        outcome = self._outcome(state)
         return {
             "transcript": outcome.transcript.model_dump(mode="json"),
             "verdict": outcome.verdict.model_dump(mode="json"),
@@ -481,6 +479,10 @@ class Team:
         }
 
     # What they share.
+
+    def _outcome(self, state: State) -> Outcome:
+        """What the debate has come to by now, made as `replay` makes it: of plain data."""
+        return Outcome.of(self._transcript(state).model_dump(mode="json"))
 
     def _hiding(self, state: State, keys: Iterable[str]) -> Exchange:
         """The exchange, which also hides the names of the models that have answered under these keys: which ones those
@@ -547,7 +549,7 @@ class Team:
         kept += [*(state[name] for name in self.samples if state.get(name)), *state.get("more-samples", ())]
         return [recorded(Record, each) for each in kept]
 
-    def _transcript(self, state: State, records: Sequence[Record]) -> Transcript:
+    def _transcript(self, state: State) -> Transcript:
         return Transcript(
             question=state["question"],
             folder=state["folder"],
@@ -561,7 +563,7 @@ class Team:
             judges=len(self.judges),
             seed=self.debate.seed,
             ended=tuple(Stopped(**each) for each in (state.get("ended") or {}).get("why", ())),
-            records=tuple(records),
+            records=tuple(self._records(state)),
         )
 
 
