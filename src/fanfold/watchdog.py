@@ -46,8 +46,12 @@ POLL: Final = 0.01
 HELD_FROM: Final = 0.02
 """Seconds on the loop without an await that are worth telling; people do not notice less, and neither do servers."""
 
-RIGHT_AFTER: Final = 0.01
+RIGHT_AFTER: Final = 0.005
 """Seconds within which a slice begins after the loop was held, when it had been ready before."""
+
+ROUNDS: Final = 5
+"""Rounds of the loop within which it begins, however long they take: the one that is under way, one in which what came
+in meanwhile is found, and one each for those who are told by a callback, by a future, and by a task that waited."""
 
 IDLE: Final = 1.0
 """Seconds without anything to look after when the thread ends. Runs that follow each other share one."""
@@ -91,12 +95,17 @@ class Post:
     """What the watchdog looks at for one event loop, and what it has seen there.
 
     `since` is when the code began that is on the loop now, 0.0 when there is none of ours. Only the loop's thread sets
-    it. `held_since` and `held_until` are the last stretch in which the loop was held, and `held_by` who did it.
+    it. `held_since` and `held_until` are the last stretch in which the loop was held, and `held_by` who did it. What
+    was ready then goes on in the next `ROUNDS` of the loop; they are counted, as a core that others take away in
+    between makes them last for any length of time.
     """
 
     __slots__ = (
         "_asked",
+        "_context",
+        "_counting",
         "_last",
+        "_rounds",
         "_seen",
         "_slice",
         "_strangers",
@@ -119,6 +128,9 @@ class Post:
         self.users = 0
         self.turns = Turns()
         self._slice = self._last = self._asked = 0.0
+        self._rounds = 0
+        self._counting: asyncio.AbstractEventLoop | None = None  # the loop that comes round to count
+        self._context = contextvars.Context()
         self._seen: dict[Place, float] = {}
         self._strangers: tuple[Teller, ...] = ()
 
@@ -145,11 +157,27 @@ class Post:
             self.held_by.clear()
         self.held_by.add(by)
         self.held_until = until
+        self._rounds, loop = ROUNDS, asyncio._get_running_loop()
+        if loop is not None and loop is not self._counting:
+            self._counting = loop
+            loop.call_soon(self._round, loop, context=self._context)
 
     def follows(self, now: float) -> bool:
         """Whether what begins now does so right after the loop was held."""
         late = now - self.held_until
+        if self._counting is not None and self._counting is asyncio._get_running_loop():
+            return True
         return late <= RIGHT_AFTER or late - WATCHDOG.collected(self.held_until, now) <= RIGHT_AFTER
+
+    def _round(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The loop has come round. One that was stopped meanwhile, and is no longer asked, may do so late."""
+        if loop is not self._counting:
+            return
+        self._rounds -= 1
+        if self._rounds:
+            loop.call_soon(self._round, loop, context=self._context)
+        else:
+            self._counting = None
 
     def _sample(self, since: float, now: float) -> None:
         frame = sys._current_frames().get(self.thread)

@@ -461,6 +461,51 @@ def test_a_collection_right_after_a_hold_does_not_hide_who_was_held_up() -> None
     assert held_up[0].seconds == pytest.approx(told(result)[0].seconds, rel=0.05)
 
 
+async def is_behind_a_loop_that_loses_its_core(state: State) -> None:
+    asyncio.get_running_loop().call_soon(time.sleep, 4 * RIGHT_AFTER)  # nobody's slice, as when others have the core
+    await asyncio.sleep(0)
+
+
+async def comes_when_the_loop_has_rested(state: State) -> None:
+    await asyncio.sleep(BLOCKS + 4 * RIGHT_AFTER)
+
+
+def test_who_is_ready_when_the_loop_was_held_is_held_up_however_long_the_loop_takes_to_come_to_him(on: Any) -> None:
+    result = on(beside(blocks, is_behind_a_loop_that_loses_its_core).ainvoke({"log": []}))
+    (late,), (by,) = told(result, TaskHeldUp), told(result)
+    assert late.task != by.task
+    assert late.seconds == pytest.approx(BLOCKS, rel=0.1)
+
+
+def test_who_becomes_ready_when_the_loop_has_rested_since_is_not_held_up(on: Any) -> None:
+    assert told(on(beside(blocks, comes_when_the_loop_has_rested).ainvoke({"log": []})), TaskHeldUp) == []
+
+
+def test_a_loop_that_ends_while_its_rounds_are_counted_leaves_the_next_one_alone(monkeypatch: Any) -> None:
+    now = [100.0]
+    monkeypatch.setattr("fanfold.watchdog.clock", lambda: now[0])
+    post = Post()
+
+    async def holds() -> None:
+        post.held(now[0], now[0] + BLOCKS, "a")
+        assert post.follows(now[0] + 10.0)
+
+    async def comes_later() -> None:
+        assert not post.follows(now[0] + 10.0)
+        post.held(now[0] + 20.0, now[0] + 20.0 + BLOCKS, "b")
+        assert post.follows(now[0] + 30.0)
+        for _ in range(watchdog.ROUNDS + 1):
+            await asyncio.sleep(0)
+        assert not post.follows(now[0] + 30.0)
+
+    ended = asyncio.new_event_loop()
+    try:
+        ended.run_until_complete(holds())
+        asyncio.run(comes_later())
+    finally:
+        ended.close()
+
+
 def test_a_collection_within_a_slice_is_told_apart_from_its_code() -> None:
     kept = _garbage()
 
