@@ -15,8 +15,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextvars import Context
 from functools import partial
-from types import CodeType, FrameType
-from typing import Any, Final, Generic, TypeAlias, TypeVar
+from types import CodeType, CoroutineType, FrameType, GeneratorType, coroutine
+from typing import Any, Final, TypeAlias, TypeVar
 
 from fanfold.events import LoopHeld, TaskBlocked, TaskHeldUp
 from fanfold.frame import clock, frame_in
@@ -65,7 +65,7 @@ class LoopWatch:
 
     def timed(self, emit: Emit, task: str, work: Awaitable[T]) -> Awaitable[T]:
         """The same work, with each of its slices timed."""
-        return _Timed(self, emit, task, work)
+        return _timed(self, emit, task, work)
 
     def call(self, emit: Emit, task: str, code: Callable[..., T], *given: Any) -> T:
         """What code answers that is called on the loop, without an await."""
@@ -127,59 +127,58 @@ def _teller(context: Context) -> Teller | None:
     return None if frame is None else (frame.task.id, partial(tell, frame.runner.emit))
 
 
-class _Timed(Generic[T]):
-    """An awaitable around another one. It passes on whatever goes in and out, and looks at the clock."""
+_GONE_THROUGH: Final = frozenset((CoroutineType, GeneratorType))
+"""What can be gone through as it is: what its `__await__` would make costs as much as the timing."""
 
-    __slots__ = ("_emit", "_task", "_watch", "_work")
 
-    def __init__(self, watch: LoopWatch, emit: Emit, task: str, work: Awaitable[T]) -> None:
-        self._watch = watch
-        self._emit = emit
-        self._task = task
-        self._work = work
+@coroutine
+def _timed(watch: LoopWatch, emit: Emit, task: str, work: Awaitable[T]) -> Generator[Any, Any, T]:
+    """Work, with each of its slices timed: whatever goes in and out of it is passed on.
 
-    def __await__(self) -> Generator[Any, Any, T]:
-        watch, task, inner = self._watch, self._task, self._work.__await__()
-        post = watch.post
-        step, value, over = inner.send, None, False
-        born = began = post.since = clock()
-        while True:
-            try:
-                waits_for = step(value)
-            except StopIteration as end:
-                result: T = end.value
-                over = True
-                return result
-            except BaseException:
-                over = True
-                raise
-            finally:
-                ended = clock()
-                post.since = 0.0
-                if ended - began >= BRIEF:
-                    watch.took(self._emit, task, began, ended)
-                if over and post.turns.until > born:
-                    post.turns.forget(task)
-            try:
-                value = yield waits_for
-                step = inner.send
-            except BaseException as error:  # noqa: BLE001 - it is meant for the work inside, whatever it is
-                value, step = error, inner.throw
-            began = post.since = clock()
-            if began - ended >= HELD_FROM or began - post.turns.until <= NEXT:
-                self._look_back(ended, began)
+    Every task of every graph comes through here, most of them with one slice.
+    """
+    post = watch.post
+    inner: Any = work if type(work) in _GONE_THROUGH else work.__await__()
+    step, value, over = inner.send, None, False
+    born = began = post.since = clock()
+    while True:
+        try:
+            waits_for = step(value)
+        except StopIteration as end:
+            over = True
+            result: T = end.value
+            return result
+        except BaseException:
+            over = True
+            raise
+        finally:
+            ended = clock()
+            post.since = 0.0
+            if ended - began >= BRIEF:
+                watch.took(emit, task, began, ended)
+            if over and post.turns.until > born:
+                post.turns.forget(task)
+        try:
+            value = yield waits_for
+            step = inner.send
+        except BaseException as error:  # noqa: BLE001 - it is meant for the work inside, whatever it is
+            value, step = error, inner.throw
+        began = post.since = clock()
+        if began - ended >= HELD_FROM or began - post.turns.until <= NEXT:
+            _look_back(watch, emit, task, work, ended, began)
 
-    def _look_back(self, suspended: float, now: float) -> None:
-        """The task goes on, and is still where it waited: what did it wait for?"""
-        held_up = self._watch.waited(self._task, suspended, now)
-        stood = now - held_up - suspended
-        if stood >= HELD_FROM and (found := _behind(self._work)) is not None:
-            what, place = found
-            self._emit(TaskBlocked(now - held_up, self._task, what, stood, "", "", *place[:3]))
-        held_up = held_up if held_up >= HELD_FROM else 0.0
-        held_up += self._watch.post.turns.late(self._task, suspended, now, held_up)
-        if held_up:
-            self._emit(TaskHeldUp(now, self._task, held_up))
+
+def _look_back(watch: LoopWatch, emit: Emit, task: str, work: Any, suspended: float, now: float) -> None:
+    """The task goes on, and is still where it waited: what did it wait for?"""
+    held_up = watch.waited(task, suspended, now)
+    stood = now - held_up - suspended
+    if stood >= HELD_FROM and (found := _behind(work)) is not None:
+        what, place = found
+        emit(TaskBlocked(now - held_up, task, what, stood, "", "", *place[:3]))
+    held_up = held_up if held_up >= HELD_FROM else 0.0
+    held_up += watch.post.turns.late(task, suspended, now, held_up)
+    if held_up:
+        emit(TaskHeldUp(now, task, held_up))
 
 
 _LOCKS: Final[dict[CodeType, str]] = {
@@ -237,4 +236,4 @@ def awaiting(work: Any) -> Iterator[FrameType]:
 
 FINDERS.append(_teller)
 ends_at(LoopWatch.call.__code__)
-ends_at(_Timed.__await__.__code__)
+ends_at(_timed.__code__)
