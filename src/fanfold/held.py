@@ -67,6 +67,27 @@ class LoopWatch:
         """The same work, with each of its slices timed."""
         return _timed(self, emit, task, work)
 
+    def start(self, emit: Emit, task: str, work: Any) -> tuple[bool, Any]:
+        """Carry out the first slice of work: whether it waits for something then, and what to await for its answer; or
+        its answer, if it is over by then, as that of most tasks is."""
+        if type(work) not in _GONE_THROUGH:
+            work = work.__await__()
+        post, over = self.post, True
+        began = post.since = clock()
+        try:
+            answer = work.send(None)
+            over = False
+        except StopIteration as end:
+            answer = end.value
+        finally:
+            ended = clock()
+            post.since = 0.0
+            if ended - began >= BRIEF:
+                self.took(emit, task, began, ended)
+                if over:
+                    post.turns.forget(task)
+        return (False, answer) if over else (True, _slices(self, emit, task, work, ended, answer))
+
     def call(self, emit: Emit, task: str, code: Callable[..., T], *given: Any) -> T:
         """What code answers that is called on the loop, without an await."""
         began = self.post.since = clock()
@@ -133,21 +154,32 @@ _GONE_THROUGH: Final = frozenset((CoroutineType, GeneratorType))
 
 @coroutine
 def _timed(watch: LoopWatch, emit: Emit, task: str, work: Awaitable[T]) -> Generator[Any, Any, T]:
-    """Work, with each of its slices timed: whatever goes in and out of it is passed on.
+    """Work, with each of its slices timed."""
+    waits, answer = watch.start(emit, task, work)
+    result: T = (yield from answer) if waits else answer
+    return result
 
-    Every task of every graph comes through here, most of them with one slice.
-    """
-    post = watch.post
-    inner: Any = work if type(work) in _GONE_THROUGH else work.__await__()
-    step, value, over = inner.send, None, False
-    born = began = post.since = clock()
+
+@coroutine
+def _slices(
+    watch: LoopWatch, emit: Emit, task: str, work: Any, ended: float, waits_for: Any
+) -> Generator[Any, Any, Any]:
+    """The slices of work after its first one, each of them timed. Whatever goes in and out of it is passed on."""
+    post, first, over = watch.post, ended, False
     while True:
+        try:
+            value = yield waits_for
+            step = work.send
+        except BaseException as error:  # noqa: BLE001 - it is meant for the work inside, whatever it is
+            value, step = error, work.throw
+        began = post.since = clock()
+        if began - ended >= HELD_FROM or began - post.turns.until <= NEXT:
+            _look_back(watch, emit, task, work, ended, began)
         try:
             waits_for = step(value)
         except StopIteration as end:
             over = True
-            result: T = end.value
-            return result
+            return end.value
         except BaseException:
             over = True
             raise
@@ -156,16 +188,8 @@ def _timed(watch: LoopWatch, emit: Emit, task: str, work: Awaitable[T]) -> Gener
             post.since = 0.0
             if ended - began >= BRIEF:
                 watch.took(emit, task, began, ended)
-            if over and post.turns.until > born:
+            if over and post.turns.until >= first:
                 post.turns.forget(task)
-        try:
-            value = yield waits_for
-            step = inner.send
-        except BaseException as error:  # noqa: BLE001 - it is meant for the work inside, whatever it is
-            value, step = error, inner.throw
-        began = post.since = clock()
-        if began - ended >= HELD_FROM or began - post.turns.until <= NEXT:
-            _look_back(watch, emit, task, work, ended, began)
 
 
 def _look_back(watch: LoopWatch, emit: Emit, task: str, work: Any, suspended: float, now: float) -> None:
@@ -236,4 +260,5 @@ def awaiting(work: Any) -> Iterator[FrameType]:
 
 FINDERS.append(_teller)
 ends_at(LoopWatch.call.__code__)
-ends_at(_timed.__code__)
+ends_at(LoopWatch.start.__code__)
+ends_at(_slices.__code__)
