@@ -16,6 +16,7 @@ import asyncio
 import fcntl
 import json
 import termios
+import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any, Final
@@ -33,6 +34,8 @@ GRACE: Final = 0.5
 """Seconds after which we stop waiting for a server that should have stopped by itself."""
 SLACK: Final = 256 * 1024
 """Bytes that may arrive beyond the cap: what a socket holds."""
+AT_ONCE: Final = 1024
+"""Bytes of a row's values that are read right where they arrive; what more of them means is found out in a thread."""
 
 _WALLS: Final = {
     "42501": "role",
@@ -72,6 +75,8 @@ _CONVERTED: Final[dict[int, Callable[[bytes], Any]]] = {
 """How values become ours, by the type's number; everything else is shown as the server writes it."""
 _LISTS: Final = frozenset({1000, 1005, 1007, 1016, 1009, 1015, 1021, 1022})
 """Arrays of truth values, numbers and texts, which become lists."""
+_READ: Final = _LISTS | {17, 114, 3802}
+"""Values that mean more than a number or a text."""
 
 
 class PostgresWalls:
@@ -268,7 +273,7 @@ class _Line:
 
     async def _rows(self, columns: tuple[str, ...], values: Sequence[bytes | None], capped: bool) -> Answer:
         times = 1 if capped else 64
-        page = Page(times * self._caps.rows, times * self._caps.bytes)
+        page = Page(times * self._caps.rows, times * self._caps.bytes, time.monotonic() + self._caps.seconds)
         most = 4 * times * self._caps.bytes + SLACK
         self._pg.send_query_prepared(b"asked", values)
         self._pg.set_single_row_mode()
@@ -277,15 +282,20 @@ class _Line:
             async for result in results:
                 _raise_for(result)
                 for row in range(result.ntuples):
-                    if cap := page.add(self._value(result, row, column) for column in range(len(columns))):
+                    if cap := await self._added(page, result, row):
                         return _cut(columns, page, cap, self._caps)
         return _cut(columns, page, "bytes" if self._arrived > most else "", self._caps)
 
-    def _value(self, result: PGresult, row: int, column: int) -> Any:
-        text = result.get_value(row, column)
+    async def _added(self, page: Page, result: PGresult, row: int) -> str:
+        """Take a row: in a thread, if it may take long to find out what it means, so that others are answered."""
+        texts = [(result.ftype(column), result.get_value(row, column)) for column in range(result.nfields)]
+        read = sum(len(text or b"") for kind, text in texts if kind in _READ)
+        values = (self._value(kind, text) for kind, text in texts)
+        return await asyncio.to_thread(page.add, values) if read > AT_ONCE else page.add(values)
+
+    def _value(self, kind: int, text: bytes | None) -> Any:
         if text is None:
             return None
-        kind = result.ftype(column)
         try:
             if kind in _LISTS:
                 from psycopg.adapt import Transformer
@@ -380,6 +390,8 @@ def _raise_for(result: PGresult) -> None:
 
 
 def _cut(columns: tuple[str, ...], page: Page, cap: str, caps: Caps) -> Answer:
+    if cap == "seconds":
+        raise QueryRefusedError(_too_long(caps), wall="cap")
     if cap and not page.rows:
         raise QueryRefusedError(
             f"one row is larger than {caps.bytes:,} bytes", wall="cap", hint="select fewer columns, or a part of them"
