@@ -13,8 +13,10 @@ from mcp import Client, MCPError
 
 from fanfold import END, START, StateGraph
 from fanfold.errors import UsageError
+from fanfold.events import Noticed
 from fanfold.mcp.offer import Offered
 from fanfold.mcp.tools.answers import bounded, weight
+from fanfold.mcp.work import AtWork
 from fanfold.store.base import RunRecord
 from tests.mcp.served import (
     ECHO,
@@ -227,6 +229,18 @@ def test_a_run_goes_on_when_its_call_has_waited_long_enough_and_can_be_followed_
             account = await called(client, "run_get", run_id=run_id)
             assert (account["output"]["answer"], account["happened"]) == ("ducks", len(told))
             assert account["receipt"]
+
+    run(main())
+
+
+def test_who_follows_a_run_waits_for_the_next_thing_that_happens_and_not_for_one_that_did() -> None:
+    async def main() -> None:
+        at = AtWork("a run")
+        followers = [asyncio.create_task(at.changed.wait()) for _ in range(2)]
+        await asyncio.sleep(0)
+        at.heard(Noticed(at=0.0, message="ducks"))
+        await asyncio.wait(followers)
+        assert not at.changed.is_set()  # else they would look again and again, as fast as the store answers
 
     run(main())
 
