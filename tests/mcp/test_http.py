@@ -87,6 +87,50 @@ def test_who_has_the_token_gets_in_by_any_name_of_this_machine(folder: Path) -> 
     run(main())
 
 
+def test_a_proxys_name_is_known_with_and_without_a_port_and_however_it_is_written(folder: Path) -> None:
+    async def main() -> None:
+        hosts = ("Tools.example", "other.example:444")
+        async with server(folder) as made, over_http(made, hosts=hosts) as url:
+            port = httpx2.URL(url).port
+            for host in ("tools.example", "TOOLS.example", f"tools.example:{port}", "other.example:444"):
+                assert await answer(url, {**LETS_IN, "Host": host}) == 200, host
+            for host in ("tools.example:444", "example", "other.example"):
+                assert await answer(url, {**LETS_IN, "Host": host}) == 421, host
+
+    run(main())
+
+
+def test_names_without_a_port_are_those_that_clients_leave_it_out_of() -> None:
+    assert {"localhost", "localhost:80", "[::1]"} <= {*http.names("127.0.0.1", 80, ())}
+    assert "localhost" not in http.names("127.0.0.1", 81, ())
+    assert {"0.0.0.0:81", "localhost:81"} <= {*http.names("0.0.0.0", 81, ())}
+    assert "localhost:81" not in http.names("10.0.0.1", 81, ())
+
+
+def test_a_page_that_was_allowed_is_told_so_before_it_has_said_its_token_and_no_other_is(folder: Path) -> None:
+    ours, asks = "https://mine.example", {"Access-Control-Request-Method": "POST"}
+    asks |= {"Access-Control-Request-Headers": "authorization, content-type"}
+
+    async def main() -> None:
+        async with (
+            server(folder) as made,
+            over_http(made, origins=["https://Mine.example/"]) as url,
+            httpx2.AsyncClient(timeout=PATIENCE) as client,
+        ):
+            told = await client.options(url, headers={"Origin": ours, **asks})
+            assert (told.status_code, told.headers["access-control-allow-origin"]) == (200, ours)
+            assert "authorization" in told.headers["access-control-allow-headers"]
+            begun = await client.post(url, json=INIT, headers={**SPEAKS, **LETS_IN, "Origin": ours})
+            assert (begun.status_code, begun.headers["access-control-allow-origin"]) == (200, ours)
+            assert "Mcp-Session-Id" in begun.headers["access-control-expose-headers"]
+            assert (await client.post(url, json=INIT, headers={**SPEAKS, "Origin": ours})).status_code == 401
+            other = await client.options(url, headers={"Origin": "https://evil.example", **asks})
+            assert "access-control-allow-origin" not in other.headers
+            assert await answer(url, {**LETS_IN, "Origin": "https://evil.example"}) == 403
+
+    run(main())
+
+
 def test_a_page_that_was_allowed_gets_in(folder: Path) -> None:
     guard = http.Guard(lambda *_: None, TOKEN, ["h:1"], ["https://mine.example"])  # type: ignore[arg-type,return-value]
     known = [(b"host", b"h:1"), (b"authorization", f"bearer {TOKEN}".encode())]

@@ -22,6 +22,7 @@ from typing import Any, Final
 import uvicorn
 from mcp.server import MCPServer
 from mcp.server.transport_security import TransportSecuritySettings
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fanfold.errors import UsageError
@@ -34,6 +35,9 @@ SHORTEST: Final = 16
 IDLE: Final = 10 * 60.0
 """Seconds after which a session that nobody uses is forgotten."""
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
+EVERYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104 - it is only compared
+HTTP: Final = 80
+"""The port that clients leave out."""
 
 
 class Guard:
@@ -105,11 +109,19 @@ def _read(path: Path) -> str:
 
 
 def names(host: str, port: int, more: Iterable[str]) -> list[str]:
-    """What may stand in `Host`: the address, every name of this machine if it is the loopback address, and `more`."""
-    known = [*(LOOPBACK if host in LOOPBACK else (host,)), *more]
-    return [f"[{name}]:{port}" if ":" in name else f"{name}:{port}" for name in known] + [
-        name for name in more if ":" in name
-    ]
+    """What may stand in `Host`: the address, every name of this machine if that is how it is reached, and `more`.
+
+    Those are taken as they are, too: clients leave the port of their scheme out, and a proxy's is not ours.
+    """
+    own = (*LOOPBACK, *((host,) if host not in LOOPBACK else ())) if host in (*LOOPBACK, *EVERYWHERE) else (host,)
+    added = [name.lower() for name in more]
+    known = [_bracketed(name) for name in (*own, *added)]
+    return [f"{name}:{port}" for name in known] + added + (known if port == HTTP else [])
+
+
+def _bracketed(name: str) -> str:
+    """An address of IPv6 as it stands before a port."""
+    return f"[{name}]" if ":" in name and not name.startswith("[") else name
 
 
 def listening(host: str, port: int) -> socket.socket:
@@ -138,7 +150,13 @@ def app(
         json_response=not progress,
         transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
     )
-    return Guard(inner, token, hosts, origins)
+    pages = [origin.lower().rstrip("/") for origin in origins]
+    guarded = Guard(inner, token, hosts, pages)
+    if not pages:
+        return guarded
+    # A browser asks first whether the page may send the token, and tells the page only of headers that it may see.
+    methods, seen = ["GET", "POST", "DELETE"], ["Mcp-Session-Id", "WWW-Authenticate"]
+    return CORSMiddleware(guarded, pages, allow_methods=methods, allow_headers=["*"], expose_headers=seen)
 
 
 class _Server(uvicorn.Server):

@@ -48,7 +48,7 @@ class AtWork:
     happened: int = 0
     last: str = ""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set at the next thing that happens; then there is a new one, so that several can wait and none has to clear it."""
+    """Set at the next thing that happens, when there is a new one: so several can wait, and none has to clear it."""
     _names: dict[str, str] = field(default_factory=dict)
 
     def heard(self, event: Event) -> None:
