@@ -174,6 +174,16 @@ def test_a_role_that_may_do_more_is_not_let_in(reader: str, postgres: str) -> No
             asked(Door.open(reader_url(postgres, reader)), lambda opened: opened.query("select 1"))
 
 
+def test_a_role_that_could_write_over_a_connection_of_its_own_is_not_let_in(reader: str, postgres: str) -> None:
+    with psycopg.connect(postgres, autocommit=True) as owner:
+        (schema,) = owner.execute("select current_schema()").fetchone() or ("",)
+        owner.execute(f"create extension dblink schema {schema}".encode())
+        asked(Door.open(reader_url(postgres, reader)), lambda opened: opened.query("select 1"))  # it is out of reach
+        owner.execute(f"grant usage on schema {schema} to {reader}".encode())
+    with pytest.raises(QueryRefusedError, match=r"dblink.* which leaves this transaction"):
+        asked(Door.open(reader_url(postgres, reader)), lambda opened: opened.query("select 1"))
+
+
 def test_connections_that_were_cut_off_are_gone_and_others_used_again(reader: str, postgres: str) -> None:
     def connections() -> int:
         with psycopg.connect(postgres) as owner:

@@ -52,6 +52,13 @@ union all select format('it may move the sequence %s', c.oid::regclass)
 union all select format('it may call %s, which acts as its owner', p.oid::regprocedure)
     from pg_proc p join schemas n on n.oid = p.pronamespace
     where p.prosecdef and has_function_privilege(session_user, p.oid, 'execute')
+union all select format('it may call %s, which leaves this transaction for another connection', p.oid::regprocedure)
+    from pg_extension e
+    join pg_depend d on d.refclassid = 'pg_extension'::regclass and d.refobjid = e.oid and d.classid = 'pg_proc'::regclass
+    join pg_proc p on p.oid = d.objid
+    join schemas n on n.oid = p.pronamespace
+    where e.extname = 'dblink' and p.proname in ('dblink', 'dblink_exec', 'dblink_connect')
+      and has_function_privilege(session_user, p.oid, 'execute')
 limit 5;
 
 -- name: readable
