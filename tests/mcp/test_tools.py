@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from mcp import Client, MCPError
 
-from fanfold import END, START, StateGraph
+from fanfold import END, START, Send, StateGraph, interrupt
 from fanfold.errors import UsageError
 from fanfold.events import Noticed
 from fanfold.mcp.offer import Offered
 from fanfold.mcp.tools.answers import bounded, weight
+from fanfold.mcp.tools.runs import PAGE
 from fanfold.mcp.work import AtWork
 from fanfold.store.base import RunRecord
 from tests.mcp.served import (
@@ -501,6 +502,42 @@ def test_a_large_output_is_cut_and_that_is_said(folder: Path) -> None:
             assert account["whole"] is False
             assert "characters left out" in account["output"]["answer"]
             assert weight(account) < 100_000
+
+    run(main())
+
+
+def test_an_agents_answer_that_is_cut_says_so(folder: Path) -> None:
+    async def main() -> None:
+        async with connected(folder) as client:
+            assert (await called(client, "task", agent="echo", prompt="short"))["whole"] is True
+            long = await called(client, "task", agent="echo", prompt="x" * 200_000)
+            assert long["whole"] is False
+            assert weight(long) < 100_000
+
+    run(main())
+
+
+def test_many_questions_are_told_page_by_page_as_they_are_answered(folder: Path) -> None:
+    def ask(state: State) -> State:
+        interrupt("x" * 9_000 + state["text"])
+        return {}
+
+    graph = StateGraph(State).add_node("ask", ask).add_node("all", lambda _: {}).add_edge(START, "all")
+    graph.add_conditional_edges("all", lambda _: [Send("ask", {"text": str(number)}) for number in range(PAGE + 30)])
+
+    async def main() -> None:
+        async with connected(folder, {"ask": offered(graph, "ask")}) as client:
+            account = await called(client, "run_start", graph="ask", input={"text": "ducks"})
+            assert "30 more questions" in account["note"]
+            run_id = account["run"]["run_id"]
+            assert weight(account) < 100_000
+            kept = await called(client, "checkpoint_get", run_id=run_id)
+            assert (len(kept["questions"]), len(kept["next"]), kept["whole"]) == (PAGE, PAGE, False)
+            for left in (30, 0):
+                answer = {question["id"]: "yes" for question in account["questions"]}
+                account = await called(client, "run_resume", run_id=run_id, answer=answer)
+                assert len(account["questions"]) == left
+            assert account["run"]["status"] == "done"
 
     run(main())
 
