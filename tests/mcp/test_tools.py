@@ -142,6 +142,25 @@ def test_memory_is_searched_page_by_page_and_each_item_is_on_one_page(folder: Pa
     run(main())
 
 
+def test_a_number_that_no_database_keeps_is_a_wrong_argument_and_no_fault_of_the_store(folder: Path) -> None:
+    huge = 10**30
+
+    async def main() -> None:
+        async with connected(folder) as client:
+            place = {"namespace": ["a"], "key": "k"}
+            for tool, given in (
+                ("memory_put", {**place, "value": {}, "if_version": huge}),
+                ("memory_delete", {**place, "if_version": huge}),
+                ("memory_search", {"namespace": ["a"], "cursor": huge}),
+                ("run_follow", {"run_id": "x", "after": huge}),
+            ):
+                told = await refused(client, tool, **given)
+                assert "less than or equal to" in told
+                assert "StoreError" not in told
+
+    run(main())
+
+
 def test_a_value_that_is_too_large_is_refused_and_not_cut(folder: Path) -> None:
     async def main() -> None:
         async with connected(folder) as client:

@@ -20,7 +20,7 @@ import click
 from fanfold import loops
 from fanfold.cli.common import F, existing_folder, named_store, open_named_store, say, store_option
 from fanfold.cli.limits import limit_options, limited
-from fanfold.cli.loading import absolute, agents_beside, load_graph
+from fanfold.cli.loading import absolute, agents_beside, graph_from, load
 from fanfold.cli.mcp_check import check, setup_role
 from fanfold.cli.models import chosen, model_options
 from fanfold.errors import MissingExtraError, UsageError
@@ -104,14 +104,17 @@ def serve(
     """
     check_installed()
     from fanfold.mcp.offer import Offer
+    from fanfold.mcp.standard import silent
 
     answering, held = chosen(model, rehearse=rehearse), limited(limit, max_concurrency)
     _check_network(http, network)
     with open_named_store(store_url) as store:
+        with silent():
+            named = dict(_offered(text, store) for text in graphs)
         offer = Offer(
             store=store,
             write=allow_write,
-            graphs=dict(_offered(text, store) for text in graphs),
+            graphs=named,
             workspace=Path(existing_folder(workspace or ".", "--workspace")),
             limits=Limits(**held),
             **answering.settings,
@@ -273,13 +276,14 @@ def _absolute(url: str) -> str:
 
 
 def _offered(text: str, store: SqlStore) -> tuple[str, Offered]:
-    """A graph by its name, loaded once so that it is known to be there."""
+    """A graph by its name. It is loaded once: what its file says later, an agent may have written."""
     from fanfold.mcp.offer import Offered
 
     name, reference = _pair(text)
-    load_graph(reference, store)
+    made = load(reference)
+    graph_from(made, reference, store)
     return name, Offered(
-        absolute(reference), lambda kept, named: load_graph(reference, kept, name=named), agents_beside(reference)
+        absolute(reference), lambda kept, named: graph_from(made, reference, kept, name=named), agents_beside(reference)
     )
 
 

@@ -14,12 +14,14 @@ from fanfold.memory.ops import NOT_GIVEN
 
 LARGEST_ITEM: Final = 256 * 1024
 """Bytes of JSON that an item may have which a client reads or writes."""
+LARGEST_NUMBER: Final = 2**53
+"""What every client and every database can say."""
 MOST: Final = 50
 """Items on one page."""
 
 Namespace = Annotated[list[str], Field(description='Labels, like folders: ["users", "ada"]. No label has a dot.')]
 Key = Annotated[str, Field(description="The item's key in its namespace.")]
-Cursor = Annotated[int, Field(ge=0, description="`next` of the page before; 0 for the first.")]
+Cursor = Annotated[int, Field(ge=0, le=LARGEST_NUMBER, description="`next` of the page before; 0 for the first.")]
 
 
 class Remembered(Said):
@@ -122,7 +124,10 @@ class MemoryTools:
         key: Key,
         value: Annotated[dict[str, Any], Field(description="The whole new value.")],
         if_version: Annotated[
-            int | None, Field(description="The version you have read; null when there must be no such item yet.")
+            int | None,
+            Field(
+                le=LARGEST_NUMBER, description="The version you have read; null when there must be no such item yet."
+            ),
         ] = None,
         overwrite: Annotated[
             bool, Field(description="Write whatever is there now. What others wrote is lost.")
@@ -146,7 +151,7 @@ class MemoryTools:
         self,
         namespace: Namespace,
         key: Key,
-        if_version: Annotated[int, Field(description="The version you have read.")],
+        if_version: Annotated[int, Field(le=LARGEST_NUMBER, description="The version you have read.")],
     ) -> Deleted:
         """Delete one item of long-term memory, if nobody else has written it since you read it."""
         await self._items.adelete(tuple(namespace), key, if_version=if_version)

@@ -19,6 +19,7 @@ from fanfold.limits import Limits
 from fanfold.mcp.offer import Offer
 from fanfold.mcp.reading import Reading, unanswered
 from fanfold.mcp.tools.answers import LARGEST, Said, bounded, plain, shortened
+from fanfold.mcp.tools.memory import LARGEST_NUMBER
 from fanfold.mcp.work import AtWork, Work
 from fanfold.store.base import DONE, FAILED, RUNNING, RunRecord
 from fanfold.types import Command
@@ -172,7 +173,9 @@ class RunTools:
         self,
         run_id: RunId,
         context: Context[Any, Any],
-        after: Annotated[int, Field(ge=0, description="`next` of the answer before; 0 for the beginning.")] = 0,
+        after: Annotated[
+            int, Field(ge=0, le=LARGEST_NUMBER, description="`next` of the answer before; 0 for the beginning.")
+        ] = 0,
         wait: Annotated[float, Field(ge=0, le=60, description="Seconds to wait for something to happen.")] = 20.0,
     ) -> Happened:
         """What has happened in a run after number `after`; when there is nothing new, waits for it.
