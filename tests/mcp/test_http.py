@@ -17,7 +17,19 @@ from mcp import Client
 
 from fanfold.errors import UsageError
 from fanfold.mcp import http
-from tests.mcp.served import PATIENCE, TOKEN, asking, called, environment, http_client, offered, over_http, server
+from tests.mcp.served import (
+    PATIENCE,
+    TOKEN,
+    asking,
+    called,
+    environment,
+    http_client,
+    offered,
+    over_http,
+    server,
+    until,
+    waiting,
+)
 
 INIT = {
     "jsonrpc": "2.0",
@@ -194,6 +206,36 @@ def test_an_answer_is_a_stream_or_where_nobody_hears_of_progress_one_body(folder
             async with httpx2.AsyncClient(timeout=PATIENCE) as other:
                 told = await other.post(url, json=INIT, headers={**SPEAKS, **LETS_IN})
             assert told.headers["content-type"].startswith("text/event-stream" if progress else "application/json")
+
+    run(main())
+
+
+@pytest.mark.parametrize("progress", [True, False])
+@pytest.mark.parametrize("mode", ["legacy", "auto"])
+def test_cancelling_a_call_over_http_stops_the_run_that_it_waits_for(folder: Path, mode: Any, progress: bool) -> None:
+    graphs = {"wait": offered(waiting(asyncio.Event()), "wait")}
+
+    async def main() -> None:
+        async with (
+            server(folder, graphs) as made,
+            over_http(made, progress=progress) as url,
+            http_client(url) as other,
+            http_client(url, mode=mode) as client,
+        ):
+
+            async def status() -> Any:
+                runs = (await called(other, "runs_list"))["runs"]
+                return runs and runs[0]["status"]
+
+            async def stopped() -> bool:
+                return bool(await status() == "cancelled")
+
+            call = asyncio.create_task(called(client, "run_start", graph="wait", input={"text": "ducks"}))
+            assert await until(status) == "running"
+            call.cancel()
+            await asyncio.wait([call])
+            await until(stopped)
+            assert (await called(client, "runs_list"))["runs"]
 
     run(main())
 

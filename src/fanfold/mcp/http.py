@@ -23,7 +23,7 @@ import uvicorn
 from mcp.server import MCPServer
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.middleware.cors import CORSMiddleware
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fanfold.errors import UsageError
 
@@ -34,6 +34,7 @@ SHORTEST: Final = 16
 """Characters of a token that somebody else has made."""
 IDLE: Final = 10 * 60.0
 """Seconds after which a session that nobody uses is forgotten."""
+SESSION: Final = b"mcp-session-id"
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 EVERYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104 - it is only compared
 HTTP: Final = 80
@@ -72,6 +73,52 @@ class Guard:
     def _fits(self, header: str) -> bool:
         scheme, _, token = header.partition(" ")
         return scheme.lower() == "bearer" and hmac.compare_digest(token.strip().encode(), self._token)
+
+
+class Leaving:
+    """Ends what a request waits for when its client has gone: that is how a call is cancelled by clients since 2026.
+
+    The SDK does so where an answer is a stream. Those of earlier versions have a session, which goes on without one.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, until it is answered or nobody is there any more."""
+        if scope["type"] != "http" or scope["method"] != "POST" or any(name == SESSION for name, _ in scope["headers"]):
+            await self._app(scope, receive, send)
+            return
+        asked, answered = asyncio.Event(), False
+
+        async def heard() -> Message:
+            if asked.is_set():
+                await asyncio.shield(leaving)
+                return {"type": "http.disconnect"}
+            message = await receive()
+            if not message.get("more_body"):
+                asked.set()
+            return message
+
+        async def told(message: Message) -> None:
+            nonlocal answered
+            answered = message["type"] == "http.response.body" and not message.get("more_body")
+            await send(message)
+
+        async def left() -> None:
+            await asked.wait()
+            while (await receive())["type"] != "http.disconnect":
+                pass
+
+        leaving, answering = asyncio.create_task(left()), asyncio.ensure_future(self._app(scope, heard, told))
+        try:
+            await asyncio.wait([leaving, answering], return_when=asyncio.FIRST_COMPLETED)
+            if answered or answering.done():  # then there is nobody to be heard from, either
+                await answering
+        finally:
+            leaving.cancel()
+            answering.cancel()
+            await asyncio.wait([leaving, answering])
 
 
 async def _refuse(send: Send, status: int, reason: str) -> None:
@@ -144,12 +191,13 @@ def app(
 ) -> ASGIApp:
     """The server as an application, behind its guard. Without `progress`, an answer is one body and not a stream."""
     # The guard has looked at both headers, for every path; the SDK would look once more, at fewer requests.
-    inner = made.streamable_http_app(
+    inner: ASGIApp = made.streamable_http_app(
         streamable_http_path=PATH,
         session_idle_timeout=IDLE,
         json_response=not progress,
         transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
     )
+    inner = inner if progress else Leaving(inner)
     pages = [origin.lower().rstrip("/") for origin in origins]
     guarded = Guard(inner, token, hosts, pages)
     if not pages:
