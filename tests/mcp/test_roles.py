@@ -11,8 +11,10 @@ import pytest
 
 from fanfold.errors import QueryRefusedError, StoreError, UsageError
 from fanfold.mcp import roles
+from fanfold.mcp.assault import CAPS
 from fanfold.mcp.attacks import POSTGRES, ROLE, WRITE
 from fanfold.mcp.door import Door, Rows
+from fanfold.mcp.doors.postgres import PostgresWalls
 from fanfold.mcp.victims import PostgresVictim
 from fanfold.store.postgres import PostgresStore
 from tests.mcp.conftest import made
@@ -76,6 +78,27 @@ def test_in_another_database_it_reads_the_schemas_that_were_named_and_no_other(o
         with pytest.raises(QueryRefusedError, match="permission denied") as caught:
             answer(url, "select * from public.hidden")
         assert caught.value.wall == "role"
+
+
+def test_of_two_stores_in_a_database_each_is_asked_by_its_own_door(reader: str, postgres: str) -> None:
+    with psycopg.connect(postgres, autocommit=True) as owner:
+        (schema,) = owner.execute("select current_schema()").fetchone() or ("",)
+        owner.execute(f"create schema {schema}_other".encode())
+    other = postgres.replace(schema, f"{schema}_other")
+    with PostgresStore(other) as store:
+        store.items.put(("users", "ada"), "hates", {"food": "plums"})
+    roles.run(other, roles.planned(other, [], store=True, role=reader))  # its setting now names these views
+
+    async def keys(url: str) -> Rows:
+        walls = PostgresWalls(roles.reader_url(url, reader), CAPS, path=roles.door_at(url))
+        async with Door(walls, CAPS) as door:
+            return await door.query("select key from memory")
+
+    try:
+        assert [asyncio.run(keys(url)).rows for url in (postgres, other)] == [(("likes",),), (("hates",),)]
+    finally:
+        with psycopg.connect(postgres, autocommit=True) as owner:
+            owner.execute(f"drop schema {schema}_other, {schema}_other_door cascade".encode())
 
 
 def test_an_owner_who_is_no_superuser_can_make_it(postgres_url: str) -> None:

@@ -70,6 +70,13 @@ def door_of(schema: str) -> str:
     return f"{schema}_door"
 
 
+def door_at(url: str) -> str | None:
+    """The schema of the views over the store at `url`, quoted; None where there is no store."""
+    with _connected(url) as connection:
+        _, schema = _found(connection)
+    return None if schema is None else quoted(door_of(schema))
+
+
 def planned(url: str, schemas: Sequence[str], *, store: bool, role: str = READER) -> Setup:
     """What is to be made in the database of `url`: over a store that is there, or over `schemas` alone.
 
@@ -164,7 +171,7 @@ def _connected(url: str) -> Any:
     try:
         return psycopg.connect(url, autocommit=True, connect_timeout=5)
     except psycopg.Error as error:
-        raise StoreError(f"cannot connect to make the role: {_brief(error)}") from error
+        raise StoreError(f"cannot connect as the owner of the store: {_brief(error)}") from error
 
 
 def _found(connection: Any) -> tuple[str, str | None]:

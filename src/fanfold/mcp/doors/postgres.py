@@ -84,8 +84,11 @@ class PostgresWalls:
 
     dialect = "postgres"
 
-    def __init__(self, url: str, caps: Caps, *, trusting: bool = False) -> None:
-        """`trusting` lets any role in; that is for tests, which look whether the other walls hold alone."""
+    def __init__(self, url: str, caps: Caps, *, path: str | None = None, trusting: bool = False) -> None:
+        """`path` is the schema that names are looked for in, else the role's own setting says it.
+
+        `trusting` lets any role in; that is for tests, which look whether the other walls hold alone.
+        """
         self._driver = _driver()
         try:
             self._where = self._driver.conninfo.conninfo_to_dict(url)
@@ -96,6 +99,7 @@ class PostgresWalls:
             ) from None
         self.label = "postgresql://{user}@{host}/{dbname}".format_map(_Blank(self._where))
         self._caps = caps
+        self._path = path
         self._trusting = trusting
         self._idle: list[_Line] = []
         self._ending: set[asyncio.Task[None]] = set()
@@ -156,7 +160,7 @@ class PostgresWalls:
             connection = await self._driver.AsyncConnection.connect(**settings, autocommit=True)
         except self._driver.Error as error:
             raise self._not_let_in(error) from error
-        line = _Line(connection, self._caps)
+        line = _Line(connection, self._caps, self._path)
         try:
             if not self._trusting:
                 await self._check_role(line)
@@ -208,8 +212,9 @@ class PostgresWalls:
 class _Line:
     """One connection, and the steps of a statement on it. `clean` says that nothing of one is left."""
 
-    def __init__(self, connection: AsyncConnection[Any], caps: Caps) -> None:
+    def __init__(self, connection: AsyncConnection[Any], caps: Caps, path: str | None) -> None:
         self._connection = connection
+        self._path = None if path is None else path.encode()
         self._pg = connection.pgconn
         self._caps = caps
         self._statements = statements("postgres")
@@ -224,7 +229,7 @@ class _Line:
         async with asyncio.timeout(self._caps.seconds + GRACE):
             await self._said(lambda: self._pg.send_query(self._statements["begin"].encode()))
             look = "1000" if self._pg.server_version >= 140000 else "0"
-            values = [milliseconds.encode(), silent.encode(), look.encode()]
+            values = [milliseconds.encode(), silent.encode(), look.encode(), self._path]
             await self._said(lambda: self._pg.send_query_params(self._statements["settle"].encode(), values))
 
     async def own(self, name: str) -> list[tuple[Any, ...]]:

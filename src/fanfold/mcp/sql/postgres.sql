@@ -5,10 +5,12 @@
 begin transaction isolation level repeatable read read only;
 
 -- name: settle
--- Fix the snapshot, after which nothing can make the transaction write; and the server's own caps.
+-- Fix the snapshot, after which nothing can make the transaction write; the server's own caps; and where names are
+-- looked for: the role may have views over several stores, and its own setting knows the last one.
 select set_config('statement_timeout', $1, true), set_config('lock_timeout', $1, true),
        set_config('idle_in_transaction_session_timeout', $2, true), set_config('work_mem', '16MB', true),
-       set_config('max_parallel_workers_per_gather', '0', true), set_config('client_connection_check_interval', $3, true);
+       set_config('max_parallel_workers_per_gather', '0', true), set_config('client_connection_check_interval', $3, true),
+       set_config('search_path', coalesce($4, current_setting('search_path')), true);
 
 -- name: leave
 -- Nothing is ever committed.
