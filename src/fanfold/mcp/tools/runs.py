@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
 from mcp.server.mcpserver import Context
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from fanfold.claiming import INTERRUPTED
 from fanfold.errors import RunNotFoundError, StateError, UsageError, did_you_mean
@@ -42,6 +42,8 @@ Wait = Annotated[
 
 class Within(Said):
     """What one run may use, within what this server may use in all."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")  # a limit that is written wrong would be none
 
     calls: Annotated[int | None, Field(ge=1, description="Requests to models.")] = None
     tokens: Annotated[float | None, Field(gt=0)] = None
