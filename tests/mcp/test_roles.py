@@ -121,6 +121,20 @@ def test_an_owner_who_is_no_superuser_can_make_it(postgres_url: str) -> None:
             superuser.execute(f"drop role if exists reader_{mark}; drop role owner_{mark}".encode())
 
 
+def test_a_role_that_would_not_be_let_in_is_said_when_it_is_made(other: str) -> None:
+    opens = "create function public.opens() returns int language sql security definer as 'select 1'"
+    with psycopg.connect(other, autocommit=True) as owner:
+        owner.execute(opens)
+        setup = roles.planned(other, ["public"], store=False, role=f"reader_{secrets.token_hex(4)}")
+        try:
+            with pytest.raises(StoreError, match=r"too strong to be let in: it may call opens\(\)"):
+                roles.run(other, setup)
+            owner.execute("revoke execute on function public.opens() from public")
+            roles.run(other, setup)
+        finally:
+            owner.execute(f"drop owned by {setup.role}; drop role {setup.role}".encode())
+
+
 def test_a_name_is_never_read_as_sql() -> None:
     evil = "x\"; drop table y; --'\\"
     script = roles.Setup("d'b", schemas=(evil,), role=evil).script()

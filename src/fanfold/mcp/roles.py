@@ -100,17 +100,25 @@ def planned(url: str, schemas: Sequence[str], *, store: bool, role: str = READER
 
 
 def run(url: str, setup: Setup) -> None:
-    """Make the role. Raises `StoreError` when the database refuses."""
+    """Make the role. Raises `StoreError` when the database refuses, or when the door would not let such a role in."""
     import psycopg
 
+    # The door asks the same of the role that it comes as.
+    strengths = statements("postgres")["strengths"].replace("session_user", literal(setup.role))
     with _connected(url) as connection:
         try:
             connection.execute(setup.script())
+            found = connection.execute(strengths).fetchall()
         except psycopg.Error as error:
             raise StoreError(
                 f"the role {setup.role} could not be made: {_brief(error)}",
                 hint="making one takes the right to make roles, and the ownership of what it may read",
             ) from error
+    if found:
+        raise StoreError(
+            f"the role {setup.role} is made, but too strong to be let in: {'; '.join(row[0] for row in found)}",
+            hint="take that away, as in: revoke execute on function NAME from public; it takes no second setup-role",
+        )
 
 
 def reader_url(store_url: str, role: str = READER) -> str:

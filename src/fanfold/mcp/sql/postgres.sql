@@ -50,7 +50,8 @@ union all select format('it may write to %s', c.oid::regclass)
            or has_any_column_privilege(session_user, c.oid, 'insert, update'))
 union all select format('it may move the sequence %s', c.oid::regclass)
     from pg_class c join schemas n on n.oid = c.relnamespace
-    where c.relkind = 'S' and has_sequence_privilege(session_user, c.oid, 'usage, update')
+    -- Not joined by `and`: the server may look at either first, and of a table it is an error to ask.
+    where case when c.relkind = 'S' then has_sequence_privilege(session_user, c.oid, 'usage, update') end
 union all select format('it may call %s, which acts as its owner', p.oid::regprocedure)
     from pg_proc p join schemas n on n.oid = p.pronamespace
     where p.prosecdef and has_function_privilege(session_user, p.oid, 'execute')
