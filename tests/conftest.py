@@ -10,6 +10,7 @@ from __future__ import annotations
 import faulthandler
 import ipaddress
 import os
+import random
 import socket
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import psycopg
+import psycopg_pool.base
 import pytest
 
 from fanfold.store.cluster import Cluster
@@ -120,6 +122,10 @@ def _is_loopback(name: str | None) -> bool:
 
 # An audit hook sees every way there is, in every thread, and cannot be patched away by what it watches.
 sys.addaudithook(_guard)
+
+# The pool's threads draw how long connections live whenever they make one. While hypothesis draws an example, it takes
+# any use of the random numbers that all share for the example's.
+psycopg_pool.base.random = random.Random().random  # type: ignore[attr-defined]  # imported there
 
 _settrace = sys.settrace
 

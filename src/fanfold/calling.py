@@ -77,13 +77,9 @@ class Calls:
         timeout = (frame.task.timeout or node.timeout) if frame.error is None else None
         try:
             if timeout is None:
-                if action.quick is not None and self._may_be_at_once(action):
-                    view = self._ledger.view(frame.task, action.schema, look=action.only_looks)
-                    value = (
-                        self._at_once(frame, action, view) if _suits(action, view) else await self._work(frame, action)
-                    )
-                else:
-                    value = await self._work(frame, action)
+                waits, value = self._begin(frame, action)
+                if waits:
+                    value = await value
                 if type(value) not in _OURS:
                     value = await self._resolved(frame, action, value)
             else:
@@ -163,22 +159,26 @@ class Calls:
             if clock() - began > QUICK_ENOUGH:
                 self._family.slow.add(action.function)
 
-    def _work(self, frame: Frame, action: Action) -> Awaitable[Any]:
-        """The action at work: what to await for what it answers."""
+    def _begin(self, frame: Frame, action: Action) -> tuple[bool, Any]:
+        """Have the action begin: whether its answer is to be awaited, and the answer or what to await for it."""
+        if action.quick is not None and self._may_be_at_once(action):
+            view = self._ledger.view(frame.task, action.schema, look=action.only_looks)
+            if _suits(action, view):
+                return False, self._at_once(frame, action, view)
         view = self._ledger.view(frame.task, action.schema)
         if action.graph is not None:
-            nested: Awaitable[Any] = action.graph.nested(frame, view)
-            return nested
+            return True, action.graph.nested(frame, view)
         code = _code(frame, action)
         if action.executor is None and action.is_async:
-            return self._family.watch.timed(self._runner.emit, frame.task.id, code(view))
+            return self._family.watch.start(self._runner.emit, frame.task.id, code(view))
         executor = self._family.places.of(action.executor, is_async=action.is_async)
         if executor is self._family.places.threads and not action.is_async:
             code = frame.metered(code)
-        return self._timed(frame, action, executor.call(code, view))
+        return True, self._timed(frame, action, executor.call(code, view))
 
     async def _called(self, frame: Frame, action: Action) -> Any:
-        return await self._resolved(frame, action, await self._work(frame, action))
+        waits, value = self._begin(frame, action)
+        return await self._resolved(frame, action, await value if waits else value)
 
     async def _resolved(self, frame: Frame, action: Action, value: Any) -> Any:
         """What the action's answer comes to. If it is a graph or the like, it gets the action's input."""

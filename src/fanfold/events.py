@@ -17,20 +17,20 @@ A task whose stored result is used again has `TaskQueued`, then `TaskRemembered`
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from operator import attrgetter
 from typing import Any, ClassVar, Final, TypeAlias
 
-from fanfold.facts import fact
+from msgspec import Struct
 
 
-@fact
-class _Event:
+class _Event(Struct, frozen=True, gc=False):
+    """A run makes three of these for each of its tasks, and keeps them. They hold nothing but text, numbers and tuples
+    of those, so the garbage collector need not go through them."""
+
     at: float
 
 
-@fact
-class RunStarted(_Event):
+class RunStarted(_Event, frozen=True, gc=False):
     """A sitting of a run begins: the first one, or a resume. `wall` is seconds since 1970, for display."""
 
     kind: ClassVar[str] = "run_started"
@@ -42,8 +42,7 @@ class RunStarted(_Event):
     resumed: bool = False
 
 
-@fact
-class TaskQueued(_Event):
+class TaskQueued(_Event, frozen=True, gc=False):
     """A task may run. `name` is the node's or the agent's; `after` are the tasks whose end made it possible.
 
     `parent` is the task that awaits this one, for an agent called inside a node; such a task is no step of its own
@@ -62,8 +61,7 @@ class TaskQueued(_Event):
     released: str = ""
 
 
-@fact
-class TaskStarted(_Event):
+class TaskStarted(_Event, frozen=True, gc=False):
     """The task holds a slot and its code runs. `waited_for` names the limit that it had to wait for, if any."""
 
     kind: ClassVar[str] = "task_started"
@@ -72,16 +70,14 @@ class TaskStarted(_Event):
     waited_for: str = ""
 
 
-@fact
-class TaskPaused(_Event):
+class TaskPaused(_Event, frozen=True, gc=False):
     """The task waits for children of its own and has given its slot back."""
 
     kind: ClassVar[str] = "task_paused"
     task: str
 
 
-@fact
-class TaskContinued(_Event):
+class TaskContinued(_Event, frozen=True, gc=False):
     """The task holds a slot again. `waited_for` names the limit that it had to wait `seconds` for, if any."""
 
     kind: ClassVar[str] = "task_continued"
@@ -90,8 +86,7 @@ class TaskContinued(_Event):
     seconds: float = 0.0
 
 
-@fact
-class TaskFinished(_Event):
+class TaskFinished(_Event, frozen=True, gc=False):
     """The task's code has returned. `wrote` are the keys it writes, in the order it named them."""
 
     kind: ClassVar[str] = "task_finished"
@@ -99,16 +94,14 @@ class TaskFinished(_Event):
     wrote: tuple[str, ...] = ()
 
 
-@fact
-class TaskRemembered(_Event):
+class TaskRemembered(_Event, frozen=True, gc=False):
     """The task had finished in an earlier sitting; its stored result is used and its code does not run."""
 
     kind: ClassVar[str] = "task_remembered"
     task: str
 
 
-@fact
-class TaskFailed(_Event):
+class TaskFailed(_Event, frozen=True, gc=False):
     """The task raised. `error` is the exception's type and message."""
 
     kind: ClassVar[str] = "task_failed"
@@ -116,8 +109,7 @@ class TaskFailed(_Event):
     error: str
 
 
-@fact
-class TaskInterrupted(_Event):
+class TaskInterrupted(_Event, frozen=True, gc=False):
     """The task has asked a person something and ended; when it is answered, it begins again."""
 
     kind: ClassVar[str] = "task_interrupted"
@@ -125,16 +117,14 @@ class TaskInterrupted(_Event):
     questions: int = 1
 
 
-@fact
-class TaskCancelled(_Event):
+class TaskCancelled(_Event, frozen=True, gc=False):
     """The task was stopped because the run ends without it; it runs again on resume."""
 
     kind: ClassVar[str] = "task_cancelled"
     task: str
 
 
-@fact
-class LoopHeld(_Event):
+class LoopHeld(_Event, frozen=True, gc=False):
     """The task's code held the event loop for `seconds`, up to now, without an await: nobody else could go on.
 
     `file`, `line` and `function` are where it was seen most of that time: the innermost line that is neither Python's
@@ -153,8 +143,7 @@ class LoopHeld(_Event):
     pieces: int = 1
 
 
-@fact
-class TaskHeldUp(_Event):
+class TaskHeldUp(_Event, frozen=True, gc=False):
     """The task goes on, and could have done so `seconds` ago, had others not held the event loop."""
 
     kind: ClassVar[str] = "task_held_up"
@@ -162,8 +151,7 @@ class TaskHeldUp(_Event):
     seconds: float
 
 
-@fact
-class TaskBlocked(_Event):
+class TaskBlocked(_Event, frozen=True, gc=False):
     """The task goes on, and has stood still for the last `seconds`, as other code of the process had what it needed.
 
     `on` is the kind of thing: `"lock"`, `"semaphore"`, or `"thread"`, of a pool that had none free. `place` tells one
@@ -182,8 +170,7 @@ class TaskBlocked(_Event):
     function: str = ""
 
 
-@fact
-class ThreadUsed(_Event):
+class ThreadUsed(_Event, frozen=True, gc=False):
     """Blocking code of the task was in a thread for `seconds`, up to now, and used `cpu` seconds of a core there.
 
     For `ready` seconds it could have gone on and other programs had the cores. Told only of code that keeps one busy.
@@ -196,8 +183,7 @@ class ThreadUsed(_Event):
     ready: float = 0.0
 
 
-@fact
-class TaskWaiting(_Event):
+class TaskWaiting(_Event, frozen=True, gc=False):
     """An agent at work waits for something that the run's limits or its model's server keep from it: `waits_for`."""
 
     kind: ClassVar[str] = "task_waiting"
@@ -205,8 +191,7 @@ class TaskWaiting(_Event):
     waits_for: str
 
 
-@fact
-class TaskWaited(_Event):
+class TaskWaited(_Event, frozen=True, gc=False):
     """It has waited for that for `seconds`, and goes on or ends."""
 
     kind: ClassVar[str] = "task_waited"
@@ -215,8 +200,7 @@ class TaskWaited(_Event):
     seconds: float
 
 
-@fact
-class ModelAsked(_Event):
+class ModelAsked(_Event, frozen=True, gc=False):
     """An agent asks a model, or starts a program that asks one."""
 
     kind: ClassVar[str] = "model_asked"
@@ -224,8 +208,7 @@ class ModelAsked(_Event):
     model: str
 
 
-@fact
-class ModelAnswered(_Event):
+class ModelAnswered(_Event, frozen=True, gc=False):
     """A model answered an agent. Tokens are the provider's counts; None is a cost that is not known.
 
     `calls` are more than one where a program tells of several answers together.
@@ -240,8 +223,7 @@ class ModelAnswered(_Event):
     calls: int = 1
 
 
-@fact
-class ModelLost(_Event):
+class ModelLost(_Event, frozen=True, gc=False):
     """A model was asked and has not answered; what was set aside for that counts as taken, as nobody knows better."""
 
     kind: ClassVar[str] = "model_lost"
@@ -252,8 +234,7 @@ class ModelLost(_Event):
     cost_usd: float = 0.0
 
 
-@fact
-class ModelRetried(_Event):
+class ModelRetried(_Event, frozen=True, gc=False):
     """A model did not answer, for the reason that `error` says, and is asked again after `seconds`."""
 
     kind: ClassVar[str] = "model_retried"
@@ -263,8 +244,7 @@ class ModelRetried(_Event):
     seconds: float
 
 
-@fact
-class ToolCalled(_Event):
+class ToolCalled(_Event, frozen=True, gc=False):
     """An agent called one of its tools. `detail` is a short, bounded rendering of the arguments."""
 
     kind: ClassVar[str] = "tool_called"
@@ -273,8 +253,7 @@ class ToolCalled(_Event):
     detail: str = ""
 
 
-@fact
-class ToolAnswered(_Event):
+class ToolAnswered(_Event, frozen=True, gc=False):
     """A tool has answered its agent, `seconds` after it was called."""
 
     kind: ClassVar[str] = "tool_answered"
@@ -283,8 +262,7 @@ class ToolAnswered(_Event):
     seconds: float
 
 
-@fact
-class ProgramSeen(_Event):
+class ProgramSeen(_Event, frozen=True, gc=False):
     """What the operating system says of an agent that is a program: how many of its processes are there, and the
     seconds of a core that they have used so far."""
 
@@ -294,24 +272,21 @@ class ProgramSeen(_Event):
     cpu: float
 
 
-@fact
-class ClockJumped(_Event):
+class ClockJumped(_Event, frozen=True, gc=False):
     """For the last `seconds` nothing of this process ran: it or the machine was stopped, or the clock was moved."""
 
     kind: ClassVar[str] = "clock_jumped"
     seconds: float
 
 
-@fact
-class StepFinished(_Event):
+class StepFinished(_Event, frozen=True, gc=False):
     """All tasks of a step have finished and their writes are in the state."""
 
     kind: ClassVar[str] = "step_finished"
     step: int
 
 
-@fact
-class Noticed(_Event):
+class Noticed(_Event, frozen=True, gc=False):
     """Something a person should know that is no error: an unknown key, a subscriber that was removed."""
 
     kind: ClassVar[str] = "noticed"
@@ -319,8 +294,7 @@ class Noticed(_Event):
     task: str | None = None
 
 
-@fact
-class LimitReported(_Event):
+class LimitReported(_Event, frozen=True, gc=False):
     """How close the sitting came to one of its limits: the most that was in use, and who waited for it, how long.
 
     `limit` is None where there was none. `by` are those who waited longest, and `each` how many seconds they did.
@@ -337,8 +311,7 @@ class LimitReported(_Event):
     note: str = ""
 
 
-@fact
-class RunFinished(_Event):
+class RunFinished(_Event, frozen=True, gc=False):
     """The sitting is over. `status` is done, failed or cancelled; `peak` is the limiter's high-water mark."""
 
     kind: ClassVar[str] = "run_finished"
@@ -386,7 +359,7 @@ _LISTS: Final = ("after", "wrote", "by", "each", "callers")
 
 def _read(cls: type[Event]) -> tuple[tuple[str, ...], Callable[[Event], tuple[Any, ...]]]:
     """What a record of such an event is made of: the names in it, and how to get what they stand for."""
-    names = tuple(field.name for field in fields(cls))
+    names = cls.__struct_fields__
     return ("kind", *names), attrgetter(*names)
 
 

@@ -15,8 +15,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextvars import Context
 from functools import partial
-from types import CodeType, FrameType
-from typing import Any, Final, Generic, TypeAlias, TypeVar
+from types import CodeType, CoroutineType, FrameType, GeneratorType, coroutine
+from typing import Any, Final, TypeAlias, TypeVar
 
 from fanfold.events import LoopHeld, TaskBlocked, TaskHeldUp
 from fanfold.frame import clock, frame_in
@@ -65,7 +65,28 @@ class LoopWatch:
 
     def timed(self, emit: Emit, task: str, work: Awaitable[T]) -> Awaitable[T]:
         """The same work, with each of its slices timed."""
-        return _Timed(self, emit, task, work)
+        return _timed(self, emit, task, work)
+
+    def start(self, emit: Emit, task: str, work: Any) -> tuple[bool, Any]:
+        """Carry out the first slice of work: whether it waits for something then, and what to await for its answer; or
+        its answer, if it is over by then, as that of most tasks is."""
+        if type(work) not in _GONE_THROUGH:
+            work = work.__await__()
+        post, over = self.post, True
+        began = post.since = clock()
+        try:
+            answer = work.send(None)
+            over = False
+        except StopIteration as end:
+            answer = end.value
+        finally:
+            ended = clock()
+            post.since = 0.0
+            if ended - began >= BRIEF:
+                self.took(emit, task, began, ended)
+                if over:
+                    post.turns.forget(task)
+        return (False, answer) if over else (True, _slices(self, emit, task, work, ended, answer))
 
     def call(self, emit: Emit, task: str, code: Callable[..., T], *given: Any) -> T:
         """What code answers that is called on the loop, without an await."""
@@ -127,59 +148,61 @@ def _teller(context: Context) -> Teller | None:
     return None if frame is None else (frame.task.id, partial(tell, frame.runner.emit))
 
 
-class _Timed(Generic[T]):
-    """An awaitable around another one. It passes on whatever goes in and out, and looks at the clock."""
+_GONE_THROUGH: Final = frozenset((CoroutineType, GeneratorType))
+"""What can be gone through as it is: what its `__await__` would make costs as much as the timing."""
 
-    __slots__ = ("_emit", "_task", "_watch", "_work")
 
-    def __init__(self, watch: LoopWatch, emit: Emit, task: str, work: Awaitable[T]) -> None:
-        self._watch = watch
-        self._emit = emit
-        self._task = task
-        self._work = work
+@coroutine
+def _timed(watch: LoopWatch, emit: Emit, task: str, work: Awaitable[T]) -> Generator[Any, Any, T]:
+    """Work, with each of its slices timed."""
+    waits, answer = watch.start(emit, task, work)
+    result: T = (yield from answer) if waits else answer
+    return result
 
-    def __await__(self) -> Generator[Any, Any, T]:
-        watch, task, inner = self._watch, self._task, self._work.__await__()
-        post = watch.post
-        step, value, over = inner.send, None, False
-        born = began = post.since = clock()
-        while True:
-            try:
-                waits_for = step(value)
-            except StopIteration as end:
-                result: T = end.value
-                over = True
-                return result
-            except BaseException:
-                over = True
-                raise
-            finally:
-                ended = clock()
-                post.since = 0.0
-                if ended - began >= BRIEF:
-                    watch.took(self._emit, task, began, ended)
-                if over and post.turns.until > born:
-                    post.turns.forget(task)
-            try:
-                value = yield waits_for
-                step = inner.send
-            except BaseException as error:  # noqa: BLE001 - it is meant for the work inside, whatever it is
-                value, step = error, inner.throw
-            began = post.since = clock()
-            if began - ended >= HELD_FROM or began - post.turns.until <= NEXT:
-                self._look_back(ended, began)
 
-    def _look_back(self, suspended: float, now: float) -> None:
-        """The task goes on, and is still where it waited: what did it wait for?"""
-        held_up = self._watch.waited(self._task, suspended, now)
-        stood = now - held_up - suspended
-        if stood >= HELD_FROM and (found := _behind(self._work)) is not None:
-            what, place = found
-            self._emit(TaskBlocked(now - held_up, self._task, what, stood, "", "", *place[:3]))
-        held_up = held_up if held_up >= HELD_FROM else 0.0
-        held_up += self._watch.post.turns.late(self._task, suspended, now, held_up)
-        if held_up:
-            self._emit(TaskHeldUp(now, self._task, held_up))
+@coroutine
+def _slices(
+    watch: LoopWatch, emit: Emit, task: str, work: Any, ended: float, waits_for: Any
+) -> Generator[Any, Any, Any]:
+    """The slices of work after its first one, each of them timed. Whatever goes in and out of it is passed on."""
+    post, first, over = watch.post, ended, False
+    while True:
+        try:
+            value = yield waits_for
+            step = work.send
+        except BaseException as error:  # noqa: BLE001 - it is meant for the work inside, whatever it is
+            value, step = error, work.throw
+        began = post.since = clock()
+        if began - ended >= HELD_FROM or began - post.turns.until <= NEXT:
+            _look_back(watch, emit, task, work, ended, began)
+        try:
+            waits_for = step(value)
+        except StopIteration as end:
+            over = True
+            return end.value
+        except BaseException:
+            over = True
+            raise
+        finally:
+            ended = clock()
+            post.since = 0.0
+            if ended - began >= BRIEF:
+                watch.took(emit, task, began, ended)
+            if over and post.turns.until >= first:
+                post.turns.forget(task)
+
+
+def _look_back(watch: LoopWatch, emit: Emit, task: str, work: Any, suspended: float, now: float) -> None:
+    """The task goes on, and is still where it waited: what did it wait for?"""
+    held_up = watch.waited(task, suspended, now)
+    stood = now - held_up - suspended
+    if stood >= HELD_FROM and (found := _behind(work)) is not None:
+        what, place = found
+        emit(TaskBlocked(now - held_up, task, what, stood, "", "", *place[:3]))
+    held_up = held_up if held_up >= HELD_FROM else 0.0
+    held_up += watch.post.turns.late(task, suspended, now, held_up)
+    if held_up:
+        emit(TaskHeldUp(now, task, held_up))
 
 
 _LOCKS: Final[dict[CodeType, str]] = {
@@ -237,4 +260,5 @@ def awaiting(work: Any) -> Iterator[FrameType]:
 
 FINDERS.append(_teller)
 ends_at(LoopWatch.call.__code__)
-ends_at(_Timed.__await__.__code__)
+ends_at(LoopWatch.start.__code__)
+ends_at(_slices.__code__)

@@ -268,9 +268,7 @@ class Runner:
         if node.action is None and not node.routes:  # START with plain edges only: there is nothing to run
             self._settle(task, Result(self.ledger.input_writes(task.arg), self.detour))
             return False
-        self.emit(
-            TaskQueued(clock(), task.id, task.node, task.step, "node", task.after, self.inside, released=released)
-        )
+        self.emit(TaskQueued(clock(), task.id, task.node, task.step, "node", task.after, self.inside, "", released))
         result = self.journal.recall(task.id, "result")
         if result is not None:
             self.emit(TaskRemembered(clock(), task.id))
@@ -531,7 +529,7 @@ class Runner:
         try:
             if self.family.record is not None and not self.family.record.sure():
                 await self.family.record.check()
-            self.emit(TaskStarted(clock(), frame.task.id, waited_for=waited_for))
+            self.emit(TaskStarted(clock(), frame.task.id, 1, waited_for))
             if self.around is not None:
                 frame.progress()
             action = node.action

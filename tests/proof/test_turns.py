@@ -19,6 +19,7 @@ from tests.proof.controls import beside, control
 from tests.proof.telling import begun, done, in_order, over, queued, start, worked
 from tests.proof.test_controls import line_of as _line_of
 from tests.proof.test_controls import pytestmark as pytestmark
+from tests.proof.test_watchdog import awaits
 
 BRIEFLY = 0.012
 SOMEWHERE = ("app.py", 7, "works", ())
@@ -130,7 +131,7 @@ class Loop:
                 await asyncio.sleep(0)
 
         self.events += [queued(self.now, name), begun(self.now, name)]
-        return self.watch.timed(self.events.append, name, code()).__await__()
+        return awaits(self.watch.timed(self.events.append, name, code())).__await__()
 
     def run(self, tasks: dict[str, Generator[Any, Any, Any]], rest: float = 0.0) -> Receipt:
         """The receipt of these tasks, when the loop rests for a while after each time that all have been at it."""

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Annotated, Any, TypedDict
 
 import pytest
@@ -373,6 +373,10 @@ def test_what_was_collected_within_a_hold_is_taken_off_it(
     assert [(event.function, event.seconds) for event in heard] == [(name, pytest.approx(each)) for name, each in told]
 
 
+async def awaits(work: Awaitable[Any]) -> Any:
+    return await work
+
+
 def test_what_is_thrown_into_code_that_is_timed_arrives_in_it() -> None:
     async def code() -> str:
         try:
@@ -381,7 +385,7 @@ def test_what_is_thrown_into_code_that_is_timed_arrives_in_it() -> None:
             return "caught"
         return "missed"
 
-    timed = LoopWatch().timed(lambda _: None, "t", code()).__await__()
+    timed = awaits(LoopWatch().timed(lambda _: None, "t", code())).__await__()
     next(timed)
     with pytest.raises(StopIteration) as end:
         timed.throw(KeyError())

@@ -61,6 +61,7 @@ def _silence() -> None:
     watch = importlib.import_module("fanfold.held").LoopWatch
     watch.begin = watch.end = watch.settled = _nothing
     watch.timed = lambda self, emit, task, work: work
+    watch.start = lambda self, emit, task, work: (True, work)
     watch.call = lambda self, emit, task, code, *given: code(*given)
 
 
