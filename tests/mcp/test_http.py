@@ -74,6 +74,7 @@ async def answer(url: str, headers: Mapping[str, str], method: str = "POST", pat
         ({**LETS_IN, "Origin": "https://evil.example"}, 403),
         ({**LETS_IN, "Origin": "http://localhost:3000"}, 403),
         ({**LETS_IN, "Origin": "null"}, 403),
+        ({"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}, 401),
     ],
 )
 @pytest.mark.parametrize(

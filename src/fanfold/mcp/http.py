@@ -240,7 +240,7 @@ def make_prompt() -> None:
 async def serve(application: ASGIApp, listener: socket.socket, ready: Callable[[], None] = lambda: None) -> None:
     """Serve until it is cancelled. `ready` is called when requests are answered."""
     config = uvicorn.Config(
-        application, log_level="error", access_log=False, server_header=False, timeout_graceful_shutdown=1
+        application, ws="none", log_level="error", access_log=False, server_header=False, timeout_graceful_shutdown=1
     )
     running = _Server(config)
     running.ready = asyncio.Event()
