@@ -15,10 +15,11 @@ from fanfold import END, START, Send, StateGraph, interrupt
 from fanfold.errors import UsageError
 from fanfold.events import Noticed
 from fanfold.mcp.offer import Offered
-from fanfold.mcp.tools.answers import bounded, weight
+from fanfold.mcp.tools.answers import DEEPEST, bounded, levels, weight
 from fanfold.mcp.tools.runs import PAGE
 from fanfold.mcp.work import AtWork
 from fanfold.store.base import RunRecord
+from fanfold.store.opening import open_store
 from tests.mcp.served import (
     ECHO,
     State,
@@ -140,6 +141,44 @@ def test_memory_is_searched_page_by_page_and_each_item_is_on_one_page(folder: Pa
             assert told == {"namespaces": [["pond", "0"], ["pond", "1"]], "next": None}
 
     run(main())
+
+
+def test_what_no_client_could_read_or_list_is_not_written(folder: Path) -> None:
+    async def main() -> None:
+        async with connected(folder) as client:
+            deep = nested(DEEPEST)
+            await called(client, "memory_put", namespace=["a"], key="k", value=deep)
+            assert (await called(client, "memory_get", namespace=["a"], key="k"))["item"]["value"] == deep
+            told = await refused(client, "memory_put", namespace=["a"], key="x", value=nested(DEEPEST + 1))
+            assert f"{DEEPEST} at most" in told
+            long = await refused(client, "memory_put", namespace=["a"] * 300, key="k" * 300, value={})
+            assert "namespace and key have" in long
+
+    run(main())
+
+
+def test_what_is_too_deep_for_clients_is_cut_and_that_is_said(folder: Path) -> None:
+    graph = StateGraph(State).add_node("dig", lambda _: {"answer": nested(150)}).add_edge(START, "dig")
+
+    async def main() -> None:
+        with open_store(f"sqlite:///{folder}/runs.db") as store:
+            store.items.put(("a",), "deep", nested(150))
+        async with connected(folder, {"dig": offered(graph, "dig")}) as client:
+            account = await called(client, "run_start", graph="dig", input={"text": "x"})
+            assert (account["whole"], levels(account["output"])) == (False, DEEPEST)
+            (found,) = (await called(client, "memory_search", namespace=["a"]))["items"]
+            assert (found["whole"], levels(found["value"])) == (False, DEEPEST)
+            assert "150 levels" in await refused(client, "memory_get", namespace=["a"], key="deep")
+
+    run(main())
+
+
+def nested(depth: int) -> dict[str, Any]:
+    """A value of so many levels."""
+    value: dict[str, Any] = {}
+    for _ in range(depth - 1):
+        value = {"in": value}
+    return value
 
 
 def test_a_number_that_no_database_keeps_is_a_wrong_argument_and_no_fault_of_the_store(folder: Path) -> None:

@@ -8,12 +8,14 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field
 
 from fanfold.errors import UsageError
-from fanfold.mcp.tools.answers import Said, bounded, plain, weight
+from fanfold.mcp.tools.answers import DEEPEST, Said, bounded, levels, plain, weight
 from fanfold.memory import BaseStore, Item
 from fanfold.memory.ops import NOT_GIVEN
 
 LARGEST_ITEM: Final = 256 * 1024
 """Bytes of JSON that an item may have which a client reads or writes."""
+LONGEST_NAME: Final = 1024
+"""Bytes of a namespace and a key that a client writes: they are in every list, and in an index."""
 LARGEST_NUMBER: Final = 2**53
 """What every client and every database can say."""
 MOST: Final = 50
@@ -87,6 +89,8 @@ class MemoryTools:
         told = _told(item, plain(item.value))
         if (size := weight(told.value)) > LARGEST_ITEM:
             raise UsageError(f"item {key!r} has {size:,} bytes, and a client is given {LARGEST_ITEM:,} at most")
+        if (deep := levels(told.value)) > DEEPEST:
+            raise UsageError(f"item {key!r} has {deep} levels, and a client is given {DEEPEST} at most")
         return Found(item=told)
 
     async def memory_search(
@@ -140,6 +144,10 @@ class MemoryTools:
         """
         if (size := weight(value)) > LARGEST_ITEM:
             raise UsageError(f"the value has {size:,} bytes, and an item may have {LARGEST_ITEM:,} at most")
+        if (deep := levels(value)) > DEEPEST:
+            raise UsageError(f"the value has {deep} levels, and an item may have {DEEPEST} at most")
+        if (size := weight([*namespace, key])) > LONGEST_NAME:
+            raise UsageError(f"namespace and key have {size:,} bytes, and may have {LONGEST_NAME:,} at most")
         if overwrite and if_version is not None:
             raise UsageError(
                 "overwrite writes whatever is there, and if_version only over one version; give one of them"
