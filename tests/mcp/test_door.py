@@ -241,6 +241,18 @@ def test_one_row_of_half_a_gigabyte_is_not_taken_in(reader: str, postgres: str) 
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
 
 
+def test_an_answer_that_fits_is_whole_however_it_arrives(reader: str, postgres: str) -> None:
+    async def main() -> list[tuple[int, str]]:
+        answers = []
+        for _ in range(5):
+            async with Door.open(reader_url(postgres, reader)) as opened:
+                told = await opened.query("select 'x' || g, repeat('y', 900) from generate_series(1, 1000) g")
+                answers.append((len(told.rows), told.truncated))
+        return answers
+
+    assert asyncio.run(main()) == [(1000, "")] * 5
+
+
 def test_bytes_that_take_long_to_be_read_hold_nobody_else_up_and_end_at_the_cap(reader: str, postgres: str) -> None:
     value = packed(["1" + " " * (LONGEST - 2)]).hex()
     wide = f"select {', '.join(['bomb'] * 400)} from (select '\\x{value}'::bytea as bomb) made"

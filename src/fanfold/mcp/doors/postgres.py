@@ -34,6 +34,8 @@ GRACE: Final = 0.5
 """Seconds after which we stop waiting for a server that should have stopped by itself."""
 SLACK: Final = 256 * 1024
 """Bytes that may arrive beyond the cap: what a socket holds."""
+AT_LEAST: Final = 8 * 1024
+"""Bytes that libpq takes at once, if they are there."""
 AT_ONCE: Final = 1024
 """Bytes of a row's values that are read right where they arrive; what more of them means is found out in a thread."""
 
@@ -219,6 +221,7 @@ class _Line:
         self._caps = caps
         self._statements = statements("postgres")
         self._arrived = 0
+        self._flooded = False
         self.clean = True
 
     async def begin(self) -> None:
@@ -282,14 +285,14 @@ class _Line:
         most = 4 * times * self._caps.bytes + SLACK
         self._pg.send_query_prepared(b"asked", values)
         self._pg.set_single_row_mode()
-        self._arrived = 0
+        self._arrived, self._flooded = 0, False
         async with aclosing(self._results(most)) as results:
             async for result in results:
                 _raise_for(result)
                 for row in range(result.ntuples):
                     if cap := await self._added(page, result, row):
                         return _cut(columns, page, cap, self._caps)
-        return _cut(columns, page, "bytes" if self._arrived > most else "", self._caps)
+        return _cut(columns, page, "bytes" if self._flooded else "", self._caps)
 
     async def _added(self, page: Page, result: PGresult, row: int) -> str:
         """Take a row: in a thread, if it may take long to find out what it means, so that others are answered."""
@@ -339,10 +342,13 @@ class _Line:
         while True:
             while self._pg.is_busy():
                 await self._wait()
-                self._arrived += _waiting(self._pg.socket)
                 if most is not None and self._arrived > most:
+                    self._flooded = True
                     return
+                waiting = _waiting(self._pg.socket)
                 self._pg.consume_input()
+                # What it leaves there waits again, and counts once; while it reads, more may come.
+                self._arrived += max(waiting - _waiting(self._pg.socket), min(waiting, AT_LEAST))
             result = self._pg.get_result()
             if result is None:
                 return
