@@ -9,7 +9,7 @@ import asyncio
 import functools
 import inspect
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager
 from typing import Any, Final
 from weakref import WeakKeyDictionary
@@ -47,6 +47,9 @@ RETRIES = 2
 """How often a model may correct the form of an answer, or of a tool's input, before that is an error."""
 
 
+_SHARED: Final = frozenset(TOOLS) - {"bash"}
+"""The tools that are the same for all agents."""
+
 READYING: Final = 2
 """Agents of an event loop that get ready at the same time."""
 
@@ -69,23 +72,40 @@ async def converse(call: Call, tell: Tell) -> Answer:
         form = Form(call.schema)
         if not toolsets:  # those are asked what they have on the way, which takes as long as they like
             line.ready = await stack.enter_async_context(preparing())
-        agent: Agent[Call, Any] = Agent(
-            model,
-            name=call.definition.name,
-            instructions=call.definition.prompt or None,
-            deps_type=Call,
-            tools=tools,
-            toolsets=toolsets,
-            output_type=str if form.wanted is None else ToolOutput(form.wanted, name="final_result"),
-            model_settings=await _settings(call, tell),
-            retries=RETRIES,
-        )
-        if form.wanted is not None:
-            agent.output_validator(form.checked)
+        settings = await _settings(call, tell)
+        if form.wanted is None and not toolsets and all(tool.name in _SHARED for tool in tools):
+            agent = _alike(call.definition.name, call.definition.prompt, tuple(tool.name for tool in tools))
+        else:
+            agent = _agent(call.definition.name, call.definition.prompt, tools, toolsets, form)
         with capture_run_messages() as said, refusals.conversing(call, form, said):
             tell_from(lambda: ModelMessagesTypeAdapter.dump_python(said, mode="json"))
-            result = await agent.run(call.prompt, deps=call, usage_limits=_limits(call))
+            result = await agent.run(
+                call.prompt, model=model, deps=call, model_settings=settings, usage_limits=_limits(call)
+            )
     return _answer(call, line, form.taken(result.output), json.loads(result.all_messages_json()))
+
+
+def _agent(
+    name: str, prompt: str, tools: Sequence[Tool[Call]], toolsets: Sequence[AbstractToolset[Call]], form: Form
+) -> Agent[Call, Any]:
+    agent: Agent[Call, Any] = Agent(
+        name=name,
+        instructions=prompt or None,
+        deps_type=Call,
+        tools=tools,
+        toolsets=toolsets,
+        output_type=str if form.wanted is None else ToolOutput(form.wanted, name="final_result"),
+        retries=RETRIES,
+    )
+    if form.wanted is not None:
+        agent.output_validator(form.checked)
+    return agent
+
+
+@functools.lru_cache(maxsize=256)
+def _alike(name: str, prompt: str, tools: tuple[str, ...]) -> Agent[Call, Any]:
+    """One for all calls of an agent that has nothing but tools which all share: what differs is given when it runs."""
+    return _agent(name, prompt, [_tool(each) for each in tools], (), Form(None))
 
 
 @asynccontextmanager
