@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, TypedDict
@@ -75,12 +75,14 @@ async def connected(folder: Path, graphs: Mapping[str, Offered] | None = None, *
 
 
 @asynccontextmanager
-async def over_http(made: Any, **options: Any) -> AsyncIterator[str]:
+async def over_http(
+    made: Any, *, hosts: Sequence[str] = (), origins: Sequence[str] = (), **options: Any
+) -> AsyncIterator[str]:
     """The address at which a server answers."""
     listener = http.listening("127.0.0.1", 0)
     port = listener.getsockname()[1]
     ready = asyncio.Event()
-    application = http.app(made, TOKEN, http.names("127.0.0.1", port, ()), (), **options)
+    application = http.app(made, TOKEN, http.names("127.0.0.1", port, hosts), origins, **options)
     serving = asyncio.create_task(http.serve(application, listener, ready.set))
     await asyncio.wait_for(ready.wait(), PATIENCE)
     try:

@@ -11,7 +11,7 @@ import pytest
 
 from fanfold import END, START, BudgetError, Limits, StateGraph, Task, asking, python_agent
 from fanfold.limits import Shared
-from tests.mcp.served import State, called, connected, offered
+from tests.mcp.served import State, called, connected, offered, refused
 
 asked: list[str] = []
 
@@ -99,5 +99,15 @@ def test_what_clients_begin_is_paid_from_one_budget_and_one_run_may_be_given_les
             assert spent["run"]["status"] == "failed"
             assert "5 of 5 calls spent" in spent["run"]["error"]
         assert len(asked) == 5
+
+    run(main())
+
+
+def test_a_limit_that_is_written_wrong_is_not_taken_for_none(folder: Path) -> None:
+    async def main() -> None:
+        async with connected(folder, {"write": offered(GRAPH, "write", [writer])}) as client:
+            told = await refused(client, "run_start", graph="write", input={"text": "a"}, limits={"dollars": 1})
+            assert "limits.dollars" in told
+            assert (await called(client, "runs_list"))["runs"] == []
 
     run(main())

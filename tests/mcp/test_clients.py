@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -236,12 +237,12 @@ def test_a_debate_is_held_no_further_than_the_servers_budget_goes(folder: Path) 
 # What a client has to be told
 
 
-@pytest.mark.parametrize("client", ["claude", "cursor", "vscode"])
-def test_what_a_client_is_told_starts_a_server_over_the_store_from_any_folder(folder: Path, client: str) -> None:
-    words = [sys.executable, "-m", "fanfold", "mcp", "config", client, "--allow-write"]
-    printed = subprocess.run(words, cwd=folder, env=environment(folder), capture_output=True, text=True, check=True)
-    (servers,) = [value for name, value in json.loads(printed.stdout).items() if name in ("mcpServers", "servers")]
-    entry = servers["fanfold"]
+@pytest.mark.parametrize("client", ["claude", "cursor", "vscode", "codex"])
+def test_what_a_client_is_told_starts_the_same_server_from_any_folder(folder: Path, client: str) -> None:
+    (folder / "pond").mkdir()
+    printed = config(folder, client, "--allow-write", "--limit", "seconds=60", "--workspace", "pond")
+    told = tomllib.loads(printed.stdout) if client == "codex" else json.loads(printed.stdout)
+    entry = next(value for name, value in told.items() if "servers" in name.lower())["fanfold"]
     elsewhere = folder / "elsewhere"
     elsewhere.mkdir()
 
@@ -251,7 +252,25 @@ def test_what_a_client_is_told_starts_a_server_over_the_store_from_any_folder(fo
         )
         async with Client(started) as connected:
             await called(connected, "memory_put", namespace=["a"], key="k", value={"n": 1})
+            asked = await called(connected, "task", agent="where", prompt="Where are you?")
+            assert asked["output"] == str(folder / "pond")
 
+    agents(folder, where="---\nname: where\ndescription: Says it.\nbackend: process\ncommand: pwd\n---\n")
     asyncio.run(main())
+    assert entry["args"][-5:] == ["--workspace", str(folder / "pond"), "--limit", "seconds=60", "--allow-write"]
     assert (folder / ".fanfold" / "runs.db").exists()
     assert not (elsewhere / ".fanfold").exists()
+
+
+def test_a_password_is_not_written_down_unsaid_and_what_is_no_address_not_at_all(folder: Path) -> None:
+    assert "password" not in config(folder, "claude", "--store", "postgresql://me@host/name").stderr
+    assert "it has a password in it" in config(folder, "claude", "--store", "postgresql://me:hush@host/name").stderr
+    assert "it has a password in it" in config(folder, "codex", "--database", "postgresql://h/n?password=hush").stderr
+    assert "no address of a server" in config(folder, "claude", "--url", "here").stderr
+    assert "runs already" in config(folder, "claude", "--url", "http://h/mcp", "--limit", "calls=1").stderr
+
+
+def config(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """What `fanfold mcp config` says in a folder."""
+    command = [sys.executable, "-m", "fanfold", "mcp", "config", *words]
+    return subprocess.run(command, cwd=folder, env=environment(folder), capture_output=True, text=True, check=False)

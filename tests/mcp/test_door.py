@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import resource
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 
 from fanfold.errors import QueryError, QueryRefusedError, StoreError, UsageError
 from fanfold.mcp.door import Caps, Door, Rows
-from fanfold.mcp.doors.plain import plain, shown
+from fanfold.mcp.doors.plain import LONGEST, Page, plain, shown
 from fanfold.mcp.roles import reader_url
 from fanfold.store.batches import packed
 from fanfold.store.serde import Codec, Encryption, Keys
@@ -173,6 +174,16 @@ def test_a_role_that_may_do_more_is_not_let_in(reader: str, postgres: str) -> No
             asked(Door.open(reader_url(postgres, reader)), lambda opened: opened.query("select 1"))
 
 
+def test_a_role_that_could_write_over_a_connection_of_its_own_is_not_let_in(reader: str, postgres: str) -> None:
+    with psycopg.connect(postgres, autocommit=True) as owner:
+        (schema,) = owner.execute("select current_schema()").fetchone() or ("",)
+        owner.execute(f"create extension dblink schema {schema}".encode())
+        asked(Door.open(reader_url(postgres, reader)), lambda opened: opened.query("select 1"))  # it is out of reach
+        owner.execute(f"grant usage on schema {schema} to {reader}".encode())
+    with pytest.raises(QueryRefusedError, match=r"dblink.* which leaves this transaction"):
+        asked(Door.open(reader_url(postgres, reader)), lambda opened: opened.query("select 1"))
+
+
 def test_connections_that_were_cut_off_are_gone_and_others_used_again(reader: str, postgres: str) -> None:
     def connections() -> int:
         with psycopg.connect(postgres) as owner:
@@ -228,6 +239,49 @@ def test_one_row_of_half_a_gigabyte_is_not_taken_in(reader: str, postgres: str) 
     huge = "select repeat('x', 500000000)"
     assert refused(Door.open(reader_url(postgres, reader), Caps(bytes=1000, seconds=60.0)), huge) == "cap"
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
+
+
+def test_an_answer_that_fits_is_whole_however_it_arrives(reader: str, postgres: str) -> None:
+    async def main() -> list[tuple[int, str]]:
+        answers = []
+        for _ in range(5):
+            async with Door.open(reader_url(postgres, reader)) as opened:
+                told = await opened.query("select 'x' || g, repeat('y', 900) from generate_series(1, 1000) g")
+                answers.append((len(told.rows), told.truncated))
+        return answers
+
+    assert asyncio.run(main()) == [(1000, "")] * 5
+
+
+def test_bytes_that_take_long_to_be_read_hold_nobody_else_up_and_end_at_the_cap(reader: str, postgres: str) -> None:
+    value = packed(["1" + " " * (LONGEST - 2)]).hex()
+    wide = f"select {', '.join(['bomb'] * 400)} from (select '\\x{value}'::bytea as bomb) made"
+
+    async def work(opened: Door) -> tuple[str, float]:
+        await opened.query("select 1 as one")
+        asking, longest, last = asyncio.create_task(opened.query(wide)), 0.0, time.monotonic()
+        while not asking.done():
+            await asyncio.sleep(0)
+            longest, last = max(longest, time.monotonic() - last), time.monotonic()
+        with pytest.raises(QueryRefusedError) as caught:
+            await asking
+        return caught.value.wall, longest
+
+    wall, longest = asked(Door.open(reader_url(postgres, reader), Caps(seconds=2.0)), work)
+    assert wall == "cap"
+    assert longest < 1.5  # to read the whole row takes ten seconds
+
+
+def test_what_a_value_means_counts_as_soon_as_it_is_read() -> None:
+    read: list[int] = []
+
+    def values() -> Iterator[bytes]:
+        for number in range(1_000):
+            read.append(number)
+            yield packed([json.dumps("x" * 1_000)])
+
+    assert Page(10, 5_000).add(values()) == "bytes"
+    assert len(read) == 5
 
 
 def test_values_are_shown_as_json_can_say_them() -> None:

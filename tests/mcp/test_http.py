@@ -17,7 +17,19 @@ from mcp import Client
 
 from fanfold.errors import UsageError
 from fanfold.mcp import http
-from tests.mcp.served import PATIENCE, TOKEN, asking, called, environment, http_client, offered, over_http, server
+from tests.mcp.served import (
+    PATIENCE,
+    TOKEN,
+    asking,
+    called,
+    environment,
+    http_client,
+    offered,
+    over_http,
+    server,
+    until,
+    waiting,
+)
 
 INIT = {
     "jsonrpc": "2.0",
@@ -62,6 +74,7 @@ async def answer(url: str, headers: Mapping[str, str], method: str = "POST", pat
         ({**LETS_IN, "Origin": "https://evil.example"}, 403),
         ({**LETS_IN, "Origin": "http://localhost:3000"}, 403),
         ({**LETS_IN, "Origin": "null"}, 403),
+        ({"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}, 401),
     ],
 )
 @pytest.mark.parametrize(
@@ -83,6 +96,50 @@ def test_who_has_the_token_gets_in_by_any_name_of_this_machine(folder: Path) -> 
             port = httpx2.URL(url).port
             for host in ("127.0.0.1", "localhost", "LOCALHOST", "[::1]"):
                 assert await answer(url, {**LETS_IN, "Host": f"{host}:{port}"}) == 200
+
+    run(main())
+
+
+def test_a_proxys_name_is_known_with_and_without_a_port_and_however_it_is_written(folder: Path) -> None:
+    async def main() -> None:
+        hosts = ("Tools.example", "other.example:444")
+        async with server(folder) as made, over_http(made, hosts=hosts) as url:
+            port = httpx2.URL(url).port
+            for host in ("tools.example", "TOOLS.example", f"tools.example:{port}", "other.example:444"):
+                assert await answer(url, {**LETS_IN, "Host": host}) == 200, host
+            for host in ("tools.example:444", "example", "other.example"):
+                assert await answer(url, {**LETS_IN, "Host": host}) == 421, host
+
+    run(main())
+
+
+def test_names_without_a_port_are_those_that_clients_leave_it_out_of() -> None:
+    assert {"localhost", "localhost:80", "[::1]"} <= {*http.names("127.0.0.1", 80, ())}
+    assert "localhost" not in http.names("127.0.0.1", 81, ())
+    assert {"0.0.0.0:81", "localhost:81"} <= {*http.names("0.0.0.0", 81, ())}
+    assert "localhost:81" not in http.names("10.0.0.1", 81, ())
+
+
+def test_a_page_that_was_allowed_is_told_so_before_it_has_said_its_token_and_no_other_is(folder: Path) -> None:
+    ours, asks = "https://mine.example", {"Access-Control-Request-Method": "POST"}
+    asks |= {"Access-Control-Request-Headers": "authorization, content-type"}
+
+    async def main() -> None:
+        async with (
+            server(folder) as made,
+            over_http(made, origins=["https://Mine.example/"]) as url,
+            httpx2.AsyncClient(timeout=PATIENCE) as client,
+        ):
+            told = await client.options(url, headers={"Origin": ours, **asks})
+            assert (told.status_code, told.headers["access-control-allow-origin"]) == (200, ours)
+            assert "authorization" in told.headers["access-control-allow-headers"]
+            begun = await client.post(url, json=INIT, headers={**SPEAKS, **LETS_IN, "Origin": ours})
+            assert (begun.status_code, begun.headers["access-control-allow-origin"]) == (200, ours)
+            assert "Mcp-Session-Id" in begun.headers["access-control-expose-headers"]
+            assert (await client.post(url, json=INIT, headers={**SPEAKS, "Origin": ours})).status_code == 401
+            other = await client.options(url, headers={"Origin": "https://evil.example", **asks})
+            assert "access-control-allow-origin" not in other.headers
+            assert await answer(url, {**LETS_IN, "Origin": "https://evil.example"}) == 403
 
     run(main())
 
@@ -150,6 +207,36 @@ def test_an_answer_is_a_stream_or_where_nobody_hears_of_progress_one_body(folder
             async with httpx2.AsyncClient(timeout=PATIENCE) as other:
                 told = await other.post(url, json=INIT, headers={**SPEAKS, **LETS_IN})
             assert told.headers["content-type"].startswith("text/event-stream" if progress else "application/json")
+
+    run(main())
+
+
+@pytest.mark.parametrize("progress", [True, False])
+@pytest.mark.parametrize("mode", ["legacy", "auto"])
+def test_cancelling_a_call_over_http_stops_the_run_that_it_waits_for(folder: Path, mode: Any, progress: bool) -> None:
+    graphs = {"wait": offered(waiting(asyncio.Event()), "wait")}
+
+    async def main() -> None:
+        async with (
+            server(folder, graphs) as made,
+            over_http(made, progress=progress) as url,
+            http_client(url) as other,
+            http_client(url, mode=mode) as client,
+        ):
+
+            async def status() -> Any:
+                runs = (await called(other, "runs_list"))["runs"]
+                return runs and runs[0]["status"]
+
+            async def stopped() -> bool:
+                return bool(await status() == "cancelled")
+
+            call = asyncio.create_task(called(client, "run_start", graph="wait", input={"text": "ducks"}))
+            assert await until(status) == "running"
+            call.cancel()
+            await asyncio.wait([call])
+            await until(stopped)
+            assert (await called(client, "runs_list"))["runs"]
 
     run(main())
 

@@ -11,8 +11,10 @@ import pytest
 
 from fanfold.errors import QueryRefusedError, StoreError, UsageError
 from fanfold.mcp import roles
+from fanfold.mcp.assault import CAPS
 from fanfold.mcp.attacks import POSTGRES, ROLE, WRITE
 from fanfold.mcp.door import Door, Rows
+from fanfold.mcp.doors.postgres import PostgresWalls
 from fanfold.mcp.victims import PostgresVictim
 from fanfold.store.postgres import PostgresStore
 from tests.mcp.conftest import made
@@ -78,6 +80,27 @@ def test_in_another_database_it_reads_the_schemas_that_were_named_and_no_other(o
         assert caught.value.wall == "role"
 
 
+def test_of_two_stores_in_a_database_each_is_asked_by_its_own_door(reader: str, postgres: str) -> None:
+    with psycopg.connect(postgres, autocommit=True) as owner:
+        (schema,) = owner.execute("select current_schema()").fetchone() or ("",)
+        owner.execute(f"create schema {schema}_other".encode())
+    other = postgres.replace(schema, f"{schema}_other")
+    with PostgresStore(other) as store:
+        store.items.put(("users", "ada"), "hates", {"food": "plums"})
+    roles.run(other, roles.planned(other, [], store=True, role=reader))  # its setting now names these views
+
+    async def keys(url: str) -> Rows:
+        walls = PostgresWalls(roles.reader_url(url, reader), CAPS, path=roles.door_at(url))
+        async with Door(walls, CAPS) as door:
+            return await door.query("select key from memory")
+
+    try:
+        assert [asyncio.run(keys(url)).rows for url in (postgres, other)] == [(("likes",),), (("hates",),)]
+    finally:
+        with psycopg.connect(postgres, autocommit=True) as owner:
+            owner.execute(f"drop schema {schema}_other, {schema}_other_door cascade".encode())
+
+
 def test_an_owner_who_is_no_superuser_can_make_it(postgres_url: str) -> None:
     mark = secrets.token_hex(4)
     with psycopg.connect(postgres_url, autocommit=True) as superuser:
@@ -96,6 +119,20 @@ def test_an_owner_who_is_no_superuser_can_make_it(postgres_url: str) -> None:
         with psycopg.connect(postgres_url, autocommit=True) as superuser:
             superuser.execute(f"drop database owned_{mark} with (force)".encode())
             superuser.execute(f"drop role if exists reader_{mark}; drop role owner_{mark}".encode())
+
+
+def test_a_role_that_would_not_be_let_in_is_said_when_it_is_made(other: str) -> None:
+    opens = "create function public.opens() returns int language sql security definer as 'select 1'"
+    with psycopg.connect(other, autocommit=True) as owner:
+        owner.execute(opens)
+        setup = roles.planned(other, ["public"], store=False, role=f"reader_{secrets.token_hex(4)}")
+        try:
+            with pytest.raises(StoreError, match=r"too strong to be let in: it may call opens\(\)"):
+                roles.run(other, setup)
+            owner.execute("revoke execute on function public.opens() from public")
+            roles.run(other, setup)
+        finally:
+            owner.execute(f"drop owned by {setup.role}; drop role {setup.role}".encode())
 
 
 def test_a_name_is_never_read_as_sql() -> None:

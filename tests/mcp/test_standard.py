@@ -64,6 +64,53 @@ def test_what_a_graph_prints_or_reads_does_not_disturb_the_conversation(folder: 
     asyncio.run(asyncio.wait_for(main(), 60))
 
 
+LOADED = """
+import os
+import pathlib
+from typing import TypedDict
+
+from fanfold import START, StateGraph
+
+print("loaded")
+os.write(1, b"to its number")
+with pathlib.Path("times").open("a") as file:
+    file.write("x")
+
+
+class State(TypedDict, total=False):
+    text: str
+
+
+graph = StateGraph(State).add_node("say", lambda state: {"text": "ducks"}).add_edge(START, "say")
+"""
+
+
+def test_a_graphs_file_is_run_once_and_not_as_somebody_has_changed_it_since(folder: Path) -> None:
+    (folder / "loaded.py").write_text(LOADED)
+
+    async def main() -> None:
+        async with Client(command(folder, "--allow-write", "--graph", "g=loaded.py:graph")) as client:
+            (folder / "loaded.py").write_text(LOADED.replace("ducks", "geese"))
+            for _ in range(2):
+                account = await called(client, "run_start", graph="g", input={"text": ""})
+                assert account["output"]["text"] == "ducks"
+            assert (await called(client, "run_get", run_id=account["run"]["run_id"]))["output"]["text"] == "ducks"
+
+    asyncio.run(asyncio.wait_for(main(), 60))
+    assert (folder / "times").read_text() == "x"
+
+
+def test_what_a_file_says_when_it_is_loaded_is_not_said_to_the_client(folder: Path) -> None:
+    (folder / "loaded.py").write_text(LOADED)
+    words = [sys.executable, "-m", "fanfold", "mcp", "serve", "--graph", "g=loaded.py:graph"]
+    text = json.dumps(HELLO) + "\n"
+    told = subprocess.run(
+        words, input=text, cwd=folder, env=environment(folder), capture_output=True, text=True, check=True
+    )
+    assert [json.loads(line)["id"] for line in told.stdout.splitlines()] == [1]
+    assert "loaded" in told.stderr
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_it_ends_when_it_is_told_to_although_its_client_says_nothing(folder: Path, number: int, code: int) -> None:
     words = [sys.executable, "-m", "fanfold", "mcp", "serve", "--allow-write"]

@@ -11,11 +11,15 @@ from typing import Any
 import pytest
 from mcp import Client, MCPError
 
-from fanfold import END, START, StateGraph
+from fanfold import END, START, Send, StateGraph, interrupt
 from fanfold.errors import UsageError
+from fanfold.events import Noticed
 from fanfold.mcp.offer import Offered
-from fanfold.mcp.tools.answers import bounded, weight
+from fanfold.mcp.tools.answers import DEEPEST, bounded, levels, weight
+from fanfold.mcp.tools.runs import PAGE
+from fanfold.mcp.work import AtWork
 from fanfold.store.base import RunRecord
+from fanfold.store.opening import open_store
 from tests.mcp.served import (
     ECHO,
     State,
@@ -139,6 +143,63 @@ def test_memory_is_searched_page_by_page_and_each_item_is_on_one_page(folder: Pa
     run(main())
 
 
+def test_what_no_client_could_read_or_list_is_not_written(folder: Path) -> None:
+    async def main() -> None:
+        async with connected(folder) as client:
+            deep = nested(DEEPEST)
+            await called(client, "memory_put", namespace=["a"], key="k", value=deep)
+            assert (await called(client, "memory_get", namespace=["a"], key="k"))["item"]["value"] == deep
+            told = await refused(client, "memory_put", namespace=["a"], key="x", value=nested(DEEPEST + 1))
+            assert f"{DEEPEST} at most" in told
+            long = await refused(client, "memory_put", namespace=["a"] * 300, key="k" * 300, value={})
+            assert "namespace and key have" in long
+
+    run(main())
+
+
+def test_what_is_too_deep_for_clients_is_cut_and_that_is_said(folder: Path) -> None:
+    graph = StateGraph(State).add_node("dig", lambda _: {"answer": nested(150)}).add_edge(START, "dig")
+
+    async def main() -> None:
+        with open_store(f"sqlite:///{folder}/runs.db") as store:
+            store.items.put(("a",), "deep", nested(150))
+        async with connected(folder, {"dig": offered(graph, "dig")}) as client:
+            account = await called(client, "run_start", graph="dig", input={"text": "x"})
+            assert (account["whole"], levels(account["output"])) == (False, DEEPEST)
+            (found,) = (await called(client, "memory_search", namespace=["a"]))["items"]
+            assert (found["whole"], levels(found["value"])) == (False, DEEPEST)
+            assert "150 levels" in await refused(client, "memory_get", namespace=["a"], key="deep")
+
+    run(main())
+
+
+def nested(depth: int) -> dict[str, Any]:
+    """A value of so many levels."""
+    value: dict[str, Any] = {}
+    for _ in range(depth - 1):
+        value = {"in": value}
+    return value
+
+
+def test_a_number_that_no_database_keeps_is_a_wrong_argument_and_no_fault_of_the_store(folder: Path) -> None:
+    huge = 10**30
+
+    async def main() -> None:
+        async with connected(folder) as client:
+            place = {"namespace": ["a"], "key": "k"}
+            for tool, given in (
+                ("memory_put", {**place, "value": {}, "if_version": huge}),
+                ("memory_delete", {**place, "if_version": huge}),
+                ("memory_search", {"namespace": ["a"], "cursor": huge}),
+                ("run_follow", {"run_id": "x", "after": huge}),
+            ):
+                told = await refused(client, tool, **given)
+                assert "less than or equal to" in told
+                assert "StoreError" not in told
+
+    run(main())
+
+
 def test_a_value_that_is_too_large_is_refused_and_not_cut(folder: Path) -> None:
     async def main() -> None:
         async with connected(folder) as client:
@@ -227,6 +288,18 @@ def test_a_run_goes_on_when_its_call_has_waited_long_enough_and_can_be_followed_
             account = await called(client, "run_get", run_id=run_id)
             assert (account["output"]["answer"], account["happened"]) == ("ducks", len(told))
             assert account["receipt"]
+
+    run(main())
+
+
+def test_who_follows_a_run_waits_for_the_next_thing_that_happens_and_not_for_one_that_did() -> None:
+    async def main() -> None:
+        at = AtWork("a run")
+        followers = [asyncio.create_task(at.changed.wait()) for _ in range(2)]
+        await asyncio.sleep(0)
+        at.heard(Noticed(at=0.0, message="ducks"))
+        await asyncio.wait(followers)
+        assert not at.changed.is_set()  # else they would look again and again, as fast as the store answers
 
     run(main())
 
@@ -487,6 +560,42 @@ def test_a_large_output_is_cut_and_that_is_said(folder: Path) -> None:
             assert account["whole"] is False
             assert "characters left out" in account["output"]["answer"]
             assert weight(account) < 100_000
+
+    run(main())
+
+
+def test_an_agents_answer_that_is_cut_says_so(folder: Path) -> None:
+    async def main() -> None:
+        async with connected(folder) as client:
+            assert (await called(client, "task", agent="echo", prompt="short"))["whole"] is True
+            long = await called(client, "task", agent="echo", prompt="x" * 200_000)
+            assert long["whole"] is False
+            assert weight(long) < 100_000
+
+    run(main())
+
+
+def test_many_questions_are_told_page_by_page_as_they_are_answered(folder: Path) -> None:
+    def ask(state: State) -> State:
+        interrupt("x" * 9_000 + state["text"])
+        return {}
+
+    graph = StateGraph(State).add_node("ask", ask).add_node("all", lambda _: {}).add_edge(START, "all")
+    graph.add_conditional_edges("all", lambda _: [Send("ask", {"text": str(number)}) for number in range(PAGE + 30)])
+
+    async def main() -> None:
+        async with connected(folder, {"ask": offered(graph, "ask")}) as client:
+            account = await called(client, "run_start", graph="ask", input={"text": "ducks"})
+            assert "30 more questions" in account["note"]
+            run_id = account["run"]["run_id"]
+            assert weight(account) < 100_000
+            kept = await called(client, "checkpoint_get", run_id=run_id)
+            assert (len(kept["questions"]), len(kept["next"]), kept["whole"]) == (PAGE, PAGE, False)
+            for left in (30, 0):
+                answer = {question["id"]: "yes" for question in account["questions"]}
+                account = await called(client, "run_resume", run_id=run_id, answer=answer)
+                assert len(account["questions"]) == left
+            assert account["run"]["status"] == "done"
 
     run(main())
 

@@ -30,7 +30,13 @@ def load_graph(
     The attribute is a StateGraph, a compiled graph, or a function that returns one of them, and is called with what it
     is `given`. Raises `UsageError` when it cannot be found, and `GraphError` when it cannot be compiled.
     """
-    value = load(reference)
+    return graph_from(load(reference), reference, store, name=name, given=given)
+
+
+def graph_from(
+    value: Any, reference: str, store: Store | None, *, name: str | None = None, given: Mapping[str, Any] | None = None
+) -> CompiledGraph:
+    """The same of what has been loaded already, so that its file is not run once more."""
     if not isinstance(value, StateGraph | CompiledGraph) and callable(value):
         value = _running(partial(value, **(given or {})), reference)
     if isinstance(value, StateGraph):

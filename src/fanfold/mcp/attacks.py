@@ -190,6 +190,7 @@ POSTGRES: Final[tuple[Attack, ...]] = (
         one_huge_row="select repeat('x', 1000000000)",
         hard_pattern="select count(*) from generate_series(1, 1000000) n where repeat('a', 2000) || n ~ '(a*)*(b|c)+d'",
         long_statement="select 1 /* {long} */",
+        bytes_that_mean_megabytes="select {bombs} from (select '\\x{bomb}'::bytea as bomb) made",
     ),
     *_all(
         CUT,
@@ -281,6 +282,7 @@ SQLITE: Final[tuple[Attack, ...]] = (
         one_huge_row="select printf('%.*c', 2000000000, 'x')",
         deep_expression="select {deep}",
         long_statement="select 1 /* {long} */",
+        bytes_that_mean_megabytes="select {bombs} from (select x'{bomb}' as bomb)",
     ),
     *_all(
         CUT,

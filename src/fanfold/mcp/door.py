@@ -120,11 +120,16 @@ class Door:
 
     @classmethod
     def beside(cls, store_url: str, caps: Caps | None = None) -> Self:
-        """The door to a store's own database: for PostgreSQL as the role that `setup-role` has made there."""
-        if store_url.startswith(("postgresql://", "postgres://")):
-            from fanfold.mcp.roles import reader_url
+        """The door to a store's own database: for PostgreSQL as the role that `setup-role` has made there.
 
-            return cls.open(reader_url(store_url), caps)
+        Raises `StoreError` when the store cannot be asked where it is in its database.
+        """
+        if store_url.startswith(("postgresql://", "postgres://")):
+            from fanfold.mcp.doors.postgres import PostgresWalls
+            from fanfold.mcp.roles import door_at, reader_url
+
+            caps = caps or Caps()
+            return cls(PostgresWalls(reader_url(store_url), caps, path=door_at(store_url)), caps)
         return cls.open(store_url, caps)
 
     @property

@@ -22,7 +22,8 @@ from typing import Any, Final
 import uvicorn
 from mcp.server import MCPServer
 from mcp.server.transport_security import TransportSecuritySettings
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fanfold.errors import UsageError
 
@@ -33,7 +34,11 @@ SHORTEST: Final = 16
 """Characters of a token that somebody else has made."""
 IDLE: Final = 10 * 60.0
 """Seconds after which a session that nobody uses is forgotten."""
+SESSION: Final = b"mcp-session-id"
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
+EVERYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104 - it is only compared
+HTTP: Final = 80
+"""The port that clients leave out."""
 
 
 class Guard:
@@ -68,6 +73,52 @@ class Guard:
     def _fits(self, header: str) -> bool:
         scheme, _, token = header.partition(" ")
         return scheme.lower() == "bearer" and hmac.compare_digest(token.strip().encode(), self._token)
+
+
+class Leaving:
+    """Ends what a request waits for when its client has gone: that is how a call is cancelled by clients since 2026.
+
+    The SDK does so where an answer is a stream. Those of earlier versions have a session, which goes on without one.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, until it is answered or nobody is there any more."""
+        if scope["type"] != "http" or scope["method"] != "POST" or any(name == SESSION for name, _ in scope["headers"]):
+            await self._app(scope, receive, send)
+            return
+        asked, answered = asyncio.Event(), False
+
+        async def heard() -> Message:
+            if asked.is_set():
+                await asyncio.shield(leaving)
+                return {"type": "http.disconnect"}
+            message = await receive()
+            if not message.get("more_body"):
+                asked.set()
+            return message
+
+        async def told(message: Message) -> None:
+            nonlocal answered
+            answered = message["type"] == "http.response.body" and not message.get("more_body")
+            await send(message)
+
+        async def left() -> None:
+            await asked.wait()
+            while (await receive())["type"] != "http.disconnect":
+                pass
+
+        leaving, answering = asyncio.create_task(left()), asyncio.ensure_future(self._app(scope, heard, told))
+        try:
+            await asyncio.wait([leaving, answering], return_when=asyncio.FIRST_COMPLETED)
+            if answered or answering.done():  # then there is nobody to be heard from, either
+                await answering
+        finally:
+            leaving.cancel()
+            answering.cancel()
+            await asyncio.wait([leaving, answering])
 
 
 async def _refuse(send: Send, status: int, reason: str) -> None:
@@ -105,11 +156,19 @@ def _read(path: Path) -> str:
 
 
 def names(host: str, port: int, more: Iterable[str]) -> list[str]:
-    """What may stand in `Host`: the address, every name of this machine if it is the loopback address, and `more`."""
-    known = [*(LOOPBACK if host in LOOPBACK else (host,)), *more]
-    return [f"[{name}]:{port}" if ":" in name else f"{name}:{port}" for name in known] + [
-        name for name in more if ":" in name
-    ]
+    """What may stand in `Host`: the address, every name of this machine if that is how it is reached, and `more`.
+
+    Those are taken as they are, too: clients leave the port of their scheme out, and a proxy's is not ours.
+    """
+    own = (*LOOPBACK, *((host,) if host not in LOOPBACK else ())) if host in (*LOOPBACK, *EVERYWHERE) else (host,)
+    added = [name.lower() for name in more]
+    known = [_bracketed(name) for name in (*own, *added)]
+    return [f"{name}:{port}" for name in known] + added + (known if port == HTTP else [])
+
+
+def _bracketed(name: str) -> str:
+    """An address of IPv6 as it stands before a port."""
+    return f"[{name}]" if ":" in name and not name.startswith("[") else name
 
 
 def listening(host: str, port: int) -> socket.socket:
@@ -132,13 +191,20 @@ def app(
 ) -> ASGIApp:
     """The server as an application, behind its guard. Without `progress`, an answer is one body and not a stream."""
     # The guard has looked at both headers, for every path; the SDK would look once more, at fewer requests.
-    inner = made.streamable_http_app(
+    inner: ASGIApp = made.streamable_http_app(
         streamable_http_path=PATH,
         session_idle_timeout=IDLE,
         json_response=not progress,
         transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
     )
-    return Guard(inner, token, hosts, origins)
+    inner = inner if progress else Leaving(inner)
+    pages = [origin.lower().rstrip("/") for origin in origins]
+    guarded = Guard(inner, token, hosts, pages)
+    if not pages:
+        return guarded
+    # A browser asks first whether the page may send the token, and tells the page only of headers that it may see.
+    methods, seen = ["GET", "POST", "DELETE"], ["Mcp-Session-Id", "WWW-Authenticate"]
+    return CORSMiddleware(guarded, pages, allow_methods=methods, allow_headers=["*"], expose_headers=seen)
 
 
 class _Server(uvicorn.Server):
@@ -174,7 +240,7 @@ def make_prompt() -> None:
 async def serve(application: ASGIApp, listener: socket.socket, ready: Callable[[], None] = lambda: None) -> None:
     """Serve until it is cancelled. `ready` is called when requests are answered."""
     config = uvicorn.Config(
-        application, log_level="error", access_log=False, server_header=False, timeout_graceful_shutdown=1
+        application, ws="none", log_level="error", access_log=False, server_header=False, timeout_graceful_shutdown=1
     )
     running = _Server(config)
     running.ready = asyncio.Event()

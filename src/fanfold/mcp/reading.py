@@ -14,6 +14,7 @@ from fanfold.limits import spent
 from fanfold.mcp.offer import DEBATE, Offer
 from fanfold.receipt import Receipt, receipt
 from fanfold.store.base import RunRecord
+from fanfold.types import Interrupt, StateSnapshot
 
 _SHOWN: Final[Mapping[str, tuple[str, ...]]] = {DEBATE: ("verdict", "report")}
 """Of the output of these graphs of ours, the keys that are for people and models; the rest is for programs."""
@@ -66,8 +67,13 @@ class Reading:
             state = graph.get_state({"configurable": place})
         except FanfoldError as error:
             return None, [], str(error)
-        questions = [{"id": question.id, "value": question.value} for question in state.interrupts]
+        questions = [{"id": question.id, "value": question.value} for question in unanswered(state)]
         return _shown(graph, record, state.values), questions, ""
+
+
+def unanswered(state: StateSnapshot) -> list[Interrupt]:
+    """The questions of tasks that have not ended since: at a checkpoint that is named, all stand that were asked."""
+    return [question for task in state.tasks if task.result is None for question in task.interrupts]
 
 
 def _shown(graph: CompiledGraph, record: RunRecord, values: Any) -> Any:

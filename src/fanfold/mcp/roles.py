@@ -70,6 +70,13 @@ def door_of(schema: str) -> str:
     return f"{schema}_door"
 
 
+def door_at(url: str) -> str | None:
+    """The schema of the views over the store at `url`, quoted; None where there is no store."""
+    with _connected(url) as connection:
+        _, schema = _found(connection)
+    return None if schema is None else quoted(door_of(schema))
+
+
 def planned(url: str, schemas: Sequence[str], *, store: bool, role: str = READER) -> Setup:
     """What is to be made in the database of `url`: over a store that is there, or over `schemas` alone.
 
@@ -93,17 +100,25 @@ def planned(url: str, schemas: Sequence[str], *, store: bool, role: str = READER
 
 
 def run(url: str, setup: Setup) -> None:
-    """Make the role. Raises `StoreError` when the database refuses."""
+    """Make the role. Raises `StoreError` when the database refuses, or when the door would not let such a role in."""
     import psycopg
 
+    # The door asks the same of the role that it comes as.
+    strengths = statements("postgres")["strengths"].replace("session_user", literal(setup.role))
     with _connected(url) as connection:
         try:
             connection.execute(setup.script())
+            found = connection.execute(strengths).fetchall()
         except psycopg.Error as error:
             raise StoreError(
                 f"the role {setup.role} could not be made: {_brief(error)}",
                 hint="making one takes the right to make roles, and the ownership of what it may read",
             ) from error
+    if found:
+        raise StoreError(
+            f"the role {setup.role} is made, but too strong to be let in: {'; '.join(row[0] for row in found)}",
+            hint="take that away, as in: revoke execute on function NAME from public; it takes no second setup-role",
+        )
 
 
 def reader_url(store_url: str, role: str = READER) -> str:
@@ -164,7 +179,7 @@ def _connected(url: str) -> Any:
     try:
         return psycopg.connect(url, autocommit=True, connect_timeout=5)
     except psycopg.Error as error:
-        raise StoreError(f"cannot connect to make the role: {_brief(error)}") from error
+        raise StoreError(f"cannot connect as the owner of the store: {_brief(error)}") from error
 
 
 def _found(connection: Any) -> tuple[str, str | None]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ from typing import Any, Final
 from mcp.server import MCPServer
 
 _STDIN: Final = 0
+_STDOUT: Final = 1
+_STDERR: Final = 2
 _AT_ONCE: Final = 65_536
 _LONGEST_END: Final = 5.0
 
@@ -30,6 +33,23 @@ async def serve(made: MCPServer[Any]) -> None:
             cut_off()
             await asyncio.wait([serving], timeout=_LONGEST_END)
             raise
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Whatever is written to standard output meanwhile, as by a file that is loaded, goes to standard error.
+
+    The client reads there, and nobody speaks to it yet. While it is served, the SDK sees to that.
+    """
+    sys.stdout.flush()
+    client = os.dup(_STDOUT)
+    os.dup2(_STDERR, _STDOUT)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(client, _STDOUT)
+        os.close(client)
 
 
 @contextmanager

@@ -17,8 +17,10 @@ from typing import Any, Protocol, Self
 
 from fanfold.errors import QueryError, StoreError
 from fanfold.mcp.door import READER, Caps, Door
+from fanfold.mcp.doors.plain import LONGEST
 from fanfold.mcp.roles import door_of, quoted, reader_url
 from fanfold.mcp.statements import statements
+from fanfold.store.batches import packed
 from fanfold.store.sqlite import SqliteStore
 
 
@@ -176,7 +178,13 @@ class SqliteVictim:
             return str(error)
 
 
-_LENGTHS = {"long": "x" * 200_000, "deep": "+".join(["1"] * 2_000), "pattern": "%a" * 400 + "b"}
+_LENGTHS = {
+    "long": "x" * 200_000,
+    "deep": "+".join(["1"] * 2_000),
+    "pattern": "%a" * 400 + "b",
+    "bomb": packed(["1" + " " * (LONGEST - 2)]).hex(),
+    "bombs": ", ".join(["bomb"] * 400),
+}
 
 
 def _brief(error: BaseException) -> str:

@@ -48,6 +48,7 @@ class AtWork:
     happened: int = 0
     last: str = ""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set at the next thing that happens, when there is a new one: so several can wait, and none has to clear it."""
     _names: dict[str, str] = field(default_factory=dict)
 
     def heard(self, event: Event) -> None:
@@ -57,7 +58,12 @@ class AtWork:
         self.happened += 1
         if text := _in_words(event, self._names):
             self.last = text
-        self.changed.set()
+        self.wake()
+
+    def wake(self) -> None:
+        """Let go on whoever waits for something to happen."""
+        happened, self.changed = self.changed, asyncio.Event()
+        happened.set()
 
 
 class Work:
@@ -130,7 +136,7 @@ class Work:
         del self._at_work[at.run_id]
         if not at.task.cancelled():
             at.task.exception()  # it is stored with the run; nobody need be there to take it
-        at.changed.set()
+        at.wake()
 
     async def wait(self, at: AtWork, seconds: float, tell: Tell) -> None:
         """Wait for the end of a run, for so many seconds at most. A call that is cancelled meanwhile stops it."""
@@ -145,11 +151,11 @@ class Work:
     async def _told(self, at: AtWork, tell: Tell) -> None:
         said = 0
         while not at.task.done():
-            await at.changed.wait()
-            at.changed.clear()
-            if at.happened > said:
-                said = at.happened
-                await tell(said, at.last)
+            if at.happened == said:
+                await at.changed.wait()
+                continue
+            said = at.happened
+            await tell(said, at.last)
             await asyncio.wait([at.task], timeout=BETWEEN)
 
     async def stop(self, at: AtWork) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
 from typing import Any, Final
@@ -22,6 +23,7 @@ DEEPEST: Final = 60
 """Levels of a value that are shown; clients read JSON with recursion."""
 LARGEST: Final = 2**53
 """Integers up to which every reader of JSON sees the same number; larger ones are shown as text."""
+_BETWEEN: Final = len(", ")
 _PACKED: Final = b"\x01\x78"
 _RECORD: Final = bytes((CODEC_ID,))
 
@@ -32,21 +34,28 @@ _codec = Codec(max_bytes=LONGEST)
 
 
 class Page:
-    """The rows of an answer, up to a number of them and a number of bytes, as which their JSON counts."""
+    """The rows of an answer, up to a number of them, a number of bytes, as which their JSON counts, and a moment."""
 
-    def __init__(self, rows: int, size: int) -> None:
+    def __init__(self, rows: int, size: int, end: float = math.inf) -> None:
         self.rows: list[tuple[Any, ...]] = []
-        self._most, self._left = rows, size
+        self._most, self._left, self._end = rows, size, end
 
     def add(self, row: Iterable[Any]) -> str:
-        """Take a row, if it fits: the name of the cap that keeps it out, "rows" or "bytes", else nothing."""
+        """Take a row, if it fits: the name of the cap that keeps it out, "rows", "bytes" or "seconds", else nothing.
+
+        Value by value: few bytes of a database can mean megabytes, and take long to be read, and a row has many values.
+        """
         if len(self.rows) == self._most:
             return "rows"
-        shown = tuple(plain(each) for each in row)
-        self._left -= len(json.dumps(shown))
-        if self._left < 0:
-            return "bytes"
-        self.rows.append(shown)
+        shown = []
+        for each in row:
+            if time.monotonic() > self._end:
+                return "seconds"
+            shown.append(plain(each))
+            self._left -= len(json.dumps(shown[-1])) + _BETWEEN
+            if self._left < 0:
+                return "bytes"
+        self.rows.append(tuple(shown))
         return ""
 
 

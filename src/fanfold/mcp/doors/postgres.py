@@ -16,6 +16,7 @@ import asyncio
 import fcntl
 import json
 import termios
+import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any, Final
@@ -33,6 +34,10 @@ GRACE: Final = 0.5
 """Seconds after which we stop waiting for a server that should have stopped by itself."""
 SLACK: Final = 256 * 1024
 """Bytes that may arrive beyond the cap: what a socket holds."""
+AT_LEAST: Final = 8 * 1024
+"""Bytes that libpq takes at once, if they are there."""
+AT_ONCE: Final = 1024
+"""Bytes of a row's values that are read right where they arrive; what more of them means is found out in a thread."""
 
 _WALLS: Final = {
     "42501": "role",
@@ -72,6 +77,8 @@ _CONVERTED: Final[dict[int, Callable[[bytes], Any]]] = {
 """How values become ours, by the type's number; everything else is shown as the server writes it."""
 _LISTS: Final = frozenset({1000, 1005, 1007, 1016, 1009, 1015, 1021, 1022})
 """Arrays of truth values, numbers and texts, which become lists."""
+_READ: Final = _LISTS | {17, 114, 3802}
+"""Values that mean more than a number or a text."""
 
 
 class PostgresWalls:
@@ -79,8 +86,11 @@ class PostgresWalls:
 
     dialect = "postgres"
 
-    def __init__(self, url: str, caps: Caps, *, trusting: bool = False) -> None:
-        """`trusting` lets any role in; that is for tests, which look whether the other walls hold alone."""
+    def __init__(self, url: str, caps: Caps, *, path: str | None = None, trusting: bool = False) -> None:
+        """`path` is the schema that names are looked for in, else the role's own setting says it.
+
+        `trusting` lets any role in; that is for tests, which look whether the other walls hold alone.
+        """
         self._driver = _driver()
         try:
             self._where = self._driver.conninfo.conninfo_to_dict(url)
@@ -91,6 +101,7 @@ class PostgresWalls:
             ) from None
         self.label = "postgresql://{user}@{host}/{dbname}".format_map(_Blank(self._where))
         self._caps = caps
+        self._path = path
         self._trusting = trusting
         self._idle: list[_Line] = []
         self._ending: set[asyncio.Task[None]] = set()
@@ -151,7 +162,7 @@ class PostgresWalls:
             connection = await self._driver.AsyncConnection.connect(**settings, autocommit=True)
         except self._driver.Error as error:
             raise self._not_let_in(error) from error
-        line = _Line(connection, self._caps)
+        line = _Line(connection, self._caps, self._path)
         try:
             if not self._trusting:
                 await self._check_role(line)
@@ -203,12 +214,14 @@ class PostgresWalls:
 class _Line:
     """One connection, and the steps of a statement on it. `clean` says that nothing of one is left."""
 
-    def __init__(self, connection: AsyncConnection[Any], caps: Caps) -> None:
+    def __init__(self, connection: AsyncConnection[Any], caps: Caps, path: str | None) -> None:
         self._connection = connection
+        self._path = None if path is None else path.encode()
         self._pg = connection.pgconn
         self._caps = caps
         self._statements = statements("postgres")
         self._arrived = 0
+        self._flooded = False
         self.clean = True
 
     async def begin(self) -> None:
@@ -219,7 +232,7 @@ class _Line:
         async with asyncio.timeout(self._caps.seconds + GRACE):
             await self._said(lambda: self._pg.send_query(self._statements["begin"].encode()))
             look = "1000" if self._pg.server_version >= 140000 else "0"
-            values = [milliseconds.encode(), silent.encode(), look.encode()]
+            values = [milliseconds.encode(), silent.encode(), look.encode(), self._path]
             await self._said(lambda: self._pg.send_query_params(self._statements["settle"].encode(), values))
 
     async def own(self, name: str) -> list[tuple[Any, ...]]:
@@ -268,24 +281,29 @@ class _Line:
 
     async def _rows(self, columns: tuple[str, ...], values: Sequence[bytes | None], capped: bool) -> Answer:
         times = 1 if capped else 64
-        page = Page(times * self._caps.rows, times * self._caps.bytes)
+        page = Page(times * self._caps.rows, times * self._caps.bytes, time.monotonic() + self._caps.seconds)
         most = 4 * times * self._caps.bytes + SLACK
         self._pg.send_query_prepared(b"asked", values)
         self._pg.set_single_row_mode()
-        self._arrived = 0
+        self._arrived, self._flooded = 0, False
         async with aclosing(self._results(most)) as results:
             async for result in results:
                 _raise_for(result)
                 for row in range(result.ntuples):
-                    if cap := page.add(self._value(result, row, column) for column in range(len(columns))):
+                    if cap := await self._added(page, result, row):
                         return _cut(columns, page, cap, self._caps)
-        return _cut(columns, page, "bytes" if self._arrived > most else "", self._caps)
+        return _cut(columns, page, "bytes" if self._flooded else "", self._caps)
 
-    def _value(self, result: PGresult, row: int, column: int) -> Any:
-        text = result.get_value(row, column)
+    async def _added(self, page: Page, result: PGresult, row: int) -> str:
+        """Take a row: in a thread, if it may take long to find out what it means, so that others are answered."""
+        texts = [(result.ftype(column), result.get_value(row, column)) for column in range(result.nfields)]
+        read = sum(len(text or b"") for kind, text in texts if kind in _READ)
+        values = (self._value(kind, text) for kind, text in texts)
+        return await asyncio.to_thread(page.add, values) if read > AT_ONCE else page.add(values)
+
+    def _value(self, kind: int, text: bytes | None) -> Any:
         if text is None:
             return None
-        kind = result.ftype(column)
         try:
             if kind in _LISTS:
                 from psycopg.adapt import Transformer
@@ -324,10 +342,13 @@ class _Line:
         while True:
             while self._pg.is_busy():
                 await self._wait()
-                self._arrived += _waiting(self._pg.socket)
                 if most is not None and self._arrived > most:
+                    self._flooded = True
                     return
+                waiting = _waiting(self._pg.socket)
                 self._pg.consume_input()
+                # What it leaves there waits again, and counts once; while it reads, more may come.
+                self._arrived += max(waiting - _waiting(self._pg.socket), min(waiting, AT_LEAST))
             result = self._pg.get_result()
             if result is None:
                 return
@@ -380,6 +401,8 @@ def _raise_for(result: PGresult) -> None:
 
 
 def _cut(columns: tuple[str, ...], page: Page, cap: str, caps: Caps) -> Answer:
+    if cap == "seconds":
+        raise QueryRefusedError(_too_long(caps), wall="cap")
     if cap and not page.rows:
         raise QueryRefusedError(
             f"one row is larger than {caps.bytes:,} bytes", wall="cap", hint="select fewer columns, or a part of them"

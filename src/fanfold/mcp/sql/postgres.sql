@@ -5,10 +5,12 @@
 begin transaction isolation level repeatable read read only;
 
 -- name: settle
--- Fix the snapshot, after which nothing can make the transaction write; and the server's own caps.
+-- Fix the snapshot, after which nothing can make the transaction write; the server's own caps; and where names are
+-- looked for: the role may have views over several stores, and its own setting knows the last one.
 select set_config('statement_timeout', $1, true), set_config('lock_timeout', $1, true),
        set_config('idle_in_transaction_session_timeout', $2, true), set_config('work_mem', '16MB', true),
-       set_config('max_parallel_workers_per_gather', '0', true), set_config('client_connection_check_interval', $3, true);
+       set_config('max_parallel_workers_per_gather', '0', true), set_config('client_connection_check_interval', $3, true),
+       set_config('search_path', coalesce($4, current_setting('search_path')), true);
 
 -- name: leave
 -- Nothing is ever committed.
@@ -48,10 +50,18 @@ union all select format('it may write to %s', c.oid::regclass)
            or has_any_column_privilege(session_user, c.oid, 'insert, update'))
 union all select format('it may move the sequence %s', c.oid::regclass)
     from pg_class c join schemas n on n.oid = c.relnamespace
-    where c.relkind = 'S' and has_sequence_privilege(session_user, c.oid, 'usage, update')
+    -- Not joined by `and`: the server may look at either first, and of a table it is an error to ask.
+    where case when c.relkind = 'S' then has_sequence_privilege(session_user, c.oid, 'usage, update') end
 union all select format('it may call %s, which acts as its owner', p.oid::regprocedure)
     from pg_proc p join schemas n on n.oid = p.pronamespace
     where p.prosecdef and has_function_privilege(session_user, p.oid, 'execute')
+union all select format('it may call %s, which leaves this transaction for another connection', p.oid::regprocedure)
+    from pg_extension e
+    join pg_depend d on d.refclassid = 'pg_extension'::regclass and d.refobjid = e.oid and d.classid = 'pg_proc'::regclass
+    join pg_proc p on p.oid = d.objid
+    join schemas n on n.oid = p.pronamespace
+    where e.extname = 'dblink' and p.proname in ('dblink', 'dblink_exec', 'dblink_connect')
+      and has_function_privilege(session_user, p.oid, 'execute')
 limit 5;
 
 -- name: readable

@@ -24,6 +24,7 @@ class Asked(Said):
     status: str
     agent: str
     output: Annotated[Any, Field(description="The answer; null while there is none.")]
+    whole: Annotated[bool, Field(description="False when the answer was cut.")]
     model: str
     tool_uses: int
     total_tokens: int
@@ -99,6 +100,7 @@ def _asked(definition: AgentDefinition, account: Account) -> Asked:
         status=account.run.status,
         agent=definition.name,
         output=output.get("output"),
+        whole=account.whole,
         model=str(output.get("model", "")),
         tool_uses=int(output.get("tool_uses", 0)),
         total_tokens=int(output.get("total_tokens", 0)),

@@ -19,6 +19,9 @@ R = TypeVar("R")
 LARGEST: Final = 64 * 1024
 """Bytes of JSON that one value in an answer may have."""
 
+DEEPEST: Final = 100
+"""Levels of a value in an answer. Clients read JSON with recursion, and what they cannot read they do not get."""
+
 _TEXTS: Final = (16_384, 4_096, 1_024, 256, 64)
 """How long texts may be, tried until the value is small enough; lists may have a sixteenth of that."""
 
@@ -81,9 +84,17 @@ def weight(value: Any) -> int:
     return len(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
 
 
+def levels(value: Any) -> int:
+    """How deep a plain value is."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return 0 if inner is None else 1 + max(map(levels, inner), default=0)
+
+
 def bounded(value: Any, largest: int = LARGEST) -> tuple[Any, bool]:
-    """The value as JSON can say it, with long texts and lists cut so that it fits; and whether it is whole."""
+    """The value as JSON can say it, cut where texts and lists are too long or too deep; and whether it is whole."""
     told = plain(value)
+    if levels(told) > DEEPEST:
+        return bounded(_shallow(told, DEEPEST), largest)[0], False
     if weight(told) <= largest:
         return told, True
     for longest in _TEXTS:
@@ -91,6 +102,14 @@ def bounded(value: Any, largest: int = LARGEST) -> tuple[Any, bool]:
         if weight(shorter) <= largest:
             return shorter, False
     return shortened(json.dumps(told, ensure_ascii=False), largest // 4), False
+
+
+def _shallow(value: Any, depth: int) -> Any:
+    if isinstance(value, dict | list) and depth == 0:
+        return "[... deeper ones left out ...]"
+    if isinstance(value, dict):
+        return {key: _shallow(each, depth - 1) for key, each in value.items()}
+    return [_shallow(each, depth - 1) for each in value] if isinstance(value, list) else value
 
 
 def shortened(text: str, longest: int) -> str:

@@ -8,18 +8,22 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field
 
 from fanfold.errors import UsageError
-from fanfold.mcp.tools.answers import Said, bounded, plain, weight
+from fanfold.mcp.tools.answers import DEEPEST, Said, bounded, levels, plain, weight
 from fanfold.memory import BaseStore, Item
 from fanfold.memory.ops import NOT_GIVEN
 
 LARGEST_ITEM: Final = 256 * 1024
 """Bytes of JSON that an item may have which a client reads or writes."""
+LONGEST_NAME: Final = 1024
+"""Bytes of a namespace and a key that a client writes: they are in every list, and in an index."""
+LARGEST_NUMBER: Final = 2**53
+"""What every client and every database can say."""
 MOST: Final = 50
 """Items on one page."""
 
 Namespace = Annotated[list[str], Field(description='Labels, like folders: ["users", "ada"]. No label has a dot.')]
 Key = Annotated[str, Field(description="The item's key in its namespace.")]
-Cursor = Annotated[int, Field(ge=0, description="`next` of the page before; 0 for the first.")]
+Cursor = Annotated[int, Field(ge=0, le=LARGEST_NUMBER, description="`next` of the page before; 0 for the first.")]
 
 
 class Remembered(Said):
@@ -85,6 +89,8 @@ class MemoryTools:
         told = _told(item, plain(item.value))
         if (size := weight(told.value)) > LARGEST_ITEM:
             raise UsageError(f"item {key!r} has {size:,} bytes, and a client is given {LARGEST_ITEM:,} at most")
+        if (deep := levels(told.value)) > DEEPEST:
+            raise UsageError(f"item {key!r} has {deep} levels, and a client is given {DEEPEST} at most")
         return Found(item=told)
 
     async def memory_search(
@@ -122,7 +128,10 @@ class MemoryTools:
         key: Key,
         value: Annotated[dict[str, Any], Field(description="The whole new value.")],
         if_version: Annotated[
-            int | None, Field(description="The version you have read; null when there must be no such item yet.")
+            int | None,
+            Field(
+                le=LARGEST_NUMBER, description="The version you have read; null when there must be no such item yet."
+            ),
         ] = None,
         overwrite: Annotated[
             bool, Field(description="Write whatever is there now. What others wrote is lost.")
@@ -135,6 +144,10 @@ class MemoryTools:
         """
         if (size := weight(value)) > LARGEST_ITEM:
             raise UsageError(f"the value has {size:,} bytes, and an item may have {LARGEST_ITEM:,} at most")
+        if (deep := levels(value)) > DEEPEST:
+            raise UsageError(f"the value has {deep} levels, and an item may have {DEEPEST} at most")
+        if (size := weight([*namespace, key])) > LONGEST_NAME:
+            raise UsageError(f"namespace and key have {size:,} bytes, and may have {LONGEST_NAME:,} at most")
         if overwrite and if_version is not None:
             raise UsageError(
                 "overwrite writes whatever is there, and if_version only over one version; give one of them"
@@ -146,7 +159,7 @@ class MemoryTools:
         self,
         namespace: Namespace,
         key: Key,
-        if_version: Annotated[int, Field(description="The version you have read.")],
+        if_version: Annotated[int, Field(le=LARGEST_NUMBER, description="The version you have read.")],
     ) -> Deleted:
         """Delete one item of long-term memory, if nobody else has written it since you read it."""
         await self._items.adelete(tuple(namespace), key, if_version=if_version)

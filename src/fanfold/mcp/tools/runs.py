@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
 from mcp.server.mcpserver import Context
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from fanfold.claiming import INTERRUPTED
 from fanfold.errors import RunNotFoundError, StateError, UsageError, did_you_mean
 from fanfold.graph import CompiledGraph
 from fanfold.limits import Limits
 from fanfold.mcp.offer import Offer
-from fanfold.mcp.reading import Reading
-from fanfold.mcp.tools.answers import Said, bounded, plain, shortened
+from fanfold.mcp.reading import Reading, unanswered
+from fanfold.mcp.tools.answers import LARGEST, Said, bounded, plain, shortened
+from fanfold.mcp.tools.memory import LARGEST_NUMBER
 from fanfold.mcp.work import AtWork, Work
 from fanfold.store.base import DONE, FAILED, RUNNING, RunRecord
 from fanfold.types import Command
 
 PAGE: Final = 100
-"""Runs, or things that happened, in one answer."""
+"""Runs, questions, or things that happened, in one answer."""
 LONGEST_WAIT: Final = 3600.0
 PATIENCE: Final = 45.0
 """Seconds that a call waits for its run by default: many clients give a tool one minute."""
@@ -41,6 +42,8 @@ Wait = Annotated[
 
 class Within(Said):
     """What one run may use, within what this server may use in all."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")  # a limit that is written wrong would be none
 
     calls: Annotated[int | None, Field(ge=1, description="Requests to models.")] = None
     tokens: Annotated[float | None, Field(gt=0)] = None
@@ -172,7 +175,9 @@ class RunTools:
         self,
         run_id: RunId,
         context: Context[Any, Any],
-        after: Annotated[int, Field(ge=0, description="`next` of the answer before; 0 for the beginning.")] = 0,
+        after: Annotated[
+            int, Field(ge=0, le=LARGEST_NUMBER, description="`next` of the answer before; 0 for the beginning.")
+        ] = 0,
         wait: Annotated[float, Field(ge=0, le=60, description="Seconds to wait for something to happen.")] = 20.0,
     ) -> Happened:
         """What has happened in a run after number `after`; when there is nothing new, waits for it.
@@ -225,7 +230,7 @@ class RunTools:
             which = f" {checkpoint_id!r}" if checkpoint_id else ""
             raise UsageError(f"thread {record.thread_id!r} has no checkpoint{which}")
         values, whole = bounded(state.values)
-        metadata = state.metadata or {}
+        metadata, asked = state.metadata or {}, unanswered(state)
         before = (state.parent_config or {}).get("configurable", {}).get("checkpoint_id")
         return Checkpoint(
             thread_id=record.thread_id,
@@ -235,9 +240,9 @@ class RunTools:
             step=metadata.get("step"),
             source=str(metadata.get("source", "")),
             values=values,
-            whole=whole,
-            next=list(state.next),
-            questions=[_question(each.id, each.value) for each in state.interrupts],
+            whole=whole and max(len(state.next), len(asked)) <= PAGE,
+            next=list(state.next[:PAGE]),
+            questions=_questions([(each.id, each.value) for each in asked]),
         )
 
     # With --allow-write
@@ -337,33 +342,37 @@ class RunTools:
             run=run,
             output=told,
             whole=whole,
-            questions=[_question(each["id"], each["value"]) for each in questions],
-            note=" ".join(filter(None, (note, _next_step(run, bool(questions))))),
+            questions=_questions([(each["id"], each["value"]) for each in questions]),
+            note=" ".join(filter(None, (note, _next_step(run, len(questions))))),
             receipt=[] if receipt is None else [shortened(line, 500) for line in receipt.lines()],
             spent=self._reading.spent(record.run_id),
             happened=self._reading.store.count_events(record.run_id),
         )
 
 
-def _next_step(run: Run, asks: bool) -> str:
+def _next_step(run: Run, asks: int) -> str:
     if run.status == RUNNING:
         return "It goes on: follow it with run_follow, and read the result with run_get."
     if asks:
-        return "It waits: answer with run_resume."
+        others = f" {asks - PAGE} more questions are shown when some of these are answered." if asks > PAGE else ""
+        return f"It waits: answer with run_resume.{others}"
     if run.status == INTERRUPTED or run.status == FAILED:
         return "What had finished is kept: run_resume goes on with it."
     return ""
 
 
-def _question(id: str, value: Any) -> Question:
-    return Question(id=id, value=bounded(value, 8192)[0])
+def _questions(asked: Sequence[tuple[str, Any]]) -> list[Question]:
+    """The first of them, which all together are no larger than any other value."""
+    shown = asked[:PAGE]
+    return [Question(id=id, value=bounded(value, min(8192, LARGEST // len(shown)))[0]) for id, value in shown]
 
 
 def _event(no: int, record: Mapping[str, Any]) -> dict[str, Any]:
     told = {
-        name: shortened(value, _LONGEST_TEXT) if isinstance(value, str) else value for name, value in record.items()
+        name: shortened(plain(value), _LONGEST_TEXT) if isinstance(value, str) else bounded(value, 4096)[0]
+        for name, value in record.items()
     }
-    return {"no": no, **plain(told)}
+    return {"no": no, **told}
 
 
 def _place(cursor: str | None) -> tuple[float | None, str]:
