@@ -34,6 +34,8 @@ FIGURES: Final = {
     "p50": "p50, ms",
     "named": "",
     "packages": "",
+    "over": "on, x off",
+    "audited": "on with a receipt, x off",
 }
 
 INTRO: Final = """# Benchmarks

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterable
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -674,7 +675,7 @@ def test_a_board_takes_in_every_kind_of_event(kind: str) -> None:
         "cpu": 0.25,
         "processes": 1,
     }
-    wanted = KINDS[kind].__struct_fields__
+    wanted = {field.name for field in fields(KINDS[kind])}
     values = {name: value for name, value in {**samples, **texts, **numbers}.items() if name in wanted}
     made = board(started(), node(100.0, "q"), TaskStarted(100.0, "q"), KINDS[kind](**values))
     assert made.rows(102.0) is not None

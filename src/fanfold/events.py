@@ -17,20 +17,20 @@ A task whose stored result is used again has `TaskQueued`, then `TaskRemembered`
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from operator import attrgetter
 from typing import Any, ClassVar, Final, TypeAlias
 
-from msgspec import Struct
+from fanfold.facts import fact
 
 
-class _Event(Struct, frozen=True, gc=False):
-    """A run makes three of these for each of its tasks, and keeps them. They hold nothing but text, numbers and tuples
-    of those, so the garbage collector need not go through them."""
-
+@fact
+class _Event:
     at: float
 
 
-class RunStarted(_Event, frozen=True, gc=False):
+@fact
+class RunStarted(_Event):
     """A sitting of a run begins: the first one, or a resume. `wall` is seconds since 1970, for display."""
 
     kind: ClassVar[str] = "run_started"
@@ -42,7 +42,8 @@ class RunStarted(_Event, frozen=True, gc=False):
     resumed: bool = False
 
 
-class TaskQueued(_Event, frozen=True, gc=False):
+@fact
+class TaskQueued(_Event):
     """A task may run. `name` is the node's or the agent's; `after` are the tasks whose end made it possible.
 
     `parent` is the task that awaits this one, for an agent called inside a node; such a task is no step of its own
@@ -61,7 +62,8 @@ class TaskQueued(_Event, frozen=True, gc=False):
     released: str = ""
 
 
-class TaskStarted(_Event, frozen=True, gc=False):
+@fact
+class TaskStarted(_Event):
     """The task holds a slot and its code runs. `waited_for` names the limit that it had to wait for, if any."""
 
     kind: ClassVar[str] = "task_started"
@@ -70,14 +72,16 @@ class TaskStarted(_Event, frozen=True, gc=False):
     waited_for: str = ""
 
 
-class TaskPaused(_Event, frozen=True, gc=False):
+@fact
+class TaskPaused(_Event):
     """The task waits for children of its own and has given its slot back."""
 
     kind: ClassVar[str] = "task_paused"
     task: str
 
 
-class TaskContinued(_Event, frozen=True, gc=False):
+@fact
+class TaskContinued(_Event):
     """The task holds a slot again. `waited_for` names the limit that it had to wait `seconds` for, if any."""
 
     kind: ClassVar[str] = "task_continued"
@@ -86,7 +90,8 @@ class TaskContinued(_Event, frozen=True, gc=False):
     seconds: float = 0.0
 
 
-class TaskFinished(_Event, frozen=True, gc=False):
+@fact
+class TaskFinished(_Event):
     """The task's code has returned. `wrote` are the keys it writes, in the order it named them."""
 
     kind: ClassVar[str] = "task_finished"
@@ -94,14 +99,16 @@ class TaskFinished(_Event, frozen=True, gc=False):
     wrote: tuple[str, ...] = ()
 
 
-class TaskRemembered(_Event, frozen=True, gc=False):
+@fact
+class TaskRemembered(_Event):
     """The task had finished in an earlier sitting; its stored result is used and its code does not run."""
 
     kind: ClassVar[str] = "task_remembered"
     task: str
 
 
-class TaskFailed(_Event, frozen=True, gc=False):
+@fact
+class TaskFailed(_Event):
     """The task raised. `error` is the exception's type and message."""
 
     kind: ClassVar[str] = "task_failed"
@@ -109,7 +116,8 @@ class TaskFailed(_Event, frozen=True, gc=False):
     error: str
 
 
-class TaskInterrupted(_Event, frozen=True, gc=False):
+@fact
+class TaskInterrupted(_Event):
     """The task has asked a person something and ended; when it is answered, it begins again."""
 
     kind: ClassVar[str] = "task_interrupted"
@@ -117,14 +125,16 @@ class TaskInterrupted(_Event, frozen=True, gc=False):
     questions: int = 1
 
 
-class TaskCancelled(_Event, frozen=True, gc=False):
+@fact
+class TaskCancelled(_Event):
     """The task was stopped because the run ends without it; it runs again on resume."""
 
     kind: ClassVar[str] = "task_cancelled"
     task: str
 
 
-class LoopHeld(_Event, frozen=True, gc=False):
+@fact
+class LoopHeld(_Event):
     """The task's code held the event loop for `seconds`, up to now, without an await: nobody else could go on.
 
     `file`, `line` and `function` are where it was seen most of that time: the innermost line that is neither Python's
@@ -143,7 +153,8 @@ class LoopHeld(_Event, frozen=True, gc=False):
     pieces: int = 1
 
 
-class TaskHeldUp(_Event, frozen=True, gc=False):
+@fact
+class TaskHeldUp(_Event):
     """The task goes on, and could have done so `seconds` ago, had others not held the event loop."""
 
     kind: ClassVar[str] = "task_held_up"
@@ -151,7 +162,8 @@ class TaskHeldUp(_Event, frozen=True, gc=False):
     seconds: float
 
 
-class TaskBlocked(_Event, frozen=True, gc=False):
+@fact
+class TaskBlocked(_Event):
     """The task goes on, and has stood still for the last `seconds`, as other code of the process had what it needed.
 
     `on` is the kind of thing: `"lock"`, `"semaphore"`, or `"thread"`, of a pool that had none free. `place` tells one
@@ -170,7 +182,8 @@ class TaskBlocked(_Event, frozen=True, gc=False):
     function: str = ""
 
 
-class ThreadUsed(_Event, frozen=True, gc=False):
+@fact
+class ThreadUsed(_Event):
     """Blocking code of the task was in a thread for `seconds`, up to now, and used `cpu` seconds of a core there.
 
     For `ready` seconds it could have gone on and other programs had the cores. Told only of code that keeps one busy.
@@ -183,7 +196,8 @@ class ThreadUsed(_Event, frozen=True, gc=False):
     ready: float = 0.0
 
 
-class TaskWaiting(_Event, frozen=True, gc=False):
+@fact
+class TaskWaiting(_Event):
     """An agent at work waits for something that the run's limits or its model's server keep from it: `waits_for`."""
 
     kind: ClassVar[str] = "task_waiting"
@@ -191,7 +205,8 @@ class TaskWaiting(_Event, frozen=True, gc=False):
     waits_for: str
 
 
-class TaskWaited(_Event, frozen=True, gc=False):
+@fact
+class TaskWaited(_Event):
     """It has waited for that for `seconds`, and goes on or ends."""
 
     kind: ClassVar[str] = "task_waited"
@@ -200,7 +215,8 @@ class TaskWaited(_Event, frozen=True, gc=False):
     seconds: float
 
 
-class ModelAsked(_Event, frozen=True, gc=False):
+@fact
+class ModelAsked(_Event):
     """An agent asks a model, or starts a program that asks one."""
 
     kind: ClassVar[str] = "model_asked"
@@ -208,7 +224,8 @@ class ModelAsked(_Event, frozen=True, gc=False):
     model: str
 
 
-class ModelAnswered(_Event, frozen=True, gc=False):
+@fact
+class ModelAnswered(_Event):
     """A model answered an agent. Tokens are the provider's counts; None is a cost that is not known.
 
     `calls` are more than one where a program tells of several answers together.
@@ -223,7 +240,8 @@ class ModelAnswered(_Event, frozen=True, gc=False):
     calls: int = 1
 
 
-class ModelLost(_Event, frozen=True, gc=False):
+@fact
+class ModelLost(_Event):
     """A model was asked and has not answered; what was set aside for that counts as taken, as nobody knows better."""
 
     kind: ClassVar[str] = "model_lost"
@@ -234,7 +252,8 @@ class ModelLost(_Event, frozen=True, gc=False):
     cost_usd: float = 0.0
 
 
-class ModelRetried(_Event, frozen=True, gc=False):
+@fact
+class ModelRetried(_Event):
     """A model did not answer, for the reason that `error` says, and is asked again after `seconds`."""
 
     kind: ClassVar[str] = "model_retried"
@@ -244,7 +263,8 @@ class ModelRetried(_Event, frozen=True, gc=False):
     seconds: float
 
 
-class ToolCalled(_Event, frozen=True, gc=False):
+@fact
+class ToolCalled(_Event):
     """An agent called one of its tools. `detail` is a short, bounded rendering of the arguments."""
 
     kind: ClassVar[str] = "tool_called"
@@ -253,7 +273,8 @@ class ToolCalled(_Event, frozen=True, gc=False):
     detail: str = ""
 
 
-class ToolAnswered(_Event, frozen=True, gc=False):
+@fact
+class ToolAnswered(_Event):
     """A tool has answered its agent, `seconds` after it was called."""
 
     kind: ClassVar[str] = "tool_answered"
@@ -262,7 +283,8 @@ class ToolAnswered(_Event, frozen=True, gc=False):
     seconds: float
 
 
-class ProgramSeen(_Event, frozen=True, gc=False):
+@fact
+class ProgramSeen(_Event):
     """What the operating system says of an agent that is a program: how many of its processes are there, and the
     seconds of a core that they have used so far."""
 
@@ -272,21 +294,24 @@ class ProgramSeen(_Event, frozen=True, gc=False):
     cpu: float
 
 
-class ClockJumped(_Event, frozen=True, gc=False):
+@fact
+class ClockJumped(_Event):
     """For the last `seconds` nothing of this process ran: it or the machine was stopped, or the clock was moved."""
 
     kind: ClassVar[str] = "clock_jumped"
     seconds: float
 
 
-class StepFinished(_Event, frozen=True, gc=False):
+@fact
+class StepFinished(_Event):
     """All tasks of a step have finished and their writes are in the state."""
 
     kind: ClassVar[str] = "step_finished"
     step: int
 
 
-class Noticed(_Event, frozen=True, gc=False):
+@fact
+class Noticed(_Event):
     """Something a person should know that is no error: an unknown key, a subscriber that was removed."""
 
     kind: ClassVar[str] = "noticed"
@@ -294,7 +319,8 @@ class Noticed(_Event, frozen=True, gc=False):
     task: str | None = None
 
 
-class LimitReported(_Event, frozen=True, gc=False):
+@fact
+class LimitReported(_Event):
     """How close the sitting came to one of its limits: the most that was in use, and who waited for it, how long.
 
     `limit` is None where there was none. `by` are those who waited longest, and `each` how many seconds they did.
@@ -311,7 +337,8 @@ class LimitReported(_Event, frozen=True, gc=False):
     note: str = ""
 
 
-class RunFinished(_Event, frozen=True, gc=False):
+@fact
+class RunFinished(_Event):
     """The sitting is over. `status` is done, failed or cancelled; `peak` is the limiter's high-water mark."""
 
     kind: ClassVar[str] = "run_finished"
@@ -351,6 +378,18 @@ Event: TypeAlias = (
     | RunFinished
 )
 
+Jotted: TypeAlias = tuple[Any, ...]
+"""An event that is still to be made, as its class and its fields: a run has three of each task, and most run unread."""
+
+
+def made(told: Event | Jotted) -> Event:
+    """The event, if need be made of what was jotted down."""
+    if type(told) is not tuple:
+        return told  # type: ignore[return-value]  # no event is a tuple
+    event: Event = told[0](*told[1:])
+    return event
+
+
 KINDS: Mapping[str, type[Event]] = {cls.kind: cls for cls in Event.__args__}
 
 _LISTS: Final = ("after", "wrote", "by", "each", "callers")
@@ -359,7 +398,7 @@ _LISTS: Final = ("after", "wrote", "by", "each", "callers")
 
 def _read(cls: type[Event]) -> tuple[tuple[str, ...], Callable[[Event], tuple[Any, ...]]]:
     """What a record of such an event is made of: the names in it, and how to get what they stand for."""
-    names = cls.__struct_fields__
+    names = tuple(field.name for field in fields(cls))
     return ("kind", *names), attrgetter(*names)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from fanfold.events import Event, Noticed
+from fanfold.events import Event, Jotted, Noticed, made
 from fanfold.frame import clock
 from fanfold.held import LoopWatch
 from fanfold.journal import Record
@@ -41,15 +41,21 @@ def namespace_in(above: tuple[str, ...], task: Task, number: int = 0, *, remembe
 Emit: TypeAlias = Callable[[Event], None]
 """Where events go."""
 
+Jot: TypeAlias = Callable[[Jotted], None]
+"""Where those go that are made when somebody reads them: the class, and the fields in their order."""
+
 
 ONLOOKERS: list[Callable[[], Callable[[Event], object]]] = []
 """Those who watch the whole process: each makes a subscriber for every run that begins."""
 
 
-def emitter(log: list[Event], others: Sequence[Callable[[Event], object]]) -> Emit:
-    """Tells a log of each event, and then the others."""
+def emitter(log: list[Event | Jotted], others: Sequence[Callable[[Event], object]]) -> tuple[Emit, Jot]:
+    """Tells a log of each event, and then the others. What is jotted down is made at once only for those."""
     others = [*others, *(make() for make in ONLOOKERS)]
-    return Emitter((log.append, *others)) if others else log.append
+    if not others:
+        return log.append, log.append
+    emit = Emitter((log.append, *others))
+    return emit, lambda jotted: emit(made(jotted))
 
 
 class Emitter:
@@ -85,6 +91,7 @@ class Family:
     run_id: str
     thread_id: str
     emit: Emit
+    jot: Jot
     slots: Slots
     governor: Governor = field(default_factory=lambda: Governor(Limits()))
     kinds: dict[str, Slots] = field(default_factory=dict)

@@ -95,6 +95,7 @@ class Runner:
         self.detour: tuple[str | Send, ...] = ()
         self.keys = ledger.plan.keys if keys is None else keys
         self.emit = family.emit
+        self.jot = family.jot
         self.slots = family.slots
         self.show = Show(self)
         self.calls = Calls(self)
@@ -268,7 +269,7 @@ class Runner:
         if node.action is None and not node.routes:  # START with plain edges only: there is nothing to run
             self._settle(task, Result(self.ledger.input_writes(task.arg), self.detour))
             return False
-        self.emit(TaskQueued(clock(), task.id, task.node, task.step, "node", task.after, self.inside, "", released))
+        self.jot((TaskQueued, clock(), task.id, task.node, task.step, "node", task.after, self.inside, "", released))
         result = self.journal.recall(task.id, "result")
         if result is not None:
             self.emit(TaskRemembered(clock(), task.id))
@@ -365,7 +366,7 @@ class Runner:
             frame.progress()
         result = self.ledger.settled(told)
         ticket = self.journal.keep(task, "result", result, patient=not self.family.wait_for_disk)
-        self.emit(TaskFinished(ended, task.id, tuple({key: None for key, _ in result.writes})))
+        self.jot((TaskFinished, ended, task.id, tuple({key: None for key, _ in result.writes})))
         if streamed:
             self.show.result(task, told, cached=frame.cached)
             if task.node != START and not frame.cached:
@@ -529,7 +530,7 @@ class Runner:
         try:
             if self.family.record is not None and not self.family.record.sure():
                 await self.family.record.check()
-            self.emit(TaskStarted(clock(), frame.task.id, 1, waited_for))
+            self.jot((TaskStarted, clock(), frame.task.id, 1, waited_for))
             if self.around is not None:
                 frame.progress()
             action = node.action

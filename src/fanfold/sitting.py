@@ -34,7 +34,17 @@ from fanfold.errors import (
     UsageError,
     did_you_mean,
 )
-from fanfold.events import ClockJumped, Event, LimitReported, Noticed, RunFinished, RunStarted, from_record
+from fanfold.events import (
+    ClockJumped,
+    Event,
+    Jotted,
+    LimitReported,
+    Noticed,
+    RunFinished,
+    RunStarted,
+    from_record,
+    made,
+)
 from fanfold.family import Family, WaitingJoinWarning, brief, emitter
 from fanfold.frame import ANY, clock
 from fanfold.journal import GIVEN, Kept, Position, Reader, Record, Unkept
@@ -76,13 +86,26 @@ class RunOutput(dict[str, Any]):
         return cell(told.lines(), told.rows(), told.wall, self)
 
 
-@dataclass(frozen=True, slots=True)
 class FinishedRun:
     """A sitting that has ended: who it was, and everything that happened in it."""
 
-    run_id: str
-    thread_id: str
-    events: Sequence[Event] = field(repr=False)
+    __slots__ = ("_told", "run_id", "thread_id")
+
+    def __init__(self, run_id: str, thread_id: str, told: Iterable[Event | Jotted]) -> None:
+        self.run_id = run_id
+        self.thread_id = thread_id
+        self._told: Any = [*told]  # until somebody asks, then a tuple of events
+
+    def __repr__(self) -> str:
+        return f"FinishedRun(run_id={self.run_id!r}, thread_id={self.thread_id!r})"
+
+    @property
+    def events(self) -> Sequence[Event]:
+        """What happened, in order."""
+        if type(self._told) is list:
+            self._told = tuple(map(made, self._told))
+        told: tuple[Event, ...] = self._told
+        return told
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +177,7 @@ class Sitting:
         self.streams = streams
         self.thread_id = options.thread_id or uuid.uuid4().hex
         self.run_id = options.run_id or uuid.uuid4().hex[:12]
-        self.events: list[Event] = []
+        self.told: list[Event | Jotted] = []
         self.forked = False
         self.left = False
         self._starts: dict[tuple[str, ...], tuple[str, str]] = {}
@@ -263,10 +286,12 @@ class Sitting:
             subscribers.append(record.event)
         if options.on_event is not None:
             subscribers.append(options.on_event)
+        emit, jot = emitter(self.told, subscribers)
         return Family(
             run_id=self.run_id,
             thread_id=self.thread_id,
-            emit=emitter(self.events, subscribers),
+            emit=emit,
+            jot=jot,
             slots=self.slots,
             governor=Governor(self.limits, self._spent, within=self._around, slots=self.slots),
             record=record,
@@ -348,7 +373,7 @@ class Sitting:
         values = values if isinstance(values, dict) else {}
         if runner.interrupts:
             values[INTERRUPT] = list(runner.interrupts)
-        return RunOutput(values, FinishedRun(self.run_id, self.thread_id, tuple(self.events)))
+        return RunOutput(values, FinishedRun(self.run_id, self.thread_id, self.told))
 
 
 LONGEST_WAITS: Final = 3

@@ -344,6 +344,7 @@ class _Thread:
             run_id=_run_id(self.thread_id),
             thread_id=self.thread_id,
             emit=Emitter(()),
+            jot=lambda _: None,
             slots=Slots(None),
             config=self.config,
             memory=self.memory,

@@ -56,7 +56,7 @@ def test_growth_is_the_exponent_of_the_whole_time(exponent: float) -> None:
 
 def test_every_bar_of_the_floor_can_be_found_in_what_is_measured() -> None:
     sizes = Sizes()
-    names = ("us", "seconds", "bytes", "ms", "named", "packages", "percent", "tasks")
+    names = ("us", "seconds", "bytes", "ms", "named", "packages", "percent", "over", "audited", "tasks")
     full = Table(
         {
             (job.workload, job.n, engine): dict.fromkeys(names, 1.0)

@@ -21,6 +21,7 @@ from fanfold.events import (
     StepFinished,
     TaskFailed,
     TaskFinished,
+    TaskQueued,
     TaskStarted,
 )
 from fanfold.family import UnknownKeyWarning
@@ -40,6 +41,23 @@ def test_async_nodes_of_one_step_are_in_flight_together(run: Run) -> None:
         return {"log": ["met"]}
 
     assert run(beside(a=node, b=node, c=node).compile(), INPUT) == {"log": ["met"] * 3}
+
+
+def test_a_run_that_nobody_listened_to_tells_afterwards_what_one_tells_who_listens(run: Run) -> None:
+    async def node(state: State) -> Any:
+        return {"log": ["done"]}
+
+    heard: list[Any] = []
+    graph = beside(a=node, b=node).compile()
+    listened, alone = run(graph, INPUT, on_event=heard.append).run, run(graph, INPUT).run
+    assert list(listened.events) == heard
+    kept = alone.events
+    assert [type(event) for event in kept] == [type(event) for event in heard]
+    assert [(event.name, event.role, event.step) for event in kept if isinstance(event, TaskQueued)] == [
+        (event.name, event.role, event.step) for event in heard if isinstance(event, TaskQueued)
+    ]
+    assert [event.wrote for event in kept if isinstance(event, TaskFinished)] == [("log",), ("log",)]
+    assert all(one is again for one, again in zip(kept, alone.events, strict=True))
 
 
 def test_blocking_nodes_of_one_step_are_in_flight_together(run: Run) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any, get_type_hints
+from dataclasses import fields
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -144,19 +145,18 @@ def test_the_same_agents_are_sequential_in_a_loop_and_parallel_when_gathered(
 
 
 def _values(cls: type[Event]) -> st.SearchStrategy[Event]:
-    by_type: dict[Any, st.SearchStrategy[Any]] = {
-        float: st.floats(allow_nan=False, allow_infinity=False),
-        int: st.integers(-(2**53), 2**53),
-        str: st.text(),
-        bool: st.booleans(),
-        tuple[str, ...]: st.lists(st.text()).map(tuple),
-        tuple[float, ...]: st.lists(st.floats(allow_nan=False, allow_infinity=False)).map(tuple),
-        float | None: st.none() | st.floats(allow_nan=False, allow_infinity=False),
-        int | None: st.none() | st.integers(-(2**53), 2**53),
-        str | None: st.none() | st.text(),
+    by_type: dict[str, st.SearchStrategy[Any]] = {
+        "float": st.floats(allow_nan=False, allow_infinity=False),
+        "int": st.integers(-(2**53), 2**53),
+        "str": st.text(),
+        "bool": st.booleans(),
+        "tuple[str, ...]": st.lists(st.text()).map(tuple),
+        "tuple[float, ...]": st.lists(st.floats(allow_nan=False, allow_infinity=False)).map(tuple),
+        "float | None": st.none() | st.floats(allow_nan=False, allow_infinity=False),
+        "int | None": st.none() | st.integers(-(2**53), 2**53),
+        "str | None": st.none() | st.text(),
     }
-    types = get_type_hints(cls)
-    return st.builds(cls, **{name: by_type[types[name]] for name in cls.__struct_fields__})
+    return st.builds(cls, **{field.name: by_type[str(field.type)] for field in fields(cls)})
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -25,11 +25,10 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import Context, ContextVar
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
-
-from msgspec.structs import replace
 
 from fanfold.errors import UsageError
 from fanfold.events import (
