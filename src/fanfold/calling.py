@@ -77,7 +77,7 @@ class Calls:
         timeout = (frame.task.timeout or node.timeout) if frame.error is None else None
         try:
             if timeout is None:
-                waits, value = self._begin(frame, action)
+                waits, value = self._begin(frame, action, at_once=self._may_be_at_once(action))
                 if waits:
                     value = await value
                 if type(value) not in _OURS:
@@ -148,7 +148,7 @@ class Calls:
     # The call
 
     def _may_be_at_once(self, action: Action) -> bool:
-        return action.executor is None and action.function not in self._family.slow
+        return action.quick is not None and action.executor is None and action.function not in self._family.slow
 
     def _at_once(self, frame: Frame, action: Action, state: Any) -> Any:
         """What code answers that can wait for nothing. If it takes its time all the same, that was the last time."""
@@ -159,9 +159,9 @@ class Calls:
             if clock() - began > QUICK_ENOUGH:
                 self._family.slow.add(action.function)
 
-    def _begin(self, frame: Frame, action: Action) -> tuple[bool, Any]:
+    def _begin(self, frame: Frame, action: Action, *, at_once: bool) -> tuple[bool, Any]:
         """Have the action begin: whether its answer is to be awaited, and the answer or what to await for it."""
-        if action.quick is not None and self._may_be_at_once(action):
+        if at_once:
             view = self._ledger.view(frame.task, action.schema, look=action.only_looks)
             if _suits(action, view):
                 return False, self._at_once(frame, action, view)
@@ -177,7 +177,7 @@ class Calls:
         return True, self._timed(frame, action, executor.call(code, view))
 
     async def _called(self, frame: Frame, action: Action) -> Any:
-        waits, value = self._begin(frame, action)
+        waits, value = self._begin(frame, action, at_once=False)  # nothing could end it there when its time is up
         return await self._resolved(frame, action, await value if waits else value)
 
     async def _resolved(self, frame: Frame, action: Action, value: Any) -> Any:
@@ -192,7 +192,7 @@ class Calls:
 
     async def _answered(self, frame: Frame, path: Action, state: Any) -> Any:
         """What a path answers. A blocking one may call graphs and wait for tasks, which takes a thread, like a node."""
-        if path.quick is not None and self._may_be_at_once(path) and _suits(path, state):
+        if self._may_be_at_once(path) and _suits(path, state):
             return self._at_once(frame, path, state)
         code = _code(frame, path)
         if path.on_loop:

@@ -13,6 +13,7 @@ import pytest
 from fanfold import END, START, StateGraph
 from fanfold.events import Event, LoopHeld
 from fanfold.held import HELD_FROM
+from fanfold.types import Send
 
 
 class State(TypedDict, total=False):
@@ -79,6 +80,15 @@ def test_code_that_turns_out_to_take_its_time_is_named_and_gets_a_thread_from_th
 def test_code_whose_executor_is_named_runs_there_however_quick_it_is(threads: dict[CodeType, set[str]]) -> None:
     graph = StateGraph(State).add_node("adds", adds, executor="thread").add_edge(START, "adds")
     assert graph.compile().invoke({"number": 0}) == {"number": 1}
+    assert all(name.startswith("fanfold-node") for name in threads[adds.__code__])
+
+
+def test_code_that_is_sent_work_with_a_time_limit_takes_a_thread_however_quick_it_is(
+    threads: dict[CodeType, set[str]],
+) -> None:
+    graph = StateGraph(State).add_node("adds", adds)
+    graph.add_conditional_edges(START, lambda _: [Send("adds", {"number": 0}, timeout=60.0)], ["adds"])
+    assert graph.compile().invoke({}) == {"number": 1}
     assert all(name.startswith("fanfold-node") for name in threads[adds.__code__])
 
 
