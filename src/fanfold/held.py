@@ -194,15 +194,29 @@ def _slices(
 
 def _look_back(watch: LoopWatch, emit: Emit, task: str, work: Any, suspended: float, now: float) -> None:
     """The task goes on, and is still where it waited: what did it wait for?"""
-    held_up = watch.waited(task, suspended, now)
+    since, post = suspended, watch.post
+    held_up = watch.waited(task, since, now)
+    if held_up or now - post.turns.until <= NEXT:
+        since = max(suspended, _due(work, now))
+        held_up = watch.waited(task, since, now)
     stood = now - held_up - suspended
     if stood >= HELD_FROM and (found := _behind(work)) is not None:
         what, place = found
         emit(TaskBlocked(now - held_up, task, what, stood, "", "", *place[:3]))
     held_up = held_up if held_up >= HELD_FROM else 0.0
-    held_up += watch.post.turns.late(task, suspended, now, held_up)
+    held_up += post.turns.late(task, since, now, held_up)
     if held_up:
         emit(TaskHeldUp(now, task, held_up))
+
+
+def _due(work: Any, now: float) -> float:
+    """When a suspended coroutine that sleeps was to go on. Until then it was not ready, whoever held the loop."""
+    for frame in awaiting(work):
+        timer = frame.f_locals.get("h") if frame.f_code is asyncio.sleep.__code__ else None  # none is set for 0 s
+        if timer is not None:
+            late = asyncio.get_running_loop().time() - timer.when()
+            return now - late if late >= 0.0 else float("-inf")  # else somebody has woken it before
+    return float("-inf")
 
 
 _LOCKS: Final[dict[CodeType, str]] = {

@@ -19,7 +19,7 @@ import uvloop
 
 from fanfold import START, StateGraph, Task, python_agent, watchdog
 from fanfold.events import Event, LoopHeld, TaskBlocked, TaskHeldUp
-from fanfold.held import LoopWatch, tell
+from fanfold.held import HELD_FROM, LoopWatch, tell
 from fanfold.watchdog import IDLE, NOWHERE, OURS, PYTHON, RIGHT_AFTER, USERS, WATCHDOG, Place, Post, owner, place_of
 
 BLOCKS = 0.08
@@ -483,6 +483,40 @@ def test_who_is_ready_when_the_loop_was_held_is_held_up_however_long_the_loop_ta
 
 def test_who_becomes_ready_when_the_loop_has_rested_since_is_not_held_up(on: Any) -> None:
     assert told(on(beside(blocks, comes_when_the_loop_has_rested).ainvoke({"log": []})), TaskHeldUp) == []
+
+
+async def sleeps_until_others_than_tasks_have_the_loop(state: State) -> None:
+    asyncio.get_running_loop().call_soon(time.sleep, 8 * RIGHT_AFTER)
+    await asyncio.sleep(BLOCKS + 4 * RIGHT_AFTER)
+
+
+async def sleeps_for_half_of_a_hold(state: State) -> None:
+    await asyncio.sleep(BLOCKS / 2)
+
+
+def test_who_still_slept_when_the_loop_was_held_is_not_held_up(on: Any) -> None:
+    result = on(beside(sleeps_until_others_than_tasks_have_the_loop, blocks).ainvoke({"log": []}))
+    assert len(told(result)) == 1
+    assert told(result, TaskHeldUp) == []
+
+
+def test_who_slept_while_the_loop_was_held_is_held_up_from_when_he_was_to_wake_up(on: Any) -> None:
+    (late,) = told(on(beside(sleeps_for_half_of_a_hold, blocks).ainvoke({"log": []})), TaskHeldUp)
+    assert late.seconds == pytest.approx(BLOCKS / 2, rel=0.2)
+
+
+def test_who_sleeps_beside_a_task_that_never_lets_the_loop_rest_is_held_up_by_its_last_slices_alone(on: Any) -> None:
+    async def holds_again_and_again(state: State) -> None:
+        for _ in range(10):
+            time.sleep(2 * HELD_FROM)
+            await asyncio.sleep(0)
+
+    async def sleeps(state: State) -> None:
+        await asyncio.sleep(13 * HELD_FROM)
+
+    result = on(beside(sleeps, holds_again_and_again).ainvoke({"log": []}))
+    assert len(told(result)) == 10
+    assert sum(event.seconds for event in told(result, TaskHeldUp)) < 8 * HELD_FROM  # and not all its 13
 
 
 def test_a_loop_that_ends_while_its_rounds_are_counted_leaves_the_next_one_alone(monkeypatch: Any) -> None:
