@@ -21,6 +21,7 @@ ATTEMPTS: Final = 5
 STARVED_FROM: Final = 0.05
 """The share of a test's time in which something waited for a core, from which on it has proved nothing by failing."""
 
+_BEGUN: Final = pytest.StashKey[bool]()
 _again: list[str] = []
 
 
@@ -68,6 +69,8 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _a_table_of_this_session() -> None:
-    ROWS.clear()
-    _again.clear()
+def _a_table_of_this_session(request: pytest.FixtureRequest) -> None:
+    if not request.session.stash.get(_BEGUN, False):  # it is made anew when the last test of all is run again
+        request.session.stash[_BEGUN] = True
+        ROWS.clear()
+        _again.clear()
