@@ -99,6 +99,15 @@ class FinishedRun:
     def __repr__(self) -> str:
         return f"FinishedRun(run_id={self.run_id!r}, thread_id={self.thread_id!r})"
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, FinishedRun):
+            return NotImplemented
+        mine, others = (self.run_id, self.thread_id), (other.run_id, other.thread_id)
+        return mine == others and self.events == other.events
+
+    def __hash__(self) -> int:
+        return hash((self.run_id, self.thread_id))
+
     @property
     def events(self) -> Sequence[Event]:
         """What happened, in order."""

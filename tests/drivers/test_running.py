@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import copy
+import pickle
 import threading
 import time
 import warnings
@@ -58,6 +60,19 @@ def test_a_run_that_nobody_listened_to_tells_afterwards_what_one_tells_who_liste
     ]
     assert [event.wrote for event in kept if isinstance(event, TaskFinished)] == [("log",), ("log",)]
     assert all(one is again for one, again in zip(kept, alone.events, strict=True))
+
+
+def test_a_copy_of_a_finished_run_is_equal_to_it_whether_or_not_its_events_were_read(run: Run) -> None:
+    async def node(state: State) -> Any:
+        return {"log": ["done"]}
+
+    graph = beside(a=node).compile()
+    unread, other = run(graph, INPUT), run(graph, INPUT)
+    copies = [copy.deepcopy(unread), pickle.loads(pickle.dumps(unread))]
+    assert len(copies[0].run.events) > 0
+    assert [(each, each.run) for each in copies] == [(unread, unread.run)] * 2
+    assert {unread.run, *(each.run for each in copies)} == {unread.run}
+    assert other.run != unread.run
 
 
 def test_blocking_nodes_of_one_step_are_in_flight_together(run: Run) -> None:
