@@ -211,10 +211,13 @@ def _look_back(watch: LoopWatch, emit: Emit, task: str, work: Any, suspended: fl
 
 def _due(work: Any, now: float) -> float:
     """When a suspended coroutine that sleeps was to go on. Until then it was not ready, whoever held the loop."""
+    loop = asyncio._get_running_loop()
+    if loop is None:  # what never ended is given up
+        return float("-inf")
     for frame in awaiting(work):
         timer = frame.f_locals.get("h") if frame.f_code is asyncio.sleep.__code__ else None  # none is set for 0 s
         if timer is not None:
-            late = asyncio.get_running_loop().time() - timer.when()
+            late = loop.time() - timer.when()
             return now - late if late >= 0.0 else float("-inf")  # else somebody has woken it before
     return float("-inf")
 

@@ -519,6 +519,27 @@ def test_who_sleeps_beside_a_task_that_never_lets_the_loop_rest_is_held_up_by_it
     assert sum(event.seconds for event in told(result, TaskHeldUp)) < 8 * HELD_FROM  # and not all its 13
 
 
+def test_who_still_sleeps_when_the_loop_has_ended_is_given_up_in_peace() -> None:
+    watch, ended = LoopWatch(), []
+
+    async def sleeps() -> None:
+        try:
+            await asyncio.sleep(60.0)
+        finally:
+            ended.append("closed")
+
+    work = awaits(watch.timed(lambda _: None, "a", sleeps()))
+
+    async def begins() -> None:
+        work.send(None)
+
+    asyncio.run(begins())
+    now = time.monotonic()
+    watch.held(lambda _: None, "b", now, now + BLOCKS)
+    work.close()
+    assert ended == ["closed"]
+
+
 def test_a_loop_that_ends_while_its_rounds_are_counted_leaves_the_next_one_alone(monkeypatch: Any) -> None:
     now = [100.0]
     monkeypatch.setattr("fanfold.watchdog.clock", lambda: now[0])
