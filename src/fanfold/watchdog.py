@@ -151,8 +151,11 @@ class Post:
         return max(seen, key=seen.__getitem__, default=NOWHERE)
 
     def held(self, since: float, until: float, by: str) -> None:
-        """A task has held the loop for that long; stretches that follow each other are one."""
-        if not self.follows(since):
+        """A task has held the loop for that long; stretches that follow each other are one.
+
+        What is between two of them, however few rounds it takes, is nobody's whom we know.
+        """
+        if not self._right_after(since):
             self.held_since = since
             self.held_by.clear()
         self.held_by.add(by)
@@ -164,9 +167,11 @@ class Post:
 
     def follows(self, now: float) -> bool:
         """Whether what begins now does so right after the loop was held."""
+        counted = self._counting is not None and self._counting is asyncio._get_running_loop()
+        return counted or self._right_after(now)
+
+    def _right_after(self, now: float) -> bool:
         late = now - self.held_until
-        if self._counting is not None and self._counting is asyncio._get_running_loop():
-            return True
         return late <= RIGHT_AFTER or late - WATCHDOG.collected(self.held_until, now) <= RIGHT_AFTER
 
     def _round(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -519,6 +519,24 @@ def test_who_sleeps_beside_a_task_that_never_lets_the_loop_rest_is_held_up_by_it
     assert sum(event.seconds for event in told(result, TaskHeldUp)) < 8 * HELD_FROM  # and not all its 13
 
 
+def test_what_others_than_tasks_do_between_two_holds_is_not_told_as_held(on: Any) -> None:
+    async def holds_and_holds(state: State) -> None:
+        await asyncio.sleep(0)
+        time.sleep(BLOCKS)
+        asyncio.get_running_loop().call_soon(time.sleep, 3 * BLOCKS)
+        await asyncio.sleep(0)
+        time.sleep(BLOCKS)
+
+    async def waits(state: State) -> None:
+        ready = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_later(BLOCKS / 2, ready.set_result, None)
+        await ready
+
+    result = on(beside(waits, holds_and_holds).ainvoke({"log": []}))
+    held, late = (sum(event.seconds for event in told(result, kind)) for kind in (LoopHeld, TaskHeldUp))
+    assert 0.9 * BLOCKS < late < 1.1 * held
+
+
 def test_who_still_sleeps_when_the_loop_has_ended_is_given_up_in_peace() -> None:
     watch, ended = LoopWatch(), []
 
