@@ -197,7 +197,7 @@ def _look_back(watch: LoopWatch, emit: Emit, task: str, work: Any, suspended: fl
     since, post = suspended, watch.post
     held_up = watch.waited(task, since, now)
     if held_up or now - post.turns.until <= NEXT:
-        since = max(suspended, _due(work, now))
+        since = max(suspended, due(work, now))
         held_up = watch.waited(task, since, now)
     stood = now - held_up - suspended
     if stood >= HELD_FROM and (found := _behind(work)) is not None:
@@ -209,7 +209,7 @@ def _look_back(watch: LoopWatch, emit: Emit, task: str, work: Any, suspended: fl
         emit(TaskHeldUp(now, task, held_up))
 
 
-def _due(work: Any, now: float) -> float:
+def due(work: Any, now: float) -> float:
     """When a suspended coroutine that sleeps was to go on. Until then it was not ready, whoever held the loop."""
     loop = asyncio._get_running_loop()
     if loop is None:  # what never ended is given up

@@ -24,7 +24,7 @@ from pydantic_ai.models.function import FunctionModel
 import fanfold
 from fanfold import audit
 from fanfold.errors import UsageError
-from fanfold.events import LoopHeld, TaskBlocked, TaskStarted
+from fanfold.events import LoopHeld, TaskBlocked, TaskHeldUp, TaskStarted
 from fanfold.receipt import NOTHING_TO_OVERLAP, PARALLEL, PARTLY_SERIAL, SEQUENTIAL, Receipt
 from fanfold.watch import Watch
 from fanfold.watchdog import USERS, WATCHDOG, owner
@@ -104,6 +104,25 @@ def test_coroutines_that_block_are_sequential_and_named_with_their_line(on: Run)
         (__file__, line_of("plain code"), "blocks")
     }
     assert sum(event.seconds for event in held(watched)) == pytest.approx(sum(took), rel=0.05)
+
+
+def test_who_still_slept_when_the_loop_was_held_was_not_held_up(on: Run) -> None:
+    async def sleeps() -> None:
+        await asyncio.sleep(0.1)
+
+    async def holds() -> None:
+        await asyncio.sleep(0)
+        time.sleep(0.08)
+        asyncio.get_running_loop().call_soon(time.sleep, 0.04)
+
+    async def both() -> Watch:
+        with audit.watch() as watched:
+            await asyncio.gather(sleeps(), holds())
+        return watched
+
+    watched = on(both())
+    assert len(held(watched)) == 1
+    assert [event for event in watched.events if isinstance(event, TaskHeldUp)] == []
 
 
 async def in_turn() -> None:

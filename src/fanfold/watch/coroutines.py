@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fanfold.frame import clock
+from fanfold.held import due
 from fanfold.watch.units import Call, Unit
 from fanfold.watchdog import HELD_FROM, USERS, ends_at, owner
 
@@ -69,7 +70,10 @@ class Sliced(Around):
 
     def _step(self, step: Callable[..., Any], *given: Any) -> Any:
         now = clock()  # the same for all of them: the watchdog knows a slice by its beginning
-        open = [(watch, *watch.begin_slice(self._suspended, now)) for watch in self._watches if not watch.over]
+        suspended = self._suspended
+        if now - suspended >= HELD_FROM:
+            suspended = max(suspended, due(self._inner, now))
+        open = [(watch, *watch.begin_slice(suspended, now)) for watch in self._watches if not watch.over]
         try:
             return step(*given)
         finally:
