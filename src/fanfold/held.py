@@ -105,13 +105,6 @@ class LoopWatch:
         if ended - began >= HELD_FROM and owner(self.post.place(began).file or __file__) == USERS:
             self.held(emit, task, began, ended)
 
-    def waited(self, task: str, suspended: float, now: float) -> float:
-        """How many seconds before now a task that was suspended could have gone on, had others not held the loop."""
-        post = self.post
-        if suspended >= post.held_until or not post.follows(now) or post.held_by == {task}:
-            return 0.0
-        return post.held_until - max(post.held_since, suspended)
-
     def took(self, emit: Emit, task: str, began: float, ended: float) -> None:
         """A slice was somebody's turn on the loop, or has even held it."""
         if ended - began >= HELD_FROM:
@@ -195,10 +188,10 @@ def _slices(
 def _look_back(watch: LoopWatch, emit: Emit, task: str, work: Any, suspended: float, now: float) -> None:
     """The task goes on, and is still where it waited: what did it wait for?"""
     since, post = suspended, watch.post
-    held_up = watch.waited(task, since, now)
+    held_up = post.kept(task, since, now)
     if held_up or now - post.turns.until <= NEXT:
         since = max(suspended, due(work, now))
-        held_up = watch.waited(task, since, now)
+        held_up = post.kept(task, since, now)
     stood = now - held_up - suspended
     if stood >= HELD_FROM and (found := _behind(work)) is not None:
         what, place = found

@@ -53,6 +53,9 @@ ROUNDS: Final = 5
 """Rounds of the loop within which it begins, however long they take: the one that is under way, one in which what came
 in meanwhile is found, and one each for those who are told by a callback, by a future, and by a task that waited."""
 
+MOST_HOLDS: Final = 1000
+"""Holds of a loop that never rests that are remembered: of those before, the last ones have told."""
+
 IDLE: Final = 1.0
 """Seconds without anything to look after when the thread ends. Runs that follow each other share one."""
 
@@ -95,7 +98,7 @@ class Post:
     """What the watchdog looks at for one event loop, and what it has seen there.
 
     `since` is when the code began that is on the loop now, 0.0 when there is none of ours. Only the loop's thread sets
-    it. `held_since` and `held_until` are the last stretch in which the loop was held, and `held_by` who did it. What
+    it. `holds` are when the loop was held since it last came to rest, and by whom; `held_until` is the last end. What
     was ready then goes on in the next `ROUNDS` of the loop; they are counted, as a core that others take away in
     between makes them last for any length of time.
     """
@@ -109,9 +112,8 @@ class Post:
         "_seen",
         "_slice",
         "_strangers",
-        "held_by",
-        "held_since",
         "held_until",
+        "holds",
         "loop",
         "since",
         "thread",
@@ -123,8 +125,8 @@ class Post:
         self.thread = threading.get_ident()
         self.loop: asyncio.AbstractEventLoop | None = None
         self.since = 0.0
-        self.held_since = self.held_until = float("-inf")
-        self.held_by: set[str] = set()
+        self.held_until = float("-inf")
+        self.holds: deque[tuple[float, float, tuple[str, ...]]] = deque(maxlen=MOST_HOLDS)
         self.users = 0
         self.turns = Turns()
         self._slice = self._last = self._asked = 0.0
@@ -150,15 +152,11 @@ class Post:
         seen = self._seen if self._slice == since else {}
         return max(seen, key=seen.__getitem__, default=NOWHERE)
 
-    def held(self, since: float, until: float, by: str) -> None:
-        """A task has held the loop for that long; stretches that follow each other are one.
-
-        What is between two of them, however few rounds it takes, is nobody's whom we know.
-        """
-        if not self._right_after(since):
-            self.held_since = since
-            self.held_by.clear()
-        self.held_by.add(by)
+    def held(self, since: float, until: float, *by: str) -> None:
+        """The loop was held for that long, by a task; by several names, where several watch it."""
+        if not self.follows(since):
+            self.holds.clear()
+        self.holds.append((since, until, by))
         self.held_until = until
         self._rounds, loop = ROUNDS, asyncio._get_running_loop()
         if loop is not None and loop is not self._counting:
@@ -167,12 +165,25 @@ class Post:
 
     def follows(self, now: float) -> bool:
         """Whether what begins now does so right after the loop was held."""
-        counted = self._counting is not None and self._counting is asyncio._get_running_loop()
-        return counted or self._right_after(now)
-
-    def _right_after(self, now: float) -> bool:
+        if self._counting is not None and self._counting is asyncio._get_running_loop():
+            return True
         late = now - self.held_until
         return late <= RIGHT_AFTER or late - WATCHDOG.collected(self.held_until, now) <= RIGHT_AFTER
+
+    def kept(self, task: str, ready: float, now: float) -> float:
+        """How many seconds others have kept a task from the loop that was ready since then, and goes on now."""
+        if ready >= self.held_until or not self.follows(now):
+            return 0.0
+        return self.held_within(ready, now, task)
+
+    def held_within(self, since: float, until: float, but: str = "") -> float:
+        """How many seconds of that time the loop was held by others than one, as far as it is known."""
+        seconds = 0.0
+        for began, ended, by in self.holds:
+            if but not in by and (late := min(ended, until) - max(began, since)) > 0.0:
+                seconds += late
+                since = max(since, ended)  # when two watch a slice, each tells of it
+        return seconds
 
     def _round(self, loop: asyncio.AbstractEventLoop) -> None:
         """The loop has come round. One that was stopped meanwhile, and is no longer asked, may do so late."""
@@ -210,8 +221,8 @@ class Post:
         place, began = self.place(asked), max(asked, self.held_until)
         if now - began < HELD_FROM or owner(place.file or __file__) != USERS:
             return
+        self.held(began, now, *(task for task, _ in self._strangers))
         for task, tell in self._strangers:
-            self.held(began, now, task)
             tell(task, began, now, place)
 
 
@@ -252,7 +263,7 @@ class Watchdog:
     def held(self, since: float, until: float) -> float:
         """How many seconds of that time this thread's event loop was held, as far as that is the last that it was."""
         post = self._posts.get(threading.get_ident())
-        return 0.0 if post is None else max(0.0, min(until, post.held_until) - max(since, post.held_since))
+        return 0.0 if post is None else post.held_within(since, until)
 
     def collected(self, since: float, until: float) -> float:
         """How many seconds of that time garbage was collected, in whatever thread: all the others stood still."""

@@ -257,15 +257,26 @@ def test_what_is_seen_when_the_slice_is_over_is_of_another_one(monkeypatch: pyte
     assert seen.post.place(1.0) == NOWHERE
 
 
-def test_holds_that_follow_each_other_are_one_and_others_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_holds_that_follow_each_other_are_told_together_and_others_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
     post = Looked(monkeypatch).post
     post.held(1.0, 2.0, "a")
     post.held(2.0 + RIGHT_AFTER / 2, 3.0, "b")
-    assert (post.held_since, post.held_until, post.held_by) == (1.0, 3.0, {"a", "b"})
-    assert post.follows(3.0 + RIGHT_AFTER / 2)
-    assert not post.follows(3.0 + 2 * RIGHT_AFTER)
+    now = 3.0 + RIGHT_AFTER / 2
+    assert post.follows(now)
+    assert post.kept("c", 0.5, now) == pytest.approx(2.0 - RIGHT_AFTER / 2)
+    assert post.kept("c", 1.5, now) == pytest.approx(1.5 - RIGHT_AFTER / 2)
+    assert post.kept("a", 0.5, now) == pytest.approx(1.0 - RIGHT_AFTER / 2)
+    assert post.kept("c", 0.5, 3.0 + 2 * RIGHT_AFTER) == post.kept("c", 3.0, now) == 0.0
     post.held(4.0, 5.0, "c")
-    assert (post.held_since, post.held_until, post.held_by) == (4.0, 5.0, {"c"})
+    assert post.kept("b", 0.5, 5.0) == 1.0
+
+
+def test_a_slice_that_two_watch_has_held_the_loop_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    post = Looked(monkeypatch).post
+    post.held(1.0, 2.0, "a", "watched a")
+    post.held(0.75, 2.25, "as well")
+    assert post.kept("b", 0.0, 2.25) == 1.25
+    assert post.kept("a", 0.0, 2.25) == 1.5
 
 
 def test_what_follows_a_hold_and_a_collection_follows_the_hold(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -319,7 +330,7 @@ def test_a_strangers_hold_is_told_from_when_the_loop_was_asked_but_not_what_was_
     assert [(until - since, place.line) for _, since, until, place in heard] == (
         [(pytest.approx(told), 7)] if told else []
     )
-    assert (seen.post.held_by == {"t"}) == bool(told and not held_before)
+    assert [by for _, _, by in seen.post.holds][bool(held_before) :] == ([("t",)] if told else [])
 
 
 def test_a_loop_on_which_code_of_ours_has_begun_meanwhile_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -276,10 +276,7 @@ class Watch:
 
     def _waited(self, segment: Segment, suspended: float, now: float) -> float:
         """Seconds for which the task that goes on could have done so, had another one not held the loop just before."""
-        post = segment.post
-        if suspended >= post.held_until or not post.follows(now) or post.held_by == {segment.unit.id}:
-            return 0.0
-        seconds = post.held_until - max(post.held_since, suspended)
+        seconds = segment.post.kept(segment.unit.id, suspended, now)
         return seconds if seconds >= HELD_FROM else 0.0
 
     def end_slice(self, segment: Segment, around: Unit | None, now: float) -> None:

@@ -157,7 +157,8 @@ def as_given() -> type[AsyncCompletions]:
         async def create(self, *, stream: Any = False, **given: Any) -> Any:
             given = {name: value for name, value in given.items() if not isinstance(value, (NotGiven, Omit))}
             asked = {options[name]: given.pop(name) for name in options.keys() & given}
-            wanted: Any = {name: value for name, value in asked.items() if value is not None or name == "timeout"}
+            wanted: Any = {"security": {"bearer_auth": True}}
+            wanted |= {name: value for name, value in asked.items() if value is not None or name == "timeout"}
             return await self._client.post(
                 "/chat/completions",
                 body={**given, "stream": stream},
