@@ -14,6 +14,8 @@ import sys
 from mcp.server import MCPServer
 
 PATIENCE = 20.0
+TAKES = 0.5
+"""Seconds of a call, next to which it is little what a machine with other work adds to the first one."""
 
 server = MCPServer("notes")
 barrier = asyncio.Barrier(2)
@@ -33,14 +35,14 @@ one_at_a_time = asyncio.Lock()
 async def queue(name: str) -> str:
     """Take one call at a time."""
     async with one_at_a_time:
-        await asyncio.sleep(0.15)
+        await asyncio.sleep(TAKES)
     return name
 
 
 @server.tool()
 async def beside(name: str) -> str:
     """Take any number of calls at a time."""
-    await asyncio.sleep(0.15)
+    await asyncio.sleep(TAKES)
     return name
 
 

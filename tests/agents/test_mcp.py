@@ -26,6 +26,7 @@ from fanfold.events import Event, Noticed, ToolAnswered
 from fanfold.receipt import receipt
 from fanfold.receipt.causes import MCP, REMEDIES
 from fanfold.testing import ModelServer, Request, ToolUse
+from tests.agents.notes_server import TAKES
 from tests.agents.programs import alive
 
 SERVER = str(Path(__file__).with_name("notes_server.py"))
@@ -128,7 +129,7 @@ def test_a_server_that_takes_one_call_at_a_time_is_told_with_a_remedy_and_no_oth
     (cause,) = found.causes
     assert (cause.kind, cause.remedy) == (MCP, REMEDIES[MCP])
     assert cause.what.startswith("4 calls of 'mcp__notes__queue' that 'worker' made at once were answered one after")
-    assert 0.35 < cause.seconds < sum(answer.seconds for answer in answers)
+    assert 2.5 * TAKES < cause.seconds < sum(answer.seconds for answer in answers)
     assert f"held back: {cause}" in found.lines()
 
 
