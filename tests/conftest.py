@@ -23,6 +23,7 @@ import psycopg_pool.base
 import pytest
 
 from fanfold.store.cluster import Cluster
+from tests import starved
 
 FOREIGN = ("ANTHROPIC_", "CLAUDE", "OPENAI_", "FANFOLD_")
 FOREIGN_ENDS = ("_API_KEY", "_PROXY")
@@ -48,6 +49,11 @@ def pytest_unconfigure() -> None:
     if "PYTEST_XDIST_WORKER" in os.environ:
         return  # it waits for the others, and is ended with them
     faulthandler.dump_traceback_later(LONGEST_END, exit=True, file=sys.__stderr__)
+
+
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+    timed = item.get_closest_marker("timed") is not None
+    return starved.run(item, nextitem, again=[], rows=[]) if timed else None
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -110,6 +110,7 @@ def test_two_tools_of_one_message_run_at_the_same_time(server: ModelServer, url:
     assert sorted(told(server)) == ["Bo was not alone", "Mo was not alone"]
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("transport", ["stdio", "http"])
 @pytest.mark.parametrize("tool", ["queue", "beside"])
 def test_a_server_that_takes_one_call_at_a_time_is_told_with_a_remedy_and_no_other_one(

@@ -153,6 +153,7 @@ def test_five_clients_get_the_same_answers_to_the_same_calls(folder: Path, model
 # Three tools of a second each, in one message
 
 
+@pytest.mark.timed
 def test_claude_runs_three_tools_of_a_message_at_the_same_time(folder: Path, models: ModelServer) -> None:
     pytest.importorskip("claude_agent_sdk", reason="the extra `claude` is not installed")
     use = ToolUse("mcp__fanfold__task", {"agent": "slow", "prompt": "Sleep."})
@@ -165,6 +166,7 @@ def test_claude_runs_three_tools_of_a_message_at_the_same_time(folder: Path, mod
     assert [each["status"] for each in told] == ["done"] * 4
 
 
+@pytest.mark.timed
 def test_pydantic_ai_runs_three_tools_of_a_message_at_the_same_time(folder: Path) -> None:
     times: list[float] = []
     call = ("task", {"agent": "slow", "prompt": "Sleep."})

@@ -10,10 +10,10 @@ pytest_plugins = ["pytester"]
 
 CONFTEST = """
 import itertools
-from tests.proof import conftest
+from tests import starved
 from tests.proof.conftest import *
 from tests.proof.conftest import _a_table_of_this_session
-conftest._waited_for_cores = itertools.count(0.0, 1e6).__next__
+starved.waited_for_cores = itertools.count(0.0, 1e6).__next__
 """
 TESTS = """
 from tests.proof.controls import ROWS, Row
