@@ -225,6 +225,7 @@ def test_the_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -
 # What goes wrong
 
 
+@pytest.mark.timed
 def test_a_model_that_is_asked_too_often_is_left_alone_and_that_is_told(server: ModelServer) -> None:
     server.script("worker", [Fail(429, "slow down", retry_after=1), "done"])
     heard: list[Event] = []
@@ -370,6 +371,7 @@ def test_what_claude_cannot_have_is_said_before_it_is_started(extra: dict[str, A
 # Many at once
 
 
+@pytest.mark.timed
 def test_eight_claude_agents_are_in_flight_at_once(server: ModelServer) -> None:
     server.script("*", lambda request: Answer("done", latency=2.0))
     gate = server.rendezvous(8, timeout=60)

@@ -90,6 +90,7 @@ def test_a_cancelled_tree_is_gone_at_once(kind: str, folder: Path, marked: str) 
     assert asyncio.run(main()) < SOON
 
 
+@pytest.mark.timed
 @LINUX
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_tree_whose_time_is_up_is_gone_at_once(kind: str, folder: Path, marked: str) -> None:

@@ -122,6 +122,7 @@ def test_a_glob_that_leaves_the_folder_or_names_nothing_is_refused(pattern: str,
         space.glob(pattern)
 
 
+@pytest.mark.timed
 def test_no_glob_is_slow(root: Path) -> None:
     (root / ("a" * 200)).touch()
     start = time.perf_counter()

@@ -253,6 +253,7 @@ def test_an_answer_that_fits_is_whole_however_it_arrives(reader: str, postgres: 
     assert asyncio.run(main()) == [(1000, "")] * 5
 
 
+@pytest.mark.timed
 def test_bytes_that_take_long_to_be_read_hold_nobody_else_up_and_end_at_the_cap(reader: str, postgres: str) -> None:
     value = packed(["1" + " " * (LONGEST - 2)]).hex()
     wide = f"select {', '.join(['bomb'] * 400)} from (select '\\x{value}'::bytea as bomb) made"

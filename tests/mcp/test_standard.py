@@ -111,6 +111,7 @@ def test_what_a_file_says_when_it_is_loaded_is_not_said_to_the_client(folder: Pa
     assert "loaded" in told.stderr
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_it_ends_when_it_is_told_to_although_its_client_says_nothing(folder: Path, number: int, code: int) -> None:
     words = [sys.executable, "-m", "fanfold", "mcp", "serve", "--allow-write"]

@@ -382,6 +382,7 @@ FLOODS["a zstd frame that says it is small"] = sealed(_lying_frame(), COMPRESSED
 FLOODS["a zstd frame that does not say"] = sealed(_silent_frame(), COMPRESSED)
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("record", FLOODS.values(), ids=FLOODS.keys())
 def test_a_flood_is_refused_in_bounded_time_and_memory(record: bytes, tripwire: Tripwire) -> None:
     refused(record, CODEC, tripwire)  # before it is measured: imports and caches are not its own
