@@ -1,6 +1,6 @@
 """Tests of this folder say what took how long, and who kept whom from going on.
 
-A test that fails while others kept this machine's cores from its processes is run again (`tests/starved`). The table of
+A test that fails is run again, as others may have had this machine's cores (`tests/starved`). The table of
 controls, what each is and what was made of it, and the tests that were run again are printed at the end.
 """
 
@@ -23,7 +23,7 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     if _again:
-        terminalreporter.section("run again, as they failed on a machine without a free core")
+        terminalreporter.section("run again, as they failed once")
         for line in _again:
             terminalreporter.write_line(line)
     if not ROWS:
