@@ -261,7 +261,7 @@ class Watchdog:
                     gc.callbacks.remove(self._collected)
 
     def held(self, since: float, until: float) -> float:
-        """How many seconds of that time this thread's event loop was held, as far as that is the last that it was."""
+        """How many seconds of that time this thread's event loop was held, since it last came to rest."""
         post = self._posts.get(threading.get_ident())
         return 0.0 if post is None else post.held_within(since, until)
 
