@@ -5,7 +5,8 @@ place at which that is done, so that those who listen may come and go in any ord
 is what it was before.
 
 Of the calls that a task of a run has made, it is told when none of them was at work, as all threads were taken; and how
-much of a core those used that were.
+much of a core those used that were. A call that a thread was free for, and that begins late all the same, has waited
+for a core.
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ _listening: Final[Counter[Handing]] = Counter()
 _switch: Final = threading.Lock()
 _replaced: Final[list[tuple[Any, Any]]] = []
 """The `submit` that was there and ours, while anybody listens. An older one of ours may still be in the way."""
+
+_open: Final[Counter[int]] = Counter()
+"""The calls of each pool, by its id, that were handed to it while somebody listened and have not ended."""
+_opening: Final = threading.Lock()
 
 
 def listen(handing: Handing) -> None:
@@ -54,13 +59,36 @@ def unlisten(handing: Handing) -> None:
 def _submitting(original: Any) -> Any:
     @functools.wraps(original)
     def submit(pool: Any, fn: Any, /, *args: Any, **options: Any) -> Future[Any]:
-        if _replaced and _replaced[-1][1] is submit:  # else it was left behind within somebody else's, or they kept it
-            for handing in tuple(_listening):
-                fn = handing(pool, fn, args)
+        if not _replaced or _replaced[-1][1] is not submit:  # left behind within somebody else's, or they kept it
+            left: Future[Any] = original(pool, fn, *args, **options)
+            return left
+        for handing in tuple(_listening):
+            fn = handing(pool, fn, args)
         answer: Future[Any] = original(pool, fn, *args, **options)
+        with _opening:
+            _open[id(pool)] += 1
+        answer.add_done_callback(functools.partial(_ended, id(pool)))
         return answer
 
     return submit
+
+
+def _ended(pool: int, _: Future[Any]) -> None:
+    with _opening:
+        _open[pool] -= 1
+        if not _open[pool]:
+            del _open[pool]
+
+
+def full(pool: Any) -> bool:
+    """Whether what is handed to a pool now has to wait until one of its threads is free.
+
+    Of calls that were handed to it before anybody listened, the pool knows: it starts no thread for what comes while
+    one is idle. It may take one for idle that is not, but no idle one for busy.
+    """
+    return _open[id(pool)] >= pool._max_workers or (
+        len(pool._threads) >= pool._max_workers and not pool._idle_semaphore._value
+    )
 
 
 def size_of(pool: Any) -> str:
@@ -107,9 +135,9 @@ def of_a_run(pool: ThreadPoolExecutor, fn: Callable[..., Any], args: tuple[Any, 
 
 def _told(frame: Frame, pool: ThreadPoolExecutor, fn: Callable[..., Any]) -> Callable[..., Any]:
     calls: Calls = frame.outside or Calls()
-    frame.outside = calls
+    frame.outside, was_full = calls, full(pool)
 
     def waited(began: float, seconds: float) -> tuple[float, str]:
-        return calls.stood(began, seconds), size_of(pool)
+        return calls.stood(began, seconds) if was_full else 0.0, size_of(pool)
 
     return frame.metered(calls.counted(fn), waited)

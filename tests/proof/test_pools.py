@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import threading
 import time
 from collections.abc import Callable
@@ -59,6 +60,24 @@ def test_a_task_of_which_one_call_is_at_work_does_not_wait_for_a_thread_for_the_
     assert "thread" not in audit(result).tasks[0].parts
 
 
+async def finds_a_free_thread_that_begins_late(pool: ThreadPoolExecutor) -> None:
+    call = asyncio.get_running_loop().run_in_executor(pool, time.sleep, 0)
+    ctypes.PyDLL(None).usleep(60_000)  # keeps the interpreter, so that the thread cannot begin
+    await call
+
+
+def test_a_call_that_begins_late_although_a_thread_was_free_has_not_waited_for_one() -> None:
+    async def node(state: State) -> None:
+        await finds_a_free_thread_that_begins_late(pool)
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(abs, -1).result() == 1  # its thread is there
+        assert blocked(alone(node).compile().invoke({"log": []})) == []
+        with audit.watch() as watched:
+            asyncio.run(finds_a_free_thread_that_begins_late(pool))
+    assert not any(isinstance(event, TaskBlocked) for event in watched.events)
+
+
 async def burns_in_a_thread(state: State) -> None:
     await asyncio.to_thread(burns, 0.3)
 
@@ -81,6 +100,50 @@ def test_threads_of_plain_coroutines_that_compute_in_python_are_sequential() -> 
 
 
 # What is counted
+
+
+def test_a_pool_is_full_when_as_many_calls_as_it_has_threads_have_not_ended() -> None:
+    go = threading.Event()
+    listen(pools.of_a_run)
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            seen = [pools.full(pool)]
+            first = pool.submit(go.wait, 30)
+            seen.append(pools.full(pool))
+            second = pool.submit(go.wait, 30)
+            seen.append(pools.full(pool))
+            third = pool.submit(go.wait, 30)
+            assert third.cancel()
+            seen.append(pools.full(pool))
+            go.set()
+            assert first.result()
+            assert second.result()
+            seen.append(pools.full(pool))
+    finally:
+        unlisten(pools.of_a_run)
+    assert seen == [False, False, True, True, False]
+    assert not pools._open
+
+
+def test_a_pool_is_full_of_what_was_handed_to_it_before_anybody_listened() -> None:
+    go = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(go.wait, 30)
+        assert pools.full(pool)
+        go.set()
+        assert first.result()
+
+
+def test_what_a_pool_refuses_is_not_counted_as_a_call_of_it() -> None:
+    listen(pools.of_a_run)
+    try:
+        pool = ThreadPoolExecutor(1)
+        pool.shutdown()
+        with pytest.raises(RuntimeError, match="shutdown"):
+            pool.submit(abs, 1)
+    finally:
+        unlisten(pools.of_a_run)
+    assert not pools._open
 
 
 def test_a_call_that_waits_while_another_one_of_its_task_is_at_work_is_no_wait() -> None:

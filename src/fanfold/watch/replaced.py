@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from fanfold.events import TaskBlocked, ThreadUsed
 from fanfold.frame import clock, current_frame
 from fanfold.held import ANYIOS
-from fanfold.pools import listen, size_of, unlisten
+from fanfold.pools import full, listen, size_of, unlisten
 from fanfold.watch.coroutines import Lived, Sliced, lived
 from fanfold.watch.units import AGENT, TASK, Unit
 from fanfold.watchdog import ANYIO, HELD_FROM, NOWHERE, OURS, PYTHON, USERS, WATCHDOG, owner, place_of
@@ -221,14 +221,14 @@ def _handing(pool: ThreadPoolExecutor, fn: Any, args: Any) -> Any:
 
 
 class _Handed:
-    """A function that is handed to a thread of a pool, and how long it waits for that thread."""
+    """A function that is handed to a thread of a pool, and how long it waits for that thread, if none was free."""
 
     __slots__ = ("_asked", "_fn", "_place", "_units", "_waits")
 
     def __init__(self, pool: Any, fn: Any, args: Any) -> None:
         self._asked = clock()
         self._fn = fn
-        self._place = size_of(pool)
+        self._place = size_of(pool) if full(pool) else ""
         told_by_itself = any(hasattr(arg, "fanfold_is_a_task") for arg in args[:2])
         watches = tuple(_active) if not told_by_itself else ()
         on_loop = asyncio._get_running_loop() is not None
@@ -240,7 +240,7 @@ class _Handed:
         now = clock()
         late = now - self._asked >= HELD_FROM
         _here.handed = (self._asked, self._place)
-        for watch, unit in self._waits if late else ():
+        for watch, unit in self._waits if late and self._place else ():
             if unit.started and not unit.live:
                 watch.emit(TaskBlocked(now, unit.id, "thread", now - self._asked, self._place))
         try:
@@ -268,7 +268,7 @@ def _is_users(fn: Any) -> bool:
 
 
 def _waited_for_a_thread() -> tuple[float | None, str]:
-    """Since when the function that this thread of a pool runs has waited, and the pool."""
+    """Since when the function that this thread of a pool runs has waited, and the pool if no thread was free."""
     handed, _here.handed = getattr(_here, "handed", None), None
     return handed or (None, "")
 
