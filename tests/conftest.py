@@ -53,7 +53,11 @@ def pytest_unconfigure() -> None:
 
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
     timed = item.get_closest_marker("timed") is not None
-    return starved.run(item, nextitem, again=[], rows=[]) if timed else None
+    return starved.run(item, nextitem, rows=[]) if timed else None
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    starved.tell(terminalreporter)
 
 
 @pytest.fixture(scope="session", autouse=True)

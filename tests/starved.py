@@ -1,21 +1,36 @@
-"""Tests that say what took how long, on a machine whose cores others may keep busy.
+"""Tests that say what took how long, on a machine whose cores others may have meanwhile.
 
-One that fails is run again: what it has timed may be the work of others as well. How long anything had to wait for a
-core, the kernel counts, and that is told; what the host of a virtual machine takes away, it does not know. What always
-fails fails all the same.
+One that fails is run again if it has missed a core: if programs of this machine waited for each other's, which the
+kernel counts, or if the host of a virtual machine has taken one away, of which the kernel does not know and a metronome
+on each core does. What fails on cores that were there fails, and so does what always fails.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import os
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 from _pytest.runner import runtestprotocol
 
+from tests import metronome
+
 ATTEMPTS: Final = 5
+AGAIN: Final = "run again"
+"""Among a report's properties: why the test was run again, each time."""
+
+WAITED_FROM: Final = 0.05
+"""The part of a test's time in which something waited for a core, from which on it has missed one."""
+
+AWAY_FROM: Final = 0.005
+"""Seconds that a core was away, in all, from which on a test has missed it: what these tests still tell apart."""
 
 
 def waited_for_cores() -> float:
@@ -26,18 +41,87 @@ def waited_for_cores() -> float:
     return 0.0
 
 
-def run(item: pytest.Item, nextitem: pytest.Item | None, *, again: list[str], rows: list[Any]) -> bool:
-    """Run a test, and tell in `again` that it was run again; what it then has added to `rows` is taken back."""
+class Metronomes:
+    """One on each core that this process may use, once they are asked; none where the system binds nothing to cores."""
+
+    def __init__(self) -> None:
+        self._running: list[subprocess.Popen[str]] | None = None
+
+    def late(self) -> float:
+        """Seconds that a core was away since it was last asked, in all, of the core of which it was longest."""
+        return max((sum(self._told(each)) for each in self.running), default=0.0)
+
+    def _told(self, one: subprocess.Popen[str]) -> Iterator[float]:
+        assert one.stdin is not None
+        assert one.stdout is not None
+        one.stdin.write(".")
+        one.stdin.flush()
+        yield from map(float, iter(one.stdout.readline, "\n"))
+
+    @property
+    def running(self) -> list[subprocess.Popen[str]]:
+        """All of them."""
+        if self._running is None:
+            cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+            command = [sys.executable, "-IS", metronome.__file__]
+            self._running = [
+                subprocess.Popen([*command, str(core)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+                for core in cores
+            ]
+            atexit.register(self.stop)
+        return self._running
+
+    def stop(self) -> None:
+        """Have them end."""
+        for each in self._running or ():
+            each.communicate()
+        self._running = None
+
+
+METRONOMES: Final = Metronomes()
+
+
+def missed(waited: float, took: float) -> str:
+    """How the test that has just ended has missed a core, or nothing."""
+    away = METRONOMES.late()
+    if away >= AWAY_FROM:
+        return f"a core was away for {away * 1e3:.0f} ms"
+    share = (waited_for_cores() - waited) / took
+    return f"something waited for a core in {share:.0%} of its time" if share >= WAITED_FROM else ""
+
+
+def run(item: pytest.Item, nextitem: pytest.Item | None, rows: list[Any]) -> bool:
+    """Run a test, and again if it fails for want of a core; what it then has added to `rows` is taken back."""
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    again: list[tuple[str, object]] = []
     for left in reversed(range(ATTEMPTS)):
+        METRONOMES.late()
         began, waited, before = time.monotonic(), waited_for_cores(), len(rows)
         reports = runtestprotocol(item, nextitem=nextitem, log=False)
-        share = (waited_for_cores() - waited) / (time.monotonic() - began)
         if not left or not any(report.failed for report in reports):
             break
+        why = missed(waited, time.monotonic() - began)
+        if not why:
+            break
         del rows[before:]
-        again.append(f"{item.nodeid}: something waited for a core in {share:.0%} of its time")
+        again.append((AGAIN, why))
     for report in reports:
+        report.user_properties += again if report.when == "teardown" else ()
         item.ihook.pytest_runtest_logreport(report=report)
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
     return True
+
+
+def tell(terminalreporter: Any) -> None:
+    """Print which tests were run again, and why, whichever process has run them."""
+    reports = [report for of_a_kind in terminalreporter.stats.values() for report in of_a_kind]
+    lines = [
+        f"{report.nodeid}: {why}"
+        for report in reports
+        for name, why in getattr(report, "user_properties", ())
+        if name == AGAIN
+    ]
+    if lines:
+        terminalreporter.section("run again, as they failed without all their cores")
+        for line in lines:
+            terminalreporter.write_line(line)

@@ -1,7 +1,7 @@
 """Tests of this folder say what took how long, and who kept whom from going on.
 
-A test that fails is run again, as others may have had this machine's cores (`tests/starved`). The table of
-controls, what each is and what was made of it, and the tests that were run again are printed at the end.
+A test that fails is run again where it had to do without a core (`tests/starved`). The table of controls, what each is
+and what was made of it, is printed at the end.
 """
 
 from __future__ import annotations
@@ -14,18 +14,13 @@ from tests import starved
 from tests.proof.controls import ROWS
 
 _BEGUN: Final = pytest.StashKey[bool]()
-_again: list[str] = []
 
 
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool:
-    return starved.run(item, nextitem, again=_again, rows=ROWS)
+    return starved.run(item, nextitem, ROWS)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    if _again:
-        terminalreporter.section("run again, as they failed once")
-        for line in _again:
-            terminalreporter.write_line(line)
     if not ROWS:
         return
     right = sum(row.right for row in ROWS)
@@ -45,4 +40,3 @@ def _a_table_of_this_session(request: pytest.FixtureRequest) -> None:
     if not request.session.stash.get(_BEGUN, False):  # it is made anew when the last test of all is run again
         request.session.stash[_BEGUN] = True
         ROWS.clear()
-        _again.clear()
