@@ -21,7 +21,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 from fanfold.events import LoopHeld, TaskBlocked, TaskHeldUp
 from fanfold.frame import clock, frame_in
 from fanfold.pools import listen, of_a_run, unlisten
-from fanfold.turns import BRIEF, NEXT, Seen
+from fanfold.turns import BRIEF, Seen
 from fanfold.watchdog import (
     ANYIO,
     COLLECTING,
@@ -166,7 +166,7 @@ def _slices(
         except BaseException as error:  # noqa: BLE001 - it is meant for the work inside, whatever it is
             value, step = error, work.throw
         began = post.since = clock()
-        if began - ended >= HELD_FROM or began - post.turns.until <= NEXT:
+        if began - ended >= HELD_FROM or post.turns.follows(began):
             _look_back(watch, emit, task, work, ended, began)
         try:
             waits_for = step(value)
@@ -189,7 +189,7 @@ def _look_back(watch: LoopWatch, emit: Emit, task: str, work: Any, suspended: fl
     """The task goes on, and is still where it waited: what did it wait for?"""
     since, post = suspended, watch.post
     held_up = post.kept(task, since, now)
-    if held_up or now - post.turns.until <= NEXT:
+    if held_up or post.turns.follows(now):
         since = max(suspended, due(work, now))
         held_up = post.kept(task, since, now)
     stood = now - held_up - suspended

@@ -6,9 +6,9 @@ so once. No slice of it is long enough to be told of; what is told is what they 
     a ▓▓▓   ▓▓▓   ▓▓▓        each of the two is at work half of the time, and waits for the other one as long:
     b    ▓▓▓   ▓▓▓   ▓▓▓     "a was held up for 30 ms", "a held the loop for 30 ms, in 10 pieces"
 
-A loop serves those that can go on one after the other. So a task that goes on without the loop having rested before has
-waited for one turn of each of the others, as far as it has been suspended for as long. Slices below `BRIEF` count for
-nothing: a thousand tasks that begin together are no crowd.
+A loop serves those that can go on one after the other. So a task that goes on without the loop having rested before, in
+the next millisecond or the next rounds, has waited for one turn of each of the others, as far as it has been suspended
+for as long. Slices below `BRIEF` count for nothing: a thousand tasks that begin together are no crowd.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NamedTuple, TypeAlias
 
+from fanfold.rounds import Rounds
+
 BRIEF: Final = 0.001
 """Seconds on the loop from which on a slice is somebody's turn."""
 
 NEXT: Final = 0.001
-"""Seconds within which the next slice begins when the loop does not come to rest between."""
+"""Seconds within which the next slice begins when the loop does not come to rest between, or in its next rounds."""
 
 TOLD_FROM: Final = 0.02
 """Seconds, in several pieces, that are worth telling."""
@@ -63,15 +65,20 @@ class _Sum:
 class Turns:
     """The turns on one event loop. `until` is when the last one ended."""
 
-    __slots__ = ("_late", "_longest", "_new", "_round", "_sums", "until")
+    __slots__ = ("_late", "_longest", "_new", "_round", "_rounds", "_sums", "until")
 
     def __init__(self) -> None:
         self.until = float("-inf")
+        self._rounds = Rounds()
         self._round: dict[str, float] = {}  # the last turn of each task since the loop came to rest, in seconds
         self._longest = 0.0  # these, added up
         self._new: list[_Turn] = []  # nobody has waited for them yet
         self._late: dict[str, float] = {}
         self._sums: dict[str, _Sum] = {}
+
+    def follows(self, now: float) -> bool:
+        """Whether what begins now does so without the loop having rested since the last turn."""
+        return now - self.until <= NEXT or self._rounds.on
 
     def took(self, task: str, began: float, ended: float, place: Seen, tell: Tell) -> None:
         """A task has had its turn."""
@@ -87,8 +94,8 @@ class Turns:
     def late(self, task: str, suspended: float, now: float, told: float = 0.0) -> float:
         """A task that was suspended goes on. How many seconds it has waited for others in all, once that is worth
         telling, besides those that are `told` now: with those, whatever there is."""
-        seconds = min(now - suspended, self._longest - self._round.get(task, 0.0)) - told
-        if now - self.until > NEXT or seconds <= 0:
+        seconds = min(self.until - suspended, self._longest - self._round.get(task, 0.0)) - told
+        if seconds <= 0 or not self.follows(now):
             return self._late.pop(task, 0.0) if told else 0.0
         self._charge(task)
         late = self._late.pop(task, 0.0) + seconds
@@ -105,13 +112,17 @@ class Turns:
             left.told(task)
 
     def _turn(self, task: str, began: float, ended: float) -> None:
-        if began - self.until > NEXT:
+        """It takes others as long as it took the loop to come to it, too."""
+        between = began - self.until
+        if not self.follows(began):
             self._round.clear()
             self._new.clear()
             self._longest = 0.0
-        self._longest += ended - began - self._round.get(task, 0.0)
-        self._round[task] = ended - began
+        seconds = ended - began + (between if 0.0 < between < TOLD_FROM else 0.0)
+        self._longest += seconds - self._round.get(task, 0.0)
+        self._round[task] = seconds
         self.until = ended
+        self._rounds.begin()
 
     def _charge(self, waited: str) -> None:
         """Somebody has waited for the turns since he was last on the loop, or since anybody last did."""

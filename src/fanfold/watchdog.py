@@ -36,6 +36,7 @@ from types import CodeType, FrameType
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from fanfold.frame import clock
+from fanfold.rounds import Rounds
 from fanfold.standing import behind
 from fanfold.turns import Turns
 from fanfold.work.threads import INSIDE
@@ -47,11 +48,7 @@ HELD_FROM: Final = 0.02
 """Seconds on the loop without an await that are worth telling; people do not notice less, and neither do servers."""
 
 RIGHT_AFTER: Final = 0.005
-"""Seconds within which a slice begins after the loop was held, when it had been ready before."""
-
-ROUNDS: Final = 5
-"""Rounds of the loop within which it begins, however long they take: the one that is under way, one in which what came
-in meanwhile is found, and one each for those who are told by a callback, by a future, and by a task that waited."""
+"""Seconds within which a slice begins after the loop was held, when it had been ready before, or in the next rounds."""
 
 MOST_HOLDS: Final = 1000
 """Holds of a loop that never rests that are remembered: of those before, the last ones have told."""
@@ -99,14 +96,11 @@ class Post:
 
     `since` is when the code began that is on the loop now, 0.0 when there is none of ours. Only the loop's thread sets
     it. `holds` are when the loop was held since it last came to rest, and by whom; `held_until` is the last end. What
-    was ready then goes on in the next `ROUNDS` of the loop; they are counted, as a core that others take away in
-    between makes them last for any length of time.
+    was ready then goes on in the next rounds of the loop.
     """
 
     __slots__ = (
         "_asked",
-        "_context",
-        "_counting",
         "_last",
         "_rounds",
         "_seen",
@@ -130,9 +124,7 @@ class Post:
         self.users = 0
         self.turns = Turns()
         self._slice = self._last = self._asked = 0.0
-        self._rounds = 0
-        self._counting: asyncio.AbstractEventLoop | None = None  # the loop that comes round to count
-        self._context = contextvars.Context()
+        self._rounds = Rounds()  # since it was held
         self._seen: dict[Place, float] = {}
         self._strangers: tuple[Teller, ...] = ()
 
@@ -158,14 +150,11 @@ class Post:
             self.holds.clear()
         self.holds.append((since, until, by))
         self.held_until = until
-        self._rounds, loop = ROUNDS, asyncio._get_running_loop()
-        if loop is not None and loop is not self._counting:
-            self._counting = loop
-            loop.call_soon(self._round, loop, context=self._context)
+        self._rounds.begin()
 
     def follows(self, now: float) -> bool:
         """Whether what begins now does so right after the loop was held."""
-        if self._counting is not None and self._counting is asyncio._get_running_loop():
+        if self._rounds.on:
             return True
         late = now - self.held_until
         return late <= RIGHT_AFTER or late - WATCHDOG.collected(self.held_until, now) <= RIGHT_AFTER
@@ -177,23 +166,19 @@ class Post:
         return self.held_within(ready, now, task)
 
     def held_within(self, since: float, until: float, but: str = "") -> float:
-        """How many seconds of that time the loop was held by others than one, as far as it is known."""
-        seconds = 0.0
-        for began, ended, by in self.holds:
-            if but not in by and (late := min(ended, until) - max(began, since)) > 0.0:
-                seconds += late
-                since = max(since, ended)  # when two watch a slice, each tells of it
-        return seconds
+        """How many seconds of that time the loop was held by others than one, as far as it is known.
 
-    def _round(self, loop: asyncio.AbstractEventLoop) -> None:
-        """The loop has come round. One that was stopped meanwhile, and is no longer asked, may do so late."""
-        if loop is not self._counting:
-            return
-        self._rounds -= 1
-        if self._rounds:
-            loop.call_soon(self._round, loop, context=self._context)
-        else:
-            self._counting = None
+        What was short between two holds, or behind the last one, belongs to them: nobody who was ready got on then.
+        """
+        seconds, last = 0.0, float("-inf")
+        for began, ended, by in self.holds:
+            own = bool(but) and but in by
+            if not own and (late := min(ended, until) - max(began, since)) > 0.0:
+                seconds += late + _short(last, began)
+                since = last = max(since, ended)  # when two watch a slice, each tells of it
+            elif own:
+                last = max(since, ended)
+        return seconds + _short(last, until)
 
     def _sample(self, since: float, now: float) -> None:
         frame = sys._current_frames().get(self.thread)
@@ -224,6 +209,12 @@ class Post:
         self.held(began, now, *(task for task, _ in self._strangers))
         for task, tell in self._strangers:
             tell(task, began, now, place)
+
+
+def _short(since: float, until: float) -> float:
+    """The seconds behind a hold, if these are not worth telling by themselves; else they were something else's."""
+    gap = until - since
+    return max(0.0, gap - WATCHDOG.collected(since, until)) if 0.0 < gap < HELD_FROM else 0.0
 
 
 class Watchdog:

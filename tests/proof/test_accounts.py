@@ -271,6 +271,13 @@ def test_a_task_that_was_queued_while_another_held_the_loop_was_held_up_by_that_
     assert (found.waited, found.held_up) == (2, 0)
 
 
+@pytest.mark.parametrize(("begins", "late"), [(3.015, {}), (3.5, {"queued": 0.5})])
+def test_what_the_loop_takes_to_come_to_a_queued_task_behind_a_hold_belongs_to_the_hold(begins: Any, late: Any) -> None:
+    hog = [queued(0, "hog"), begun(0, "hog"), LoopHeld(3, "hog", 3), done(3, "hog")]
+    found = life([queued(1, "a"), begun(begins, "a"), done(5, "a")], hog, over(5))
+    assert found.parts == pytest.approx({"held up": begins - 1 - sum(late.values()), "working": 5 - begins, **late})
+
+
 def test_what_kept_a_task_is_told_in_words_with_names() -> None:
     events = in_order(start(), worked("c", 0, 4), worked("a", 0, 1), [queued(4, "b", "a", released="c")])
     found = receipt([*events, begun(5, "b", "limit 1"), LoopHeld(6, "b", 0.5), done(8, "b"), over(8)])

@@ -14,6 +14,7 @@ from fanfold.events import Event, LoopHeld, TaskHeldUp
 from fanfold.held import LoopWatch
 from fanfold.receipt import PARALLEL, SEQUENTIAL, receipt
 from fanfold.receipt.causes import BLOCKS
+from fanfold.rounds import ROUNDS
 from fanfold.turns import NEXT, Turns
 from tests.proof.controls import beside, control
 from tests.proof.telling import begun, done, in_order, over, queued, start, worked
@@ -133,10 +134,12 @@ class Loop:
         self.events += [queued(self.now, name), begun(self.now, name)]
         return awaits(self.watch.timed(self.events.append, name, code())).__await__()
 
-    def run(self, tasks: dict[str, Generator[Any, Any, Any]], rest: float = 0.0) -> Receipt:
-        """The receipt of these tasks, when the loop rests for a while after each time that all have been at it."""
+    def run(self, tasks: dict[str, Generator[Any, Any, Any]], rest: float = 0.0, between: float = 0.0) -> Receipt:
+        """The receipt of these tasks, when the loop rests for a while after each time that all have been at it, and
+        takes a while itself to come to the next one."""
         while tasks:
             for name, task in tuple(tasks.items()):
+                self.now += between
                 try:
                     next(task)
                 except StopIteration:
@@ -187,6 +190,34 @@ def test_tasks_that_keep_the_loop_for_a_moment_and_let_it_rest_are_parallel_and_
     assert (found.causes, found.steady) == ((), 4)
     held_up = sum(task.held_up for task in found.tasks)
     assert held_up == pytest.approx(50 * (0.002 + 0.004 + 0.006), abs=0.08), "those behind the first wait for it"
+
+
+@pytest.mark.parametrize("seconds", [0.1, 0.012])
+def test_tasks_that_hold_a_loop_which_is_slow_to_come_to_the_next_one_are_sequential(
+    monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    loop = Loop(monkeypatch)
+
+    async def within_one_round() -> Receipt:  # of a loop that really runs, and so has not rested meanwhile
+        return loop.run({name: loop.task(name, *[seconds] * 40) for name in "abcd"}, between=seconds / 8)
+
+    found = asyncio.run(within_one_round())
+    assert found.verdict == SEQUENTIAL
+    assert found.wall == pytest.approx(160 * 9 / 8 * seconds, rel=0.01)
+    assert found.blocked == pytest.approx(160 * seconds, rel=0.05)
+    assert [cause.kind for cause in found.causes] == [BLOCKS] * len(found.causes)
+
+
+def test_a_loop_that_has_rested_since_its_rounds_were_counted_keeps_nobody_waiting() -> None:
+    async def rests() -> list[float]:
+        said = Told()
+        said.took("a", 0.000, 0.015)
+        seen = [said.turns.late("b", -0.01, 0.015 + 20 * NEXT)]
+        for _ in range(ROUNDS + 1):
+            await asyncio.sleep(0)
+        return [*seen, said.turns.late("c", -0.01, 0.015 + 20 * NEXT)]
+
+    assert asyncio.run(rests()) == [0.0, 0.0]
 
 
 def test_slices_that_take_next_to_nothing_are_no_turns(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ import uvloop
 from fanfold import START, StateGraph, Task, python_agent, watchdog
 from fanfold.events import Event, LoopHeld, TaskBlocked, TaskHeldUp
 from fanfold.held import HELD_FROM, LoopWatch, tell
+from fanfold.rounds import ROUNDS
 from fanfold.watchdog import IDLE, NOWHERE, OURS, PYTHON, RIGHT_AFTER, USERS, WATCHDOG, Place, Post, owner, place_of
 
 BLOCKS = 0.08
@@ -263,9 +264,9 @@ def test_holds_that_follow_each_other_are_told_together_and_others_are_not(monke
     post.held(2.0 + RIGHT_AFTER / 2, 3.0, "b")
     now = 3.0 + RIGHT_AFTER / 2
     assert post.follows(now)
-    assert post.kept("c", 0.5, now) == pytest.approx(2.0 - RIGHT_AFTER / 2)
-    assert post.kept("c", 1.5, now) == pytest.approx(1.5 - RIGHT_AFTER / 2)
-    assert post.kept("a", 0.5, now) == pytest.approx(1.0 - RIGHT_AFTER / 2)
+    assert post.kept("c", 0.5, now) == pytest.approx(2.0 + RIGHT_AFTER / 2), "nobody got on between them"
+    assert post.kept("c", 1.5, now) == pytest.approx(1.5 + RIGHT_AFTER / 2)
+    assert post.kept("a", 2.0, now) == pytest.approx(1.0 + RIGHT_AFTER / 2), "nor behind its own"
     assert post.kept("c", 0.5, 3.0 + 2 * RIGHT_AFTER) == post.kept("c", 3.0, now) == 0.0
     post.held(4.0, 5.0, "c")
     assert post.kept("b", 0.5, 5.0) == 1.0
@@ -582,7 +583,7 @@ def test_a_loop_that_ends_while_its_rounds_are_counted_leaves_the_next_one_alone
         assert not post.follows(now[0] + 10.0)
         post.held(now[0] + 20.0, now[0] + 20.0 + BLOCKS, "b")
         assert post.follows(now[0] + 30.0)
-        for _ in range(watchdog.ROUNDS + 1):
+        for _ in range(ROUNDS + 1):
             await asyncio.sleep(0)
         assert not post.follows(now[0] + 30.0)
 

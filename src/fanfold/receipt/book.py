@@ -46,8 +46,8 @@ from fanfold.events import (
 from fanfold.receipt.lives import Life
 from fanfold.receipt.values import BLOCKING, HELD_UP, LOCK, QUEUED, THREAD, Hold, LimitUse, Stretch
 
-SAME_SPELL: Final = 0.005
-"""Seconds between two slices that hold the loop as one."""
+SAME_SPELL: Final = 0.02
+"""Seconds between two slices that hold the loop as one, and behind one: less is not worth telling by itself."""
 
 NEARBY: Final = 0.1
 """Seconds by which what was done in pieces may be told off the place where it was done."""
@@ -228,6 +228,7 @@ class Book:
             for stretch in [each for each in life.stretches if each.part == QUEUED]:
                 for start, end, by in _over(spells, stretch.start, stretch.end):
                     who = max(by, key=by.__getitem__)
+                    end = stretch.end if 0.0 < stretch.end - end <= SAME_SPELL else end
                     life.queue_held += life.rename(start, end, HELD_UP, who, of=QUEUED, ever=True)
             life.blame(partial(holder, life))
 
