@@ -16,7 +16,7 @@ A task whose stored result is used again has `TaskQueued`, then `TaskRemembered`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from operator import attrgetter
 from typing import Any, ClassVar, Final, TypeAlias
@@ -379,15 +379,30 @@ Event: TypeAlias = (
 )
 
 Jotted: TypeAlias = tuple[Any, ...]
-"""An event that is still to be made, as its class and its fields: a run has three of each task, and most run unread."""
+"""An event that is still to be made, as its class and all its fields."""
+
+Log: TypeAlias = list[Any]
+"""Events in order, and in between, of those that are still to be made, their class and each of their fields: a run has
+three such of each task, and most run unread. A list that only grows costs less than an object for each."""
 
 
-def made(told: Event | Jotted) -> Event:
-    """The event, if need be made of what was jotted down."""
-    if type(told) is not tuple:
-        return told  # type: ignore[return-value]  # no event is a tuple
-    event: Event = told[0](*told[1:])
+def made(jotted: Jotted) -> Event:
+    """The event that was jotted down."""
+    event: Event = jotted[0](*jotted[1:])
     return event
+
+
+def events_of(log: Log) -> Iterator[Event]:
+    """All events of a log, made where need be."""
+    place = 0
+    while place < len(log):
+        told = log[place]
+        number = 1
+        if type(told) is type:
+            number += len(_FIELDS[told][0]) - 1
+            told = made(tuple(log[place : place + number]))
+        yield told
+        place += number
 
 
 KINDS: Mapping[str, type[Event]] = {cls.kind: cls for cls in Event.__args__}

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from fanfold.events import Event, Jotted, Noticed, made
+from fanfold.events import Event, Jotted, Log, Noticed, made
 from fanfold.frame import clock
 from fanfold.held import LoopWatch
 from fanfold.journal import Record
@@ -49,11 +49,11 @@ ONLOOKERS: list[Callable[[], Callable[[Event], object]]] = []
 """Those who watch the whole process: each makes a subscriber for every run that begins."""
 
 
-def emitter(log: list[Event | Jotted], others: Sequence[Callable[[Event], object]]) -> tuple[Emit, Jot]:
+def emitter(log: Log, others: Sequence[Callable[[Event], object]]) -> tuple[Emit, Jot]:
     """Tells a log of each event, and then the others. What is jotted down is made at once only for those."""
     others = [*others, *(make() for make in ONLOOKERS)]
     if not others:
-        return log.append, log.append
+        return log.append, log.extend
     emit = Emitter((log.append, *others))
     return emit, lambda jotted: emit(made(jotted))
 

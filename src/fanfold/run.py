@@ -366,7 +366,7 @@ class Runner:
             frame.progress()
         result = self.ledger.settled(told)
         ticket = self.journal.keep(task, "result", result, patient=not self.family.wait_for_disk)
-        self.jot((TaskFinished, ended, task.id, tuple({key: None for key, _ in result.writes})))
+        self.jot((TaskFinished, ended, task.id, _keys_of(result.writes)))
         if streamed:
             self.show.result(task, told, cached=frame.cached)
             if task.node != START and not frame.cached:
@@ -566,6 +566,11 @@ class Runner:
             return await awaitable()
 
         return asyncio.run_coroutine_threadsafe(within(), self.family.loop)
+
+
+def _keys_of(writes: tuple[Write, ...]) -> tuple[str, ...]:
+    """What is written, each key once."""
+    return (writes[0][0],) if len(writes) == 1 else tuple(dict.fromkeys(key for key, _ in writes))
 
 
 def _noted(error: BaseException, task: Task) -> BaseException:

@@ -37,13 +37,13 @@ from fanfold.errors import (
 from fanfold.events import (
     ClockJumped,
     Event,
-    Jotted,
     LimitReported,
+    Log,
     Noticed,
     RunFinished,
     RunStarted,
+    events_of,
     from_record,
-    made,
 )
 from fanfold.family import Family, WaitingJoinWarning, brief, emitter
 from fanfold.frame import ANY, clock
@@ -91,7 +91,7 @@ class FinishedRun:
 
     __slots__ = ("_told", "run_id", "thread_id")
 
-    def __init__(self, run_id: str, thread_id: str, told: Iterable[Event | Jotted]) -> None:
+    def __init__(self, run_id: str, thread_id: str, told: Log) -> None:
         self.run_id = run_id
         self.thread_id = thread_id
         self._told: Any = [*told]  # until somebody asks, then a tuple of events
@@ -112,7 +112,7 @@ class FinishedRun:
     def events(self) -> Sequence[Event]:
         """What happened, in order."""
         if type(self._told) is list:
-            self._told = tuple(map(made, self._told))
+            self._told = tuple(events_of(self._told))
         told: tuple[Event, ...] = self._told
         return told
 
@@ -186,7 +186,7 @@ class Sitting:
         self.streams = streams
         self.thread_id = options.thread_id or uuid.uuid4().hex
         self.run_id = options.run_id or uuid.uuid4().hex[:12]
-        self.told: list[Event | Jotted] = []
+        self.told: Log = []
         self.forked = False
         self.left = False
         self._starts: dict[tuple[str, ...], tuple[str, str]] = {}
