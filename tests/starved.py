@@ -13,7 +13,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,16 +46,27 @@ class Metronomes:
     def __init__(self) -> None:
         self._running: list[subprocess.Popen[str]] | None = None
 
-    def late(self) -> float:
-        """Seconds that a core was away since it was last asked, in all, of the core of which it was longest."""
-        return max((sum(self._told(each)) for each in self.running), default=0.0)
+    def begin(self) -> None:
+        """Have them beat from now on."""
+        for each in self.running:
+            self._say(each, "b")
+        for each in self.running:
+            self._told(each)
 
-    def _told(self, one: subprocess.Popen[str]) -> Iterator[float]:
+    def late(self) -> float:
+        """Seconds that a core was away since they began, in all, of the core of which it was longest; now they rest."""
+        for each in self.running:
+            self._say(each, "t")
+        return max(map(self._told, self.running), default=0.0)
+
+    def _say(self, one: subprocess.Popen[str], what: str) -> None:
         assert one.stdin is not None
-        assert one.stdout is not None
-        one.stdin.write(".")
+        one.stdin.write(what)
         one.stdin.flush()
-        yield from map(float, iter(one.stdout.readline, "\n"))
+
+    def _told(self, one: subprocess.Popen[str]) -> float:
+        assert one.stdout is not None
+        return sum(map(float, iter(one.stdout.readline, "\n")))
 
     @property
     def running(self) -> list[subprocess.Popen[str]]:
@@ -81,12 +91,11 @@ class Metronomes:
 METRONOMES: Final = Metronomes()
 
 
-def missed(waited: float, took: float) -> str:
-    """How the test that has just ended has missed a core, or nothing."""
-    away = METRONOMES.late()
+def missed(away: float, waited: float, took: float) -> str:
+    """How a test has missed a core, or nothing."""
     if away >= AWAY_FROM:
         return f"a core was away for {away * 1e3:.0f} ms"
-    share = (waited_for_cores() - waited) / took
+    share = waited / took
     return f"something waited for a core in {share:.0%} of its time" if share >= WAITED_FROM else ""
 
 
@@ -95,13 +104,11 @@ def run(item: pytest.Item, nextitem: pytest.Item | None, rows: list[Any]) -> boo
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
     again: list[tuple[str, object]] = []
     for left in reversed(range(ATTEMPTS)):
-        METRONOMES.late()
+        METRONOMES.begin()
         began, waited, before = time.monotonic(), waited_for_cores(), len(rows)
         reports = runtestprotocol(item, nextitem=nextitem, log=False)
-        if not left or not any(report.failed for report in reports):
-            break
-        why = missed(waited, time.monotonic() - began)
-        if not why:
+        why = missed(METRONOMES.late(), waited_for_cores() - waited, time.monotonic() - began)
+        if not left or not why or not any(report.failed for report in reports):
             break
         del rows[before:]
         again.append((AGAIN, why))

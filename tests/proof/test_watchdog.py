@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
+import itertools
 import operator
 import os
 import subprocess
@@ -17,9 +19,10 @@ from typing import Annotated, Any, TypedDict
 import pytest
 import uvloop
 
-from fanfold import START, StateGraph, Task, python_agent, watchdog
-from fanfold.events import Event, LoopHeld, TaskBlocked, TaskHeldUp
+from fanfold import START, StateGraph, Task, audit, python_agent, watchdog
+from fanfold.events import WITHOUT_A_CORE, Event, LoopHeld, TaskBlocked, TaskHeldUp
 from fanfold.held import HELD_FROM, LoopWatch, tell
+from fanfold.receipt import causes
 from fanfold.rounds import ROUNDS
 from fanfold.watchdog import IDLE, NOWHERE, OURS, PYTHON, RIGHT_AFTER, USERS, WATCHDOG, Place, Post, owner, place_of
 
@@ -258,6 +261,16 @@ def test_what_is_seen_when_the_slice_is_over_is_of_another_one(monkeypatch: pyte
     assert seen.post.place(1.0) == NOWHERE
 
 
+def test_what_a_slice_has_waited_for_a_core_counts_from_the_first_look_at_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, waited = Looked(monkeypatch), iter([5.0, 5.5])
+    monkeypatch.setattr(watchdog, "waited_for_one", lambda thread: next(waited))
+    seen.post.since = 1.0
+    seen.look(1.01, 1)
+    seen.look(1.02, 1)
+    assert seen.post.waited(1.0) == 0.5
+    assert seen.post.waited(2.0) == 0.0, "nobody has looked at that one"
+
+
 def test_holds_that_follow_each_other_are_told_together_and_others_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
     post = Looked(monkeypatch).post
     post.held(1.0, 2.0, "a")
@@ -444,6 +457,45 @@ def test_files_are_pythons_ours_or_the_users() -> None:
     assert owner("<stdin>") == USERS
     assert owner("<frozen importlib._bootstrap>") == PYTHON
     assert owner("uvloop/loop.pyx") == "package uvloop"
+
+
+# Cores that others have
+
+
+@pytest.fixture
+def one_core_for_three() -> Iterator[None]:
+    """This thread has to share a core with two programs that never rest."""
+    mine = os.sched_getaffinity(0)
+    core = min(mine)
+    busy = f"import os; os.sched_setaffinity(0, {{{core}}}); print(flush=True)\nwhile True: pass"
+    with contextlib.ExitStack() as stack:
+        for _ in range(2):
+            one = stack.enter_context(subprocess.Popen([sys.executable, "-c", busy], stdout=subprocess.PIPE))
+            stack.callback(one.kill)
+            assert one.stdout is not None
+            one.stdout.readline()
+        stack.callback(os.sched_setaffinity, 0, mine)
+        os.sched_setaffinity(0, {core})
+        yield
+
+
+async def computes(state: State) -> None:
+    began = time.thread_time()
+    any(time.thread_time() - began > 2 * BLOCKS for _ in itertools.repeat(0))  # on a third of a core
+
+
+@pytest.mark.usefixtures("one_core_for_three")
+def test_code_that_has_to_wait_for_a_core_is_told_with_what_it_took_itself_and_with_that() -> None:
+    result = beside(computes, computes).invoke({"log": []})
+    others = [event for event in told(result) if event.function == WITHOUT_A_CORE]
+    own = [event for event in told(result) if event not in others]
+    assert {event.line for event in own} == {line_of("on a third of a core")}
+    assert sum(event.seconds for event in own) == pytest.approx(4 * BLOCKS, rel=0.25)
+    assert sum(event.seconds for event in others) > 4 * BLOCKS
+    found = audit(result)
+    assert found.blocked == pytest.approx(sum(event.seconds for event in own))
+    assert {cause.kind for cause in found.causes} == {causes.BLOCKS, causes.CORES}
+    assert f"the event loop waited {sum(event.seconds for event in others):.2f} s in all for a core" in str(found)
 
 
 # Garbage
