@@ -133,6 +133,10 @@ class TaskCancelled(_Event):
     task: str
 
 
+COLLECTING: Final = "garbage collection"
+WITHOUT_A_CORE: Final = "waiting for a core"
+
+
 @fact
 class LoopHeld(_Event):
     """The task's code held the event loop for `seconds`, up to now, without an await: nobody else could go on.
@@ -141,6 +145,8 @@ class LoopHeld(_Event):
     nor ours. `callers` are the functions that had called that one, innermost first, such as an agent's tool; they too
     are the user's. All of them are empty when nobody looked in time. With `pieces` above 1, it did so time and again
     while others waited for their turn, and `seconds` are what these moments come to.
+
+    Where `function` is `COLLECTING` or `WITHOUT_A_CORE`, that is no code of the task's; it fell into it.
     """
 
     kind: ClassVar[str] = "loop_held"

@@ -18,13 +18,12 @@ from functools import partial
 from types import CodeType, CoroutineType, FrameType, GeneratorType, coroutine
 from typing import Any, Final, TypeAlias, TypeVar
 
-from fanfold.events import LoopHeld, TaskBlocked, TaskHeldUp
+from fanfold.events import COLLECTING, WITHOUT_A_CORE, LoopHeld, TaskBlocked, TaskHeldUp
 from fanfold.frame import clock, frame_in
 from fanfold.pools import listen, of_a_run, unlisten
 from fanfold.turns import BRIEF, Seen
 from fanfold.watchdog import (
     ANYIO,
-    COLLECTING,
     FINDERS,
     HELD_FROM,
     NOWHERE,
@@ -122,12 +121,14 @@ class LoopWatch:
 
 
 def tell(emit: Emit, task: str, began: float, ended: float, place: Place) -> None:
-    """Tell that a task has held the loop at a place. What was collected meanwhile is none of its code's doing."""
-    collected = WATCHDOG.collected(began, ended)
-    if ended - began - collected >= HELD_FROM:
-        emit(LoopHeld(ended, task, ended - began - collected, *place))
-    if collected >= HELD_FROM:
-        emit(LoopHeld(ended, task, collected, *COLLECTING))
+    """Tell that a task has held the loop at a place. What was collected meanwhile, and what others had the cores for,
+    is none of its code's doing."""
+    collected, waited = WATCHDOG.collected(began, ended), WATCHDOG.waited(began)
+    if (own := ended - began - collected - waited) >= HELD_FROM:
+        emit(LoopHeld(ended, task, own, *place))
+    for seconds, what in (collected, COLLECTING), (waited, WITHOUT_A_CORE):
+        if seconds >= HELD_FROM:
+            emit(LoopHeld(ended, task, seconds, function=what))
 
 
 def tell_pieces(emit: Emit, task: str, until: float, seconds: float, pieces: int, place: Seen) -> None:
@@ -209,7 +210,7 @@ def due(work: Any, now: float) -> float:
         return float("-inf")
     for frame in awaiting(work):
         timer = frame.f_locals.get("h") if frame.f_code is asyncio.sleep.__code__ else None  # none is set for 0 s
-        if timer is not None:
+        if timer is not None and hasattr(timer, "when"):  # nor by uvloop for less than half a millisecond
             late = loop.time() - timer.when()
             return now - late if late >= 0.0 else float("-inf")  # else somebody has woken it before
     return float("-inf")

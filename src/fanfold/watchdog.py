@@ -15,8 +15,11 @@ One thread looks after all loops of the process: it costs what one poll costs, h
 polls, waits for good when no loop runs anything of ours, and ends when that lasts.
 
 What code holds the interpreter's lock keeps the watchdog from looking, too. It gets its turn when that code returns to
-Python, and then finds the very line, since that is where the lock is handed over. A garbage collection is no line of
-anybody's: how long each one took is known from `gc.callbacks`, and taken off whatever it fell into.
+Python, and then finds the very line, since that is where the lock is handed over.
+
+A garbage collection is no line of anybody's: how long each took is known from `gc.callbacks`, and taken off whatever it
+fell into. Nor is it the code's doing when other programs have the cores: the kernel knows for how long the thread has
+waited for one since the slice was first looked at.
 """
 
 from __future__ import annotations
@@ -35,6 +38,7 @@ from functools import lru_cache
 from types import CodeType, FrameType
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from fanfold.cores import waited_for_one
 from fanfold.frame import clock
 from fanfold.rounds import Rounds
 from fanfold.standing import behind
@@ -88,7 +92,6 @@ Stopped: TypeAlias = Callable[[float, float], object]
 """What to call when the whole process has stood still: from when until when."""
 
 NOWHERE: Final = Place()
-COLLECTING: Final = Place(function="garbage collection")
 
 
 class Post:
@@ -101,14 +104,17 @@ class Post:
 
     __slots__ = (
         "_asked",
+        "_caught",
         "_last",
         "_rounds",
         "_seen",
         "_slice",
         "_strangers",
+        "_waited",
         "held_until",
         "holds",
         "loop",
+        "native",
         "since",
         "thread",
         "turns",
@@ -117,6 +123,7 @@ class Post:
 
     def __init__(self) -> None:
         self.thread = threading.get_ident()
+        self.native = threading.get_native_id()
         self.loop: asyncio.AbstractEventLoop | None = None
         self.since = 0.0
         self.held_until = float("-inf")
@@ -124,6 +131,8 @@ class Post:
         self.users = 0
         self.turns = Turns()
         self._slice = self._last = self._asked = 0.0
+        self._caught: tuple[float, Lines] = 0.0, []
+        self._waited = 0.0, 0.0  # at the first look at a slice
         self._rounds = Rounds()  # since it was held
         self._seen: dict[Place, float] = {}
         self._strangers: tuple[Teller, ...] = ()
@@ -142,7 +151,14 @@ class Post:
     def place(self, since: float) -> Place:
         """Where the slice that began then was most of the time; `NOWHERE` if nobody has looked."""
         seen = self._seen if self._slice == since else {}
+        if not seen and self._caught[0] == since:
+            return place_at(self._caught[1])
         return max(seen, key=seen.__getitem__, default=NOWHERE)
+
+    def waited(self, since: float) -> float:
+        """For how many seconds the slice that began then has waited for a core, since it was first looked at."""
+        slice, before = self._waited
+        return waited_for_one(self.native) - before if slice == since else 0.0
 
     def held(self, since: float, until: float, *by: str) -> None:
         """The loop was held for that long, by a task; by several names, where several watch it."""
@@ -181,14 +197,18 @@ class Post:
         return seconds + _short(last, until)
 
     def _sample(self, since: float, now: float) -> None:
-        frame = sys._current_frames().get(self.thread)
-        place = NOWHERE if frame is None else place_of(frame)
+        lines = lines_of(sys._current_frames().get(self.thread))
         if (self.since or self._asked) != since:  # it has ended meanwhile, and what was seen may be of another
             return
-        if self._slice != since:
+        self._caught = since, lines  # the loop's thread may go on, and ask, before it is known what these are
+        place = place_at(lines)
+        is_new = self._slice != since
+        if is_new:
             self._seen, self._slice, self._last = {}, since, since
         self._seen[place] = self._seen.get(place, 0.0) + now - self._last
         self._last = now
+        if is_new:  # last, as to ask lets the code go on
+            self._waited = since, waited_for_one(self.native)
 
     def _ask(self, loop: asyncio.AbstractEventLoop, stranger: asyncio.Task[Any], now: float) -> None:
         tellers = tuple(found for find in FINDERS if (found := find(context_of(stranger))) is not None)
@@ -215,6 +235,15 @@ def _short(since: float, until: float) -> float:
     """The seconds behind a hold, if these are not worth telling by themselves; else they were something else's."""
     gap = until - since
     return max(0.0, gap - WATCHDOG.collected(since, until)) if 0.0 < gap < HELD_FROM else 0.0
+
+
+class _Slept(NamedTuple):
+    """A sleep of the watchdog's: from when to when, and what the process and this thread had done before."""
+
+    began: float
+    ended: float
+    used: float
+    asked: int
 
 
 class Watchdog:
@@ -256,6 +285,11 @@ class Watchdog:
         post = self._posts.get(threading.get_ident())
         return 0.0 if post is None else post.held_within(since, until)
 
+    def waited(self, since: float) -> float:
+        """How many seconds of the slice that began then, and ends now, this thread has waited for a core."""
+        post = self._posts.get(threading.get_ident())
+        return 0.0 if post is None else post.waited(since)
+
     def collected(self, since: float, until: float) -> float:
         """How many seconds of that time garbage was collected, in whatever thread: all the others stood still."""
         return sum(max(0.0, min(until, end) - max(since, start)) for start, end in self._pauses.copy())
@@ -268,12 +302,15 @@ class Watchdog:
             self._thread.start()
 
     def _watch(self) -> None:
+        slept: _Slept | None = None
         while self._goes_on():
-            for post in list(self._posts.values()):  # before it sleeps: it may have been kept from beginning until now
+            for post in list(self._posts.values()):  # at once: the code that had the interpreter is about to go on
                 post.look()
             if INSIDE:
                 self._look_inside()
-            self._sleep()
+            if slept is not None:
+                self._see_a_stop(slept)
+            slept = self._sleep()
 
     def _look_inside(self) -> None:
         """See which threads stand behind a lock. The more there are, the less often."""
@@ -287,20 +324,23 @@ class Watchdog:
             call.seen(now, kind, place_of(frame)[:3] if kind else NOWHERE[:3])
         self._look_again = now + len(calls) * A_LOOK_AT_ONE
 
-    def _sleep(self) -> None:
-        """Wait until it is time to look again. When that takes far too long, and nothing of the process ran meanwhile,
-        it or the machine was stopped, or the clock was moved. Code that waits for something and keeps the interpreter
-        meanwhile uses no core, either; but then this thread has asked for it again and again."""
+    def _sleep(self) -> _Slept:
         began, used, asked = clock(), time.process_time(), _waits()
         time.sleep(POLL)
-        ended = clock()
-        if ended - began < STOPPED_FROM or time.process_time() - used >= (ended - began) / 10:
+        return _Slept(began, clock(), used, asked)
+
+    def _see_a_stop(self, slept: _Slept) -> None:
+        """When a sleep took far too long, and nothing of the process ran meanwhile, it or the machine was stopped, or
+        the clock was moved. Code that waits for something and keeps the interpreter meanwhile uses no core, either; but
+        then this thread has asked for it again and again."""
+        seconds = slept.ended - slept.began
+        if seconds < STOPPED_FROM or time.process_time() - slept.used >= seconds / 10:
             return
-        if _waits() - asked < (ended - began) / sys.getswitchinterval() / 10:
-            self._stops.append((began + POLL, ended))
+        if _waits() - slept.asked < seconds / sys.getswitchinterval() / 10:
+            self._stops.append((slept.began + POLL, slept.ended))
             for loop, tell in self._of_stops.copy():
                 with contextlib.suppress(RuntimeError):  # it was closed
-                    loop.call_soon_threadsafe(tell, began + POLL, ended)
+                    loop.call_soon_threadsafe(tell, slept.began + POLL, slept.ended)
 
     def tell_stops(self, tell: Stopped) -> None:
         """Call that on this thread's event loop whenever the whole process has stood still, until `keep_stops`."""
@@ -362,16 +402,30 @@ def context_of(task: asyncio.Task[Any]) -> contextvars.Context:
 # Whose code
 
 
+Lines: TypeAlias = list[tuple[CodeType, int]]
+"""What a thread has called, innermost first, each with the line that it is at."""
+
+
+def lines_of(frame: FrameType | None) -> Lines:
+    """Where the code at `frame` is, as far as it is of a task. It is quick: that code may go on at any moment."""
+    found: Lines = []
+    while frame is not None and frame.f_code not in _ends:
+        found.append((frame.f_code, frame.f_lineno))
+        frame = frame.f_back
+    return found
+
+
 def place_of(frame: FrameType | None) -> Place:
-    """Which line of the user's the code at `frame` is in; without one, of whatever is nearest to the user's.
+    """Which line of the user's the code at `frame` is in, as `place_at` has it."""
+    return place_at(lines_of(frame))
+
+
+def place_at(frames: Lines) -> Place:
+    """Which line of these is the user's; without one, which is of whatever is nearest to the user's.
 
     A library that the user's code calls, such as a client of a server, is not the user's; where nothing else is there,
     it is the innermost line of what was called first.
     """
-    frames: list[tuple[CodeType, int]] = []
-    while frame is not None and not _is_end(frame.f_code):
-        frames.append((frame.f_code, frame.f_lineno))
-        frame = frame.f_back
     owners = [owner(code.co_filename) for code, _ in frames]
     whose = USERS if USERS in owners else next((o for o in reversed(owners) if o not in (PYTHON, OURS)), None)
     if whose is None:
@@ -415,7 +469,3 @@ _ends: set[CodeType] = {
 def ends_at(code: CodeType) -> None:
     """What has called a function with this code is no part of what a task does."""
     _ends.add(code)
-
-
-def _is_end(code: CodeType) -> bool:
-    return code in _ends

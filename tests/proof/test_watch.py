@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import gc
 import operator
 import threading
@@ -10,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Annotated, Any, TypedDict
 
 import anyio
@@ -24,9 +26,10 @@ from pydantic_ai.models.function import FunctionModel
 import fanfold
 from fanfold import audit
 from fanfold.errors import UsageError
-from fanfold.events import LoopHeld, TaskBlocked, TaskHeldUp, TaskStarted
+from fanfold.events import LoopHeld, TaskBlocked, TaskContinued, TaskHeldUp, TaskPaused, TaskStarted
 from fanfold.receipt import NOTHING_TO_OVERLAP, PARALLEL, PARTLY_SERIAL, SEQUENTIAL, Receipt
 from fanfold.watch import Watch
+from fanfold.watch.units import NODE
 from fanfold.watchdog import USERS, WATCHDOG, owner
 from tests.proof.test_watchdog import line_of as _line_of
 
@@ -413,6 +416,32 @@ def test_nodes_of_langgraphs_that_find_no_free_thread_are_told_with_the_size_of_
     assert (watched.receipt.peak, watched.receipt.verdict) == (2, PARTLY_SERIAL)
     assert "3 tasks waited" in watched.receipt.culprits[0]
     assert "the thread pool of 2 threads" in watched.receipt.culprits[0]
+
+
+def test_a_wait_for_a_thread_is_that_of_the_node_and_not_of_who_has_called_the_graph() -> None:
+    def called(task: Any) -> None:
+        pass
+
+    called.fanfold_is_a_task = True  # type: ignore[attr-defined]  # as that of a LangGraph's node is
+    context = contextvars.copy_context()
+    with audit.watch() as watched, ThreadPoolExecutor(1) as pool:
+        pool.submit(time.sleep, WORK)
+        pool.submit(partial(contextvars.copy_context().run, context.run, called, None))
+    assert [event.task for event in watched.events if isinstance(event, TaskBlocked)] == []
+
+
+def test_who_waits_for_a_task_waits_for_it_also_when_the_one_before_had_ended_since_that_was_asked_for() -> None:
+    with audit.watch() as watched:
+        first = watched.queue("first", NODE)
+        watched.start(first)
+        asked = time.monotonic()
+        watched.end(first)
+        second = watched.queue("second", NODE, at=asked)
+        watched.start(second)
+        watched.end(second)
+    mine = [event for event in watched.events if event.at and getattr(event, "task", "") == "watched-0"]
+    kinds = [type(event) for event in mine if isinstance(event, TaskPaused | TaskContinued)]
+    assert kinds == [TaskPaused, TaskContinued] * 2
 
 
 def test_what_limits_a_langgraph_is_what_its_nodes_waited_for() -> None:

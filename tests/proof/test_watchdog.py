@@ -219,9 +219,10 @@ class Looked:
         self.post, self.now, self.at = Post(), 0.0, NOWHERE
         self.when_seen: Callable[[], None] = lambda: None
         monkeypatch.setattr(watchdog, "clock", lambda: self.now)
-        monkeypatch.setattr(watchdog, "place_of", self._place)
+        monkeypatch.setattr(watchdog, "lines_of", self._lines)
+        monkeypatch.setattr(watchdog, "place_at", lambda at: at)
 
-    def _place(self, frame: Any) -> Place:
+    def _lines(self, frame: Any) -> Place:
         self.when_seen()
         return self.at
 
@@ -259,6 +260,21 @@ def test_what_is_seen_when_the_slice_is_over_is_of_another_one(monkeypatch: pyte
     seen.when_seen = lambda: setattr(seen.post, "since", 1.015)
     seen.look(1.02, 1)
     assert seen.post.place(1.0) == NOWHERE
+
+
+def test_what_was_seen_is_known_as_soon_as_the_code_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, asked = Looked(monkeypatch), list[Place]()
+
+    def place_at(at: Place) -> Place:
+        if not asked:  # the loop's thread is faster
+            asked.append(at)
+            asked.append(seen.post.place(1.0))
+        return at
+
+    monkeypatch.setattr(watchdog, "place_at", place_at)
+    seen.post.since = 1.0
+    seen.look(1.02, 7)
+    assert [at.line for at in asked] == [7, 7]
 
 
 def test_what_a_slice_has_waited_for_a_core_counts_from_the_first_look_at_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -494,7 +510,7 @@ def test_code_that_has_to_wait_for_a_core_is_told_with_what_it_took_itself_and_w
     assert sum(event.seconds for event in others) > 4 * BLOCKS
     found = audit(result)
     assert found.blocked == pytest.approx(sum(event.seconds for event in own))
-    assert {cause.kind for cause in found.causes} == {causes.BLOCKS, causes.CORES}
+    assert {cause.kind for cause in found.causes} >= {causes.BLOCKS, causes.CORES}
     assert f"the event loop waited {sum(event.seconds for event in others):.2f} s in all for a core" in str(found)
 
 
@@ -526,7 +542,7 @@ def test_a_collection_right_after_a_hold_does_not_hide_who_was_held_up() -> None
     assert len(told(result)) == 1
     held_up = told(result, TaskHeldUp)
     assert len(held_up) == 1
-    assert held_up[0].seconds == pytest.approx(told(result)[0].seconds, rel=0.05)
+    assert -0.001 < held_up[0].seconds - told(result)[0].seconds < HELD_FROM
 
 
 async def is_behind_a_loop_that_loses_its_core(state: State) -> None:
@@ -566,7 +582,7 @@ def test_who_still_slept_when_the_loop_was_held_is_not_held_up(on: Any) -> None:
 
 def test_who_slept_while_the_loop_was_held_is_held_up_from_when_he_was_to_wake_up(on: Any) -> None:
     (late,) = told(on(beside(sleeps_for_half_of_a_hold, blocks).ainvoke({"log": []})), TaskHeldUp)
-    assert late.seconds == pytest.approx(BLOCKS / 2, rel=0.2)
+    assert 0.8 * BLOCKS / 2 < late.seconds < BLOCKS / 2 + HELD_FROM
 
 
 def test_who_sleeps_beside_a_task_that_never_lets_the_loop_rest_is_held_up_by_its_last_slices_alone(on: Any) -> None:
@@ -581,6 +597,15 @@ def test_who_sleeps_beside_a_task_that_never_lets_the_loop_rest_is_held_up_by_it
     result = on(beside(sleeps, holds_again_and_again).ainvoke({"log": []}))
     assert len(told(result)) == 10
     assert sum(event.seconds for event in told(result, TaskHeldUp)) < 8 * HELD_FROM  # and not all its 13
+
+
+async def sleeps_for_next_to_nothing(state: State) -> None:
+    await asyncio.sleep(0.0002)
+
+
+def test_who_slept_for_next_to_nothing_while_the_loop_was_held_is_held_up_for_all_of_it(on: Any) -> None:
+    (late,) = told(on(beside(sleeps_for_next_to_nothing, blocks).ainvoke({"log": []})), TaskHeldUp)
+    assert 0.9 * BLOCKS < late.seconds < BLOCKS + HELD_FROM
 
 
 def test_what_others_than_tasks_do_between_two_holds_is_not_told_as_held(on: Any) -> None:

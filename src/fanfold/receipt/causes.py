@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Final, TypeAlias
 
+from fanfold.events import COLLECTING, WITHOUT_A_CORE
 from fanfold.receipt.book import Book
 from fanfold.receipt.lives import Life
 from fanfold.receipt.values import (
@@ -50,7 +51,8 @@ TOOLS: Final = "tools one after another"
 MCP: Final = "MCP tools serialised"
 QUEUES: Final = "a provider that queues"
 GIL_BOUND: Final = "GIL-bound"
-GARBAGE: Final = "garbage collection"
+GARBAGE: Final = COLLECTING
+CORES: Final = "short of cores"
 LATE: Final = "late for no known reason"
 
 REMEDIES: Final[Mapping[str, str]] = {
@@ -70,6 +72,7 @@ REMEDIES: Final[Mapping[str, str]] = {
     QUEUES: "let it serve more at once, or spread the agents over several",
     GIL_BOUND: "run it in processes: executor='process'",
     GARBAGE: "keep fewer objects alive, or gc.freeze() those that stay",
+    CORES: "run less beside it, or give it more cores: other programs had them",
     LATE: "look for code that blocks the loop outside of the run's tasks, and whether the machine is short of cores",
 }
 """What to do about each class of cause."""
@@ -189,6 +192,8 @@ def _holders(tasks: Sequence[TaskLife], holds: Sequence[Hold]) -> Iterator[Cause
         named = _listed(people)
         if place == GARBAGE:
             yield _cause(GARBAGE, cost, f"it held up {named} and all others for {cost:.2f} s in all")
+        elif place == WITHOUT_A_CORE:
+            yield _cause(CORES, cost, f"the event loop waited {cost:.2f} s in all for a core, in {named}")
         elif tool:
             yield _cause(
                 SYNC_TOOL, cost, f"tool {tool!r} of {named} held the event loop for {cost:.2f} s in all{where}", place

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from fanfold.events import WITHOUT_A_CORE
 from fanfold.receipt.book import Book
 from fanfold.receipt.causes import causes, rounds, within_tasks
 from fanfold.receipt.values import (
@@ -69,8 +70,9 @@ def judged(book: Book, thresholds: Thresholds, journal: Iterable[Served]) -> Rec
 
 
 def _blocked(holds: Sequence[Hold]) -> float:
-    """How long the event loop was held. What was done in pieces did not overlap, though it is told as if it had."""
-    at_once = union_of((hold.start, hold.end) for hold in holds if hold.pieces == 1)
+    """How long code held the event loop. What was done in pieces did not overlap, though it is told as if it had; what
+    others had the cores for is none of the code's doing."""
+    at_once = union_of((hold.start, hold.end) for hold in holds if hold.pieces == 1 and hold.place != WITHOUT_A_CORE)
     return sum(end - start for start, end in at_once) + sum(hold.end - hold.start for hold in holds if hold.pieces > 1)
 
 

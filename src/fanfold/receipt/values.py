@@ -282,7 +282,7 @@ class Receipt:
 
     `limits` are what the run was held to; what was limited nowhere is not among them, save the requests to models.
     `disagreements` are in words: where what one of the `witnesses` saw does not go with the others. `blocked` are the
-    seconds for which the event loop was held. `jumped` are those in which the whole process stood still, or its clock
+    seconds for which code held the event loop. `jumped` are those in which the whole process stood still, or its clock
     jumped; they count nowhere.
     """
 

@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 from fanfold.errors import UsageError
 from fanfold.events import (
+    WITHOUT_A_CORE,
     ClockJumped,
     Event,
     LoopHeld,
@@ -153,8 +154,8 @@ class Watch:
 
     @property
     def longest_hold(self) -> LoopHeld | None:
-        """When the event loop was held for longest, if it was."""
-        holds = [event for event in self._judged if isinstance(event, LoopHeld)]
+        """When code held the event loop for longest, if it did."""
+        holds = [event for event in self._judged if isinstance(event, LoopHeld) and event.function != WITHOUT_A_CORE]
         return max(holds, key=lambda hold: hold.seconds, default=None)
 
     @property
@@ -202,7 +203,9 @@ class Watch:
             self._told.append(TaskQueued(now, unit.id, name, step, role, tuple(after), parent.id))
             parent.live += 1
             if parent.live == 1 and not parent.ended and parent.started:
-                self._told.append(TaskPaused(now, parent.id))
+                self._told.append(
+                    TaskPaused(clock(), parent.id)
+                )  # what it waited for until now may have ended since `at`
         return unit
 
     def start(self, unit: Unit, waited_for: str = "", pool: str = "") -> None:

@@ -229,7 +229,7 @@ class _Handed:
         self._asked = clock()
         self._fn = fn
         self._place = size_of(pool) if full(pool) else ""
-        told_by_itself = any(hasattr(arg, "fanfold_is_a_task") for arg in args[:2])
+        told_by_itself = any(hasattr(each, "fanfold_is_a_task") for each in _calls(fn, args))
         watches = tuple(_active) if not told_by_itself else ()
         on_loop = asyncio._get_running_loop() is not None
         theirs = not on_loop and _is_users(fn)
@@ -258,6 +258,14 @@ class _Handed:
         for watch, unit in (*self._units, *self._waits):
             if unit.started and not unit.live:
                 watch.emit(ThreadUsed(ended, unit.id, seconds, cpu, ready))
+
+
+def _calls(fn: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What is called when a function is, as far as what it gets are functions: LangGraph hands on contexts and partials
+    that hand on the function of a node."""
+    while isinstance(fn, partial):
+        fn, args = fn.func, (*fn.args, *args)
+    return fn, *args[:3]
 
 
 def _is_users(fn: Any) -> bool:

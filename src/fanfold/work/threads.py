@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterator
 from queue import Empty, SimpleQueue
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from fanfold.cores import waited_for_one
+
 MOST_THREADS: Final = 4096
 """What bounds the threads of a run is its concurrency limit, which its slots enforce.
 
@@ -240,11 +242,7 @@ def _ready() -> float:
 
     What it takes to ask is spent only after code that takes a thousand times as long.
     """
-    try:
-        with open("/proc/thread-self/schedstat", "rb") as file:
-            waited = int(file.read().split()[1]) / 1e9
-    except (OSError, IndexError):
-        return 0.0
+    waited = waited_for_one(threading.get_native_id())
     before, _been.ready = getattr(_been, "ready", 0.0), waited
     return waited - before
 
