@@ -343,6 +343,13 @@ def test_functions_that_blocking_code_hands_to_threads_are_tasks() -> None:
     assert (watched.receipt.verdict, names(watched.receipt)) == (PARALLEL, ["work"] * 4)
 
 
+def test_a_watch_that_has_not_begun_has_no_receipt_and_says_so() -> None:
+    watch = audit.watch()
+    assert watch.events == []
+    with pytest.raises(UsageError, match="of which no event is known"):
+        _ = watch.receipt
+
+
 # LangGraph
 
 
