@@ -92,6 +92,7 @@ Stopped: TypeAlias = Callable[[float, float], object]
 """What to call when the whole process has stood still: from when until when."""
 
 NOWHERE: Final = Place()
+_STARTS: Final = threading.Thread.start.__code__
 
 
 class Post:
@@ -424,10 +425,13 @@ def place_at(frames: Lines) -> Place:
     """Which line of these is the user's; without one, which is of whatever is nearest to the user's.
 
     A library that the user's code calls, such as a client of a server, is not the user's; where nothing else is there,
-    it is the innermost line of what was called first.
+    it is the innermost line of what was called first. None is where a library only waits for a thread to begin: what
+    that takes is for who has the interpreter, or the cores.
     """
     owners = [owner(code.co_filename) for code, _ in frames]
     whose = USERS if USERS in owners else next((o for o in reversed(owners) if o not in (PYTHON, OURS)), None)
+    if whose != USERS and any(code is _STARTS for code, _ in frames):
+        return NOWHERE
     if whose is None:
         whose = OURS if OURS in owners else PYTHON
     chosen = [each for each, one in zip(frames, owners, strict=True) if one == whose]

@@ -458,6 +458,22 @@ def test_where_nothing_is_the_users_the_package_that_was_called_first_is_named()
     assert end().file == "/env/lib/site-packages/team/nodes.py"
 
 
+def test_a_library_that_only_waits_for_a_thread_to_begin_is_at_no_line() -> None:
+    def end() -> None:
+        library()
+
+    seen: list[Place] = []
+    thread: Any = threading.Thread(target=int)
+    look = _called("/env/lib/site-packages/team/nodes.py", "seen.append(place_of(frame()))", seen=seen, **_FRAMES)
+    library = _called("/env/lib/site-packages/team/nodes.py", "thread.start()", thread=thread)
+    thread._started.wait = look
+    watchdog.ends_at(end.__code__)
+    end()
+    assert threading.Event.wait(thread._started, 30)
+    thread.join()
+    assert seen == [NOWHERE]
+
+
 def _frame() -> Any:
     return sys._getframe(1)
 
