@@ -185,7 +185,8 @@ class Post:
     def held_within(self, since: float, until: float, but: str = "") -> float:
         """How many seconds of that time the loop was held by others than one, as far as it is known.
 
-        What was short between two holds, or behind the last one, belongs to them: nobody who was ready got on then.
+        What was short between two holds belongs to them, and so does what was behind the last one if the loop has not
+        rested since: nobody who was ready got on then.
         """
         seconds, last = 0.0, float("-inf")
         for began, ended, by in self.holds:
@@ -195,7 +196,7 @@ class Post:
                 since = last = max(since, ended)  # when two watch a slice, each tells of it
             elif own:
                 last = max(since, ended)
-        return seconds + _short(last, until)
+        return seconds + (_short(last, until) if self.follows(until) else 0.0)
 
     def _sample(self, since: float, now: float) -> None:
         lines = lines_of(sys._current_frames().get(self.thread))

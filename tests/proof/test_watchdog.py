@@ -433,6 +433,18 @@ def test_what_is_thrown_into_code_that_is_timed_arrives_in_it() -> None:
     assert end.value.value == "caught"
 
 
+def test_what_comes_behind_a_hold_belongs_to_it_only_until_the_loop_has_rested() -> None:
+    async def main() -> list[float]:
+        post = Post()
+        post.held(1.0, 2.0, "a")
+        found = [post.held_within(0.0, 2.015)]
+        for _ in range(10):  # rounds
+            await asyncio.sleep(0)
+        return [*found, post.held_within(0.0, 2.015)]
+
+    assert asyncio.run(main()) == pytest.approx([1.015, 1.0])
+
+
 # Whose code it is
 
 
