@@ -340,7 +340,7 @@ def test_a_model_server_that_serves_one_at_a_time_is_found_out_by_its_journal() 
     async def team(state: State) -> None:
         await asyncio.gather(*(ask(str(number), "client") for number in range(4)))
 
-    with ModelServer(latency=2 * WORK, at_once=1) as server:
+    with ModelServer(latency=4 * WORK, at_once=1) as server:
         server.script("*", lambda request: "done")
         result = alone(team).compile().invoke({"log": []}, agents=[client])
         found = audit(result, journal=server.journal)

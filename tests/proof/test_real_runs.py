@@ -15,6 +15,7 @@ import pytest
 from fanfold import START, StateGraph, Task, audit, python_agent
 from fanfold.errors import RunNotFoundError
 from fanfold.receipt import NOTHING_TO_OVERLAP, PARALLEL, PARTLY_SERIAL, SEQUENTIAL, Receipt
+from fanfold.receipt.causes import ONE_BY_ONE
 from fanfold.store.sqlite import SqliteStore
 
 WORK = 0.12
@@ -107,8 +108,8 @@ def test_a_limit_of_one_is_sequential_and_names_the_limit(action: Any) -> None:
 def test_async_nodes_that_block_the_loop_are_sequential_and_named() -> None:
     found = audited(side_by_side(hog, 3))
     assert (found.verdict, found.peak) == (SEQUENTIAL, 1)
-    assert all("held the event loop" in culprit for culprit in found.culprits)
-    assert any("'node0'" in culprit for culprit in found.culprits)
+    assert found.culprits[0].startswith("blocks the event loop: 'node0', 'node1', 'node2' held the event loop for 0.3")
+    assert found.causes[0].seconds == pytest.approx(3 * WORK, rel=0.05)
 
 
 async def hog_after_an_await(state: State) -> None:
@@ -119,7 +120,8 @@ async def hog_after_an_await(state: State) -> None:
 def test_async_nodes_that_block_after_an_await_are_sequential_and_named() -> None:
     found = audited(side_by_side(hog_after_an_await, 4))
     assert found.verdict == SEQUENTIAL
-    assert all("held the event loop" in culprit for culprit in found.culprits)
+    assert found.causes[0].what.startswith("'node0', 'node1', 'node2' and 1 more held the event loop")
+    assert found.causes[0].seconds == pytest.approx(4 * WORK, rel=0.05)
 
 
 @python_agent("blocks")
@@ -135,8 +137,8 @@ async def gathers_blocking_agents(state: State) -> None:
 def test_gathered_agents_that_block_are_sequential_and_nobody_is_told_to_gather_them() -> None:
     found = audit(alone(gathers_blocking_agents).compile().invoke({"log": []}, agents=[blocks]))
     assert found.verdict == SEQUENTIAL
-    (culprit,) = found.culprits
-    assert culprit.startswith("blocks the event loop: 'blocks' held the event loop")
+    assert found.culprits[0].startswith("blocks the event loop: 'blocks' held the event loop")
+    assert ONE_BY_ONE not in {cause.kind for cause in found.causes}
 
 
 def test_a_loop_over_agents_is_sequential_and_names_the_node() -> None:
