@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import time
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Final
 
@@ -61,12 +62,13 @@ class Metronomes:
 
     def _say(self, one: subprocess.Popen[str], what: str) -> None:
         assert one.stdin is not None
-        one.stdin.write(what)
-        one.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # somebody has ended it; then it has nothing to tell
+            one.stdin.write(what)
+            one.stdin.flush()
 
     def _told(self, one: subprocess.Popen[str]) -> float:
         assert one.stdout is not None
-        return sum(map(float, iter(one.stdout.readline, "\n")))
+        return sum(map(float, takewhile(str.strip, one.stdout)))
 
     @property
     def running(self) -> list[subprocess.Popen[str]]:

@@ -21,6 +21,7 @@ from rich.console import Console
 from fanfold import live
 from fanfold.events import (
     KINDS,
+    WITHOUT_A_CORE,
     Event,
     LoopHeld,
     ModelAnswered,
@@ -682,5 +683,6 @@ def test_a_board_takes_in_every_kind_of_event(kind: str) -> None:
 
 
 def test_the_foot_tells_for_how_long_the_loop_was_blocked() -> None:
-    told = frame([started(), node(100.0, "q"), TaskStarted(100.0, "q"), LoopHeld(100.5, "q", 0.25)])
-    assert "loop blocked 250 ms" in told[-1]
+    others = LoopHeld(100.9, "q", 0.25, function=WITHOUT_A_CORE)
+    told = frame([started(), node(100.0, "q"), TaskStarted(100.0, "q"), LoopHeld(100.5, "q", 0.25), others])
+    assert "loop blocked 250 ms" in told[-1], "not by those who had the core"

@@ -124,11 +124,12 @@ def tell(emit: Emit, task: str, began: float, ended: float, place: Place) -> Non
     """Tell that a task has held the loop at a place. What was collected meanwhile, and what others had the cores for,
     is none of its code's doing."""
     collected, waited = WATCHDOG.collected(began, ended), WATCHDOG.waited(began)
-    if (own := ended - began - collected - waited) >= HELD_FROM:
-        emit(LoopHeld(ended, task, own, *place))
-    for seconds, what in (collected, COLLECTING), (waited, WITHOUT_A_CORE):
+    own, at = ended - began - collected - waited, began
+    others = (waited, Place(function=WITHOUT_A_CORE)), (collected, Place(function=COLLECTING))
+    for seconds, where in (*others, (own, place)):  # one behind the other, so that no moment of it is nobody's
+        at = min(at + seconds, ended)
         if seconds >= HELD_FROM:
-            emit(LoopHeld(ended, task, seconds, function=what))
+            emit(LoopHeld(at, task, seconds, *where))
 
 
 def tell_pieces(emit: Emit, task: str, until: float, seconds: float, pieces: int, place: Seen) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import threading
+import weakref
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -28,8 +29,9 @@ _switch: Final = threading.Lock()
 _replaced: Final[list[tuple[Any, Any]]] = []
 """The `submit` that was there and ours, while anybody listens. An older one of ours may still be in the way."""
 
-_open: Final[Counter[int]] = Counter()
-"""The calls of each pool, by its id, that were handed to it while somebody listened and have not ended."""
+_open: Final[weakref.WeakKeyDictionary[Any, Counter[str]]] = weakref.WeakKeyDictionary()
+"""How many calls of each pool have not ended, of those that were handed to it while somebody listened. A pool is known
+by a semaphore of its own: it may be gone while its last call is at work, and its `id` another one's."""
 _opening: Final = threading.Lock()
 
 
@@ -62,31 +64,40 @@ def _submitting(original: Any) -> Any:
         if not _replaced or _replaced[-1][1] is not submit:  # left behind within somebody else's, or they kept it
             left: Future[Any] = original(pool, fn, *args, **options)
             return left
-        for handing in tuple(_listening):
-            fn = handing(pool, fn, args)
-        answer: Future[Any] = original(pool, fn, *args, **options)
-        with _opening:
-            _open[id(pool)] += 1
-        answer.add_done_callback(functools.partial(_ended, id(pool)))
+        calls = _one_more(pool)  # before anything else: meanwhile, other threads may hand it theirs
+        try:
+            for handing in tuple(_listening):
+                fn = handing(pool, fn, args)
+            answer: Future[Any] = original(pool, fn, *args, **options)
+        except BaseException:
+            _one_less(calls)
+            raise
+        answer.add_done_callback(functools.partial(_one_less, calls))
         return answer
 
     return submit
 
 
-def _ended(pool: int, _: Future[Any]) -> None:
+def _one_more(pool: Any) -> Counter[str]:
     with _opening:
-        _open[pool] -= 1
-        if not _open[pool]:
-            del _open[pool]
+        calls = _open.setdefault(pool._idle_semaphore, Counter())
+        calls["open"] += 1
+    return calls
+
+
+def _one_less(calls: Counter[str], _: object = None) -> None:
+    with _opening:
+        calls["open"] -= 1
 
 
 def full(pool: Any) -> bool:
-    """Whether what is handed to a pool now has to wait until one of its threads is free.
+    """Whether what is being handed to a pool has to wait until one of its threads is free.
 
     Of calls that were handed to it before anybody listened, the pool knows: it starts no thread for what comes while
     one is idle. It may take one for idle that is not, but no idle one for busy.
     """
-    return _open[id(pool)] >= pool._max_workers or (
+    calls = _open.get(pool._idle_semaphore)
+    return (calls is not None and calls["open"] > pool._max_workers) or (
         len(pool._threads) >= pool._max_workers and not pool._idle_semaphore._value
     )
 

@@ -112,12 +112,12 @@ class Turns:
             left.told(task)
 
     def _turn(self, task: str, began: float, ended: float) -> None:
-        """It takes others as long as it took the loop to come to it, too."""
+        """It takes others as long as it took the loop to come to it, too, if that has not rested."""
         between = began - self.until
         if not self.follows(began):
             self._round.clear()
             self._new.clear()
-            self._longest = 0.0
+            self._longest = between = 0.0
         seconds = ended - began + (between if 0.0 < between < TOLD_FROM else 0.0)
         self._longest += seconds - self._round.get(task, 0.0)
         self._round[task] = seconds

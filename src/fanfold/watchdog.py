@@ -92,6 +92,7 @@ Stopped: TypeAlias = Callable[[float, float], object]
 """What to call when the whole process has stood still: from when until when."""
 
 NOWHERE: Final = Place()
+_STARTS: Final = threading.Thread.start.__code__
 
 
 class Post:
@@ -184,7 +185,8 @@ class Post:
     def held_within(self, since: float, until: float, but: str = "") -> float:
         """How many seconds of that time the loop was held by others than one, as far as it is known.
 
-        What was short between two holds, or behind the last one, belongs to them: nobody who was ready got on then.
+        What was short between two holds belongs to them, and so does what was behind the last one if the loop has not
+        rested since: nobody who was ready got on then.
         """
         seconds, last = 0.0, float("-inf")
         for began, ended, by in self.holds:
@@ -194,7 +196,7 @@ class Post:
                 since = last = max(since, ended)  # when two watch a slice, each tells of it
             elif own:
                 last = max(since, ended)
-        return seconds + _short(last, until)
+        return seconds + (_short(last, until) if self.follows(until) else 0.0)
 
     def _sample(self, since: float, now: float) -> None:
         lines = lines_of(sys._current_frames().get(self.thread))
@@ -424,10 +426,13 @@ def place_at(frames: Lines) -> Place:
     """Which line of these is the user's; without one, which is of whatever is nearest to the user's.
 
     A library that the user's code calls, such as a client of a server, is not the user's; where nothing else is there,
-    it is the innermost line of what was called first.
+    it is the innermost line of what was called first. None is where a library only waits for a thread to begin: what
+    that takes is for who has the interpreter, or the cores.
     """
     owners = [owner(code.co_filename) for code, _ in frames]
     whose = USERS if USERS in owners else next((o for o in reversed(owners) if o not in (PYTHON, OURS)), None)
+    if whose != USERS and any(code is _STARTS for code, _ in frames):
+        return NOWHERE
     if whose is None:
         whose = OURS if OURS in owners else PYTHON
     chosen = [each for each, one in zip(frames, owners, strict=True) if one == whose]

@@ -24,7 +24,9 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from fanfold import START, StateGraph, Task, asking, python_agent
 from fanfold.errors import ExportError, UsageError
 from fanfold.events import (
+    WITHOUT_A_CORE,
     ClockJumped,
+    LoopHeld,
     ModelAsked,
     ModelLost,
     ModelRetried,
@@ -235,6 +237,14 @@ def test_cores_that_a_task_used_and_jumps_of_the_clock_are_told(receiver: Receiv
     assert receiver.named("node end").attributes["fanfold.cpu_ms"] == pytest.approx(80)
     events = receiver.named("invoke_workflow team").events
     assert ("clock jumped", 0.05) in [(name, about.get("fanfold.seconds")) for name, _, about in events]
+
+
+def test_what_others_had_the_cores_for_is_no_block_of_the_loop(receiver: Receiver) -> None:
+    waits = LoopHeld(102.3, "end", 0.1, function=WITHOUT_A_CORE)
+    send([*everything()[:-4], waits, *everything()[-4:]], receiver.url)
+    node = receiver.named("node end")
+    assert node.attributes["fanfold.blocked_ms"] == 0
+    assert ("waited for a core", 0.1) in [(name, about.get("fanfold.seconds")) for name, _, about in node.events]
 
 
 def test_models_have_the_names_of_their_providers() -> None:

@@ -112,3 +112,17 @@ def test_a_metronome_ends_with_who_has_started_it() -> None:
     running = ones.running
     ones.stop()
     assert [each.returncode for each in running] == [0] * len(running)
+
+
+def test_a_metronome_that_somebody_has_ended_is_done_without() -> None:
+    ones = Metronomes()
+    try:
+        ones.begin()
+        for each in ones.running:
+            each.kill()
+            each.wait()
+        assert ones.late() >= 0
+        ones.begin()
+        assert ones.late() == 0
+    finally:
+        ones.stop()

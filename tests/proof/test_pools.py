@@ -6,7 +6,7 @@ import asyncio
 import ctypes
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
@@ -102,27 +102,61 @@ def test_threads_of_plain_coroutines_that_compute_in_python_are_sequential() -> 
 # What is counted
 
 
-def test_a_pool_is_full_when_as_many_calls_as_it_has_threads_have_not_ended() -> None:
+@pytest.fixture
+def seen() -> Iterator[list[bool]]:
+    """Of each call that is handed to a pool, whether that was full then."""
+    found: list[bool] = []
+
+    def looks(pool: ThreadPoolExecutor, fn: Callable[..., Any], args: tuple[Any, ...]) -> Callable[..., Any]:
+        found.append(pools.full(pool))
+        return fn
+
+    listen(looks)
+    yield found
+    unlisten(looks)
+
+
+def test_a_pool_is_full_when_as_many_calls_as_it_has_threads_have_not_ended(seen: list[bool]) -> None:
     go = threading.Event()
-    listen(pools.of_a_run)
+    with ThreadPoolExecutor(2) as pool:
+        assert pool.submit(abs, -1).result() == 1
+        calls = [pool.submit(go.wait, 30) for _ in range(2)]
+        assert pool.submit(go.wait, 30).cancel()
+        assert pool.submit(go.wait, 30).cancel()
+        go.set()
+        assert all(call.result() for call in calls)
+    assert seen == [False, False, False, True, True]
+
+
+def test_of_calls_that_threads_hand_to_a_pool_at_once_one_finds_it_full() -> None:
+    both, seen = threading.Barrier(2), []
+
+    def looks(pool: ThreadPoolExecutor, fn: Callable[..., Any], args: tuple[Any, ...]) -> Callable[..., Any]:
+        both.wait(30)
+        seen.append(pools.full(pool))
+        return fn
+
+    listen(looks)
     try:
-        with ThreadPoolExecutor(2) as pool:
-            seen = [pools.full(pool)]
-            first = pool.submit(go.wait, 30)
-            seen.append(pools.full(pool))
-            second = pool.submit(go.wait, 30)
-            seen.append(pools.full(pool))
-            third = pool.submit(go.wait, 30)
-            assert third.cancel()
-            seen.append(pools.full(pool))
-            go.set()
-            assert first.result()
-            assert second.result()
-            seen.append(pools.full(pool))
+        with ThreadPoolExecutor(1) as pool:
+            handing = [threading.Thread(target=pool.submit, args=(abs, -1)) for _ in range(2)]
+            for thread in handing:
+                thread.start()
+            for thread in handing:
+                thread.join()
     finally:
-        unlisten(pools.of_a_run)
-    assert seen == [False, False, True, True, False]
-    assert not pools._open
+        unlisten(looks)
+    assert True in seen
+
+
+def test_a_new_pool_is_not_full_of_the_calls_of_one_that_is_gone(seen: list[bool]) -> None:
+    go = threading.Event()
+    call = ThreadPoolExecutor(1).submit(go.wait, 30)  # as the pool is nobody's, the next one gets its place
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(abs, -1).result() == 1
+    go.set()
+    assert call.result()
+    assert seen == [False, False]
 
 
 def test_a_pool_is_full_of_what_was_handed_to_it_before_anybody_listened() -> None:
@@ -134,16 +168,13 @@ def test_a_pool_is_full_of_what_was_handed_to_it_before_anybody_listened() -> No
         assert first.result()
 
 
-def test_what_a_pool_refuses_is_not_counted_as_a_call_of_it() -> None:
-    listen(pools.of_a_run)
-    try:
-        pool = ThreadPoolExecutor(1)
-        pool.shutdown()
+def test_what_a_pool_refuses_is_not_counted_as_a_call_of_it(seen: list[bool]) -> None:
+    pool = ThreadPoolExecutor(1)
+    pool.shutdown()
+    for _ in range(2):
         with pytest.raises(RuntimeError, match="shutdown"):
             pool.submit(abs, 1)
-    finally:
-        unlisten(pools.of_a_run)
-    assert not pools._open
+    assert seen == [False, False]
 
 
 def test_a_call_that_waits_while_another_one_of_its_task_is_at_work_is_no_wait() -> None:

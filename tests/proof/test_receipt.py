@@ -266,6 +266,11 @@ def test_what_is_worth_telling_can_be_moved() -> None:
     assert audit(events, thresholds=Thresholds(telling=0.6)).causes == ()
 
 
+def test_what_is_worth_telling_does_not_make_serial_what_overlaps() -> None:
+    given = audit(overlapping(), thresholds=Thresholds(telling=0.9))
+    assert (given.verdict, given.steady) == (PARTLY_SERIAL, 2)
+
+
 @pytest.mark.parametrize("wrong", [{"parallel": 1.5}, {"sequential": -0.1}, {"parallel": 0.1}, {"telling": 2}])
 def test_thresholds_that_make_no_sense_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(UsageError, match="threshold"):

@@ -55,6 +55,14 @@ def test_a_loop_that_has_rested_keeps_nobody_waiting() -> None:
     assert said.turns.late("b", 0.0, 1.025) == pytest.approx(0.025), "what was before the rest is over"
 
 
+def test_the_time_in_which_a_loop_has_rested_is_nobodys_turn() -> None:
+    said = Told()
+    said.took("a", 0.000, 0.015)
+    said.took("c", 0.030, 0.035)
+    said.took("d", 0.035, 0.055)
+    assert said.turns.late("b", 0.0, 0.055) == pytest.approx(0.025)
+
+
 def test_short_waits_are_told_when_they_come_to_something() -> None:
     said = Told()
     late = []

@@ -26,11 +26,13 @@ from pydantic_ai.models.function import FunctionModel
 import fanfold
 from fanfold import audit
 from fanfold.errors import UsageError
-from fanfold.events import LoopHeld, TaskBlocked, TaskContinued, TaskHeldUp, TaskPaused, TaskStarted
+from fanfold.events import LoopHeld, TaskBlocked, TaskContinued, TaskHeldUp, TaskPaused, TaskStarted, ThreadUsed
 from fanfold.receipt import NOTHING_TO_OVERLAP, PARALLEL, PARTLY_SERIAL, SEQUENTIAL, Receipt
+from fanfold.receipt.causes import GIL_BOUND, LOCKED
 from fanfold.watch import Watch
 from fanfold.watch.units import NODE
 from fanfold.watchdog import USERS, WATCHDOG, owner
+from tests.proof.portable import burns
 from tests.proof.test_watchdog import line_of as _line_of
 
 WORK = 0.1
@@ -341,6 +343,13 @@ def test_functions_that_blocking_code_hands_to_threads_are_tasks() -> None:
     assert (watched.receipt.verdict, names(watched.receipt)) == (PARALLEL, ["work"] * 4)
 
 
+def test_a_watch_that_has_not_begun_has_no_receipt_and_says_so() -> None:
+    watch = audit.watch()
+    assert watch.events == []
+    with pytest.raises(UsageError, match="of which no event is known"):
+        _ = watch.receipt
+
+
 # LangGraph
 
 
@@ -416,6 +425,56 @@ def test_nodes_of_langgraphs_that_find_no_free_thread_are_told_with_the_size_of_
     assert (watched.receipt.peak, watched.receipt.verdict) == (2, PARTLY_SERIAL)
     assert "3 tasks waited" in watched.receipt.culprits[0]
     assert "the thread pool of 2 threads" in watched.receipt.culprits[0]
+
+
+def node_that_computes(state: State) -> State:
+    burns(0.2)
+    return {"log": ["a"]}
+
+
+@pytest.mark.parametrize("call", ["invoke", "ainvoke"])
+def test_nodes_of_langgraphs_that_compute_in_threads_take_turns(call: str) -> None:
+    graph = side_by_side(node_that_computes, 3)
+    with audit.watch() as watched:
+        result = getattr(graph, call)({"log": []})
+        if call == "ainvoke":
+            asyncio.run(result)
+    found = watched.receipt
+    assert (found.verdict, found.causes[0].kind) == (SEQUENTIAL, GIL_BOUND)
+    assert "'node0', 'node1', 'node2' waited" in found.culprits[0]
+
+
+def test_nodes_of_langgraphs_in_threads_that_stand_behind_a_lock_are_named_with_the_line() -> None:
+    lock = threading.Lock()
+
+    def node(state: State) -> State:
+        with lock:  # one by one
+            time.sleep(WORK)
+        return {"log": ["a"]}
+
+    graph = side_by_side(node)
+    with audit.watch() as watched:
+        graph.invoke({"log": []})
+    found = watched.receipt
+    assert (found.verdict, found.causes[0].kind) == (SEQUENTIAL, LOCKED)
+    assert found.causes[0].place == f"{__file__}:{line_of('one by one')}"
+
+
+def test_what_a_graph_in_a_thread_computes_there_is_told_of_its_node_and_not_again_of_who_has_called_it() -> None:
+    inner = side_by_side(node_that_computes, 1)
+
+    def outer(state: State) -> State:
+        inner.invoke({"log": []})
+        return {"log": ["a"]}
+
+    graph = side_by_side(outer, 2)
+    with audit.watch() as watched:
+        graph.invoke({"log": []})
+    names = {task.task: task.name for task in watched.receipt.tasks}
+    used = [event for event in watched.events if isinstance(event, ThreadUsed)]
+    assert [(names[event.task], event.cpu > 0.15) for event in used] == [("node0", True)] * 2
+    outside = {task.parent for task in watched.receipt.tasks if task.task in {event.task for event in used}}
+    assert len(outside) == 2, "each was told of the node inside, which has a parent of its own"
 
 
 def test_a_wait_for_a_thread_is_that_of_the_node_and_not_of_who_has_called_the_graph() -> None:

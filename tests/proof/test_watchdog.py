@@ -20,11 +20,12 @@ import pytest
 import uvloop
 
 from fanfold import START, StateGraph, Task, audit, python_agent, watchdog
-from fanfold.events import WITHOUT_A_CORE, Event, LoopHeld, TaskBlocked, TaskHeldUp
+from fanfold.events import COLLECTING, WITHOUT_A_CORE, Event, LoopHeld, TaskBlocked, TaskHeldUp
 from fanfold.held import HELD_FROM, LoopWatch, tell
-from fanfold.receipt import causes
+from fanfold.receipt import causes, receipt
 from fanfold.rounds import ROUNDS
 from fanfold.watchdog import IDLE, NOWHERE, OURS, PYTHON, RIGHT_AFTER, USERS, WATCHDOG, Place, Post, owner, place_of
+from tests.proof.telling import begun, done, in_order, over, queued, start
 
 BLOCKS = 0.08
 
@@ -402,7 +403,7 @@ def test_what_our_own_code_takes_is_nobodys_hold(monkeypatch: pytest.MonkeyPatch
     ("collected", "told"),
     [
         (0.0, [("f", 0.05)]),
-        (0.025, [("f", 0.025), ("garbage collection", 0.025)]),
+        (0.025, [("garbage collection", 0.025), ("f", 0.025)]),
         (0.01, [("f", 0.04)]),
         (0.04, [("garbage collection", 0.04)]),
     ],
@@ -414,6 +415,21 @@ def test_what_was_collected_within_a_hold_is_taken_off_it(
     monkeypatch.setattr(WATCHDOG, "_pauses", deque([(1.005, 1.005 + collected), (2.0, 3.0)]))
     tell(heard.append, "t", 1.0, 1.05, Place("app.py", 7, "f"))
     assert [(event.function, event.seconds) for event in heard] == [(name, pytest.approx(each)) for name, each in told]
+
+
+def test_what_a_hold_is_made_of_follows_each_other_so_that_all_of_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[Any] = []
+    monkeypatch.setattr(WATCHDOG, "_pauses", deque([(1.1, 1.4)]))
+    monkeypatch.setattr(WATCHDOG, "waited", lambda since: 0.2)
+    tell(heard.append, "t", 1.0, 2.0, Place("app.py", 7, "f"))
+    told = [(event.function, pytest.approx(event.at - event.seconds), pytest.approx(event.at)) for event in heard]
+    assert told == [(WITHOUT_A_CORE, 1.0, 1.2), (COLLECTING, 1.2, 1.5), ("f", 1.5, 2.0)]
+    events = [queued(1, "t"), begun(1, "t"), *heard, queued(1, "u"), begun(2, "u"), done(3, "t"), done(3, "u")]
+    found = receipt(in_order(start(), events, over(3)))
+    assert [task.parts for task in found.tasks] == [
+        {"blocking": pytest.approx(1), "working": pytest.approx(1)},
+        {"held up": pytest.approx(1), "working": pytest.approx(1)},
+    ]
 
 
 async def awaits(work: Awaitable[Any]) -> Any:
@@ -433,6 +449,18 @@ def test_what_is_thrown_into_code_that_is_timed_arrives_in_it() -> None:
     with pytest.raises(StopIteration) as end:
         timed.throw(KeyError())
     assert end.value.value == "caught"
+
+
+def test_what_comes_behind_a_hold_belongs_to_it_only_until_the_loop_has_rested() -> None:
+    async def main() -> list[float]:
+        post = Post()
+        post.held(1.0, 2.0, "a")
+        found = [post.held_within(0.0, 2.015)]
+        for _ in range(10):  # rounds
+            await asyncio.sleep(0)
+        return [*found, post.held_within(0.0, 2.015)]
+
+    assert asyncio.run(main()) == pytest.approx([1.015, 1.0])
 
 
 # Whose code it is
@@ -458,6 +486,22 @@ def test_where_nothing_is_the_users_the_package_that_was_called_first_is_named()
 
     ends_at(end.__code__)
     assert end().file == "/env/lib/site-packages/team/nodes.py"
+
+
+def test_a_library_that_only_waits_for_a_thread_to_begin_is_at_no_line() -> None:
+    def end() -> None:
+        library()
+
+    seen: list[Place] = []
+    thread: Any = threading.Thread(target=int)
+    look = _called("/env/lib/site-packages/team/nodes.py", "seen.append(place_of(frame()))", seen=seen, **_FRAMES)
+    library = _called("/env/lib/site-packages/team/nodes.py", "thread.start()", thread=thread)
+    thread._started.wait = look
+    watchdog.ends_at(end.__code__)
+    end()
+    assert threading.Event.wait(thread._started, 30)
+    thread.join()
+    assert seen == [NOWHERE]
 
 
 def _frame() -> Any:
@@ -683,9 +727,9 @@ def test_a_collection_within_a_slice_is_told_apart_from_its_code() -> None:
 
     held = told(beside(collects).invoke({"log": []}))
     assert len(kept) == 250_000
-    assert [event.function.rpartition(".")[2] for event in held] == ["collects", "garbage collection"]
-    assert held[0].seconds == pytest.approx(BLOCKS, rel=0.25)
-    assert held[1].file == ""
+    assert [event.function.rpartition(".")[2] for event in held] == ["garbage collection", "collects"]
+    assert held[1].seconds == pytest.approx(BLOCKS, rel=0.25)
+    assert held[0].file == ""
 
 
 # Locks

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from fanfold.agents.processes import Program
-from fanfold.events import Event, ModelAnswered, ModelAsked, ProgramSeen, ThreadUsed
+from fanfold.events import Event, LoopHeld, ModelAnswered, ModelAsked, ProgramSeen, ThreadUsed
 from fanfold.receipt import PARALLEL, SEQUENTIAL, Receipt, Thresholds, audit
-from fanfold.receipt.causes import GIL_BOUND, QUEUES
+from fanfold.receipt.causes import BLOCKS, GIL_BOUND, QUEUES
 from tests.proof.controls import State, audited, beside
 from tests.proof.telling import begun, done, in_order, over, queued, start
 
@@ -135,6 +135,19 @@ def test_threads_that_had_one_core_between_them_took_turns() -> None:
 def test_threads_that_others_kept_from_the_cores_took_turns_all_the_same() -> None:
     found = told(*(used(name, 0, 6, 0.5, 1.8) for name in "abc"), over(6))
     assert (found.verdict, found.mean) == (SEQUENTIAL, pytest.approx(1))
+
+
+def test_a_loop_that_took_turns_with_threads_is_held_by_no_code_unless_a_line_was_seen() -> None:
+    def loop(*place: Any) -> list[Event]:
+        return [queued(1, "d"), begun(1, "d"), LoopHeld(2, "d", 1.0, *place), done(2, "d")]
+
+    threads = [used(name, 0, 6, 2) for name in "abc"]
+    found = told(*threads, loop(), over(6))
+    assert (found.blocked, [cause.kind for cause in found.causes]) == (0, [GIL_BOUND])
+    assert found.tasks[-1].parts == {"GIL": 1}
+    seen = told(*threads, loop("app.py", 7, "node"), over(6))
+    assert (seen.blocked, [cause.kind for cause in seen.causes]) == (1, [GIL_BOUND, BLOCKS])
+    assert told(loop(), used("a", 0, 6, 6), over(6)).blocked == 1, "one thread takes no turns"
 
 
 @pytest.mark.parametrize(

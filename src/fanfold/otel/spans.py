@@ -13,6 +13,7 @@ from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
 from fanfold import __version__
 from fanfold.cleaning import clean
 from fanfold.events import (
+    WITHOUT_A_CORE,
     ClockJumped,
     Event,
     LoopHeld,
@@ -267,7 +268,9 @@ class Spans:
 
     def _delay(self, task: _Task, event: TaskHeldUp | TaskBlocked | TaskWaited | LoopHeld, at: int) -> None:
         about: dict[str, Any] = {names.SECONDS: event.seconds}
-        if isinstance(event, LoopHeld):
+        if isinstance(event, LoopHeld) and event.function == WITHOUT_A_CORE:
+            name = "waited for a core"
+        elif isinstance(event, LoopHeld):
             task.blocked += event.seconds
             self._meters.held.record(event.seconds, {names.NODE: _text(task.told.name)})
             name = "held the event loop"

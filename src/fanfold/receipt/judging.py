@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from fanfold.events import WITHOUT_A_CORE
 from fanfold.receipt.book import Book
@@ -22,6 +23,9 @@ from fanfold.receipt.values import (
 )
 from fanfold.receipt.witnesses import Served, testimony
 
+LASTING: Final = 0.01
+"""The part of the wall time for which tasks have to be at work at once: those that follow each other may meet."""
+
 
 def judged(book: Book, thresholds: Thresholds, journal: Iterable[Served]) -> Receipt:
     """The receipt of what a book holds. What other witnesses say is weighed before anything is added up."""
@@ -33,7 +37,7 @@ def judged(book: Book, thresholds: Thresholds, journal: Iterable[Served]) -> Rec
     work = sum(works)
     span = longest_chain(tasks, works)
     busy = [stretch for task in tasks for stretch in task.busy]
-    peak, steady = peak_of(busy), steady_of(busy, thresholds.telling * wall)
+    peak, steady = peak_of(busy), steady_of(busy, LASTING * wall)
     gain = max(0.0, min(1.0, (work - wall) / (work - span))) if work > span else 0.0
     speedup = work / wall if wall else 0.0
     verdict = _verdict(tasks, works, gain, steady, thresholds)
@@ -98,7 +102,7 @@ def _agents_in_turn(tasks: Sequence[TaskLife], lines: Thresholds, wall: float) -
     """Whether a node has awaited its agents one after another, and no two agents ever overlapped. What else ran beside
     them may have taken as long, so that nothing was lost by it; side by side they were not."""
     agents = [stretch for task in tasks if task.role == "agent" for stretch in task.busy]
-    if steady_of(agents, lines.telling * wall) > 1:
+    if steady_of(agents, LASTING * wall) > 1:
         return False
     return any(cause.seconds > lines.telling * wall for cause in rounds(tasks, lines))
 

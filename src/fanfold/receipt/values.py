@@ -277,8 +277,8 @@ class Receipt:
     """What a run did with its time. Times are seconds; `causes` and `culprits`, which are the same in words, begin with
     the most expensive.
 
-    `peak` is the most tasks at work at one moment, and `steady` the most for at least a hundredth of the wall time
-    (`Thresholds.telling`): those that follow each other may meet for a moment.
+    `peak` is the most tasks at work at one moment, and `steady` the most for at least a hundredth of the wall time:
+    those that follow each other may meet for a moment.
 
     `limits` are what the run was held to; what was limited nowhere is not among them, save the requests to models.
     `disagreements` are in words: where what one of the `witnesses` saw does not go with the others. `blocked` are the

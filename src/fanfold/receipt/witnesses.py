@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from fanfold.receipt.book import Book
 from fanfold.receipt.lives import Life
 from fanfold.receipt.values import (
+    BLOCKING,
     GIL,
     PROVIDER,
     WORKING,
@@ -201,6 +202,7 @@ def _threads(book: Book, thresholds: Thresholds) -> Testimony | None:
         text = _in_turns(inside, thresholds)
         if text:
             told.append(text)
+            _excuse(book, start, end)
     cpu = sum(life.cpu for life in {id(life): life for _, _, _, life in book.threads}.values())
     note = f"{cpu / length:.2f} cores in use"
     witness = Witness("the operating system", "busy threads", len(times), peak_of(times), mean_of(times), note)
@@ -231,6 +233,15 @@ def _in_turns(uses: Sequence[tuple[float, float, float, Life]], thresholds: Thre
         f"the engine had {most} threads at work at once (mean {together:.2f}), and the operating system saw"
         f" {could / length:.2f} of them that could go on; they waited {waited:.2f} s for each other"
     )
+
+
+def _excuse(book: Book, first: float, last: float) -> None:
+    """The loop's thread takes turns with the others, too. Where that is all that is known of what held it, it is no
+    code's doing: the watchdog finds the line of code that holds it."""
+    excused = [hold for hold in book.holds if not hold.place and hold.start < last and hold.end > first]
+    for hold in excused:
+        book.lives[hold.task].rename(hold.start, hold.end, GIL, of=BLOCKING, ever=True)
+    book.holds = [hold for hold in book.holds if hold not in excused]
 
 
 def _around(life: Life, start: float, end: float) -> tuple[float, float]:

@@ -142,6 +142,8 @@ class Watch:
 
     def _stops(self) -> Iterator[ClockJumped]:
         """When the whole process has stood still."""
+        if not self._told:  # it has not begun
+            return
         first, last = self._told[0].at, self._told[-1].at
         for since, until in WATCHDOG.stops(first):
             if until <= last or not self.over:
@@ -203,9 +205,8 @@ class Watch:
             self._told.append(TaskQueued(now, unit.id, name, step, role, tuple(after), parent.id))
             parent.live += 1
             if parent.live == 1 and not parent.ended and parent.started:
-                self._told.append(
-                    TaskPaused(clock(), parent.id)
-                )  # what it waited for until now may have ended since `at`
+                paused = clock()  # what it waited for until now may have ended since `at`
+                self._told.append(TaskPaused(paused, parent.id))
         return unit
 
     def start(self, unit: Unit, waited_for: str = "", pool: str = "") -> None:

@@ -19,10 +19,10 @@ from fanfold.events import TaskBlocked, ThreadUsed
 from fanfold.frame import clock, current_frame
 from fanfold.held import ANYIOS
 from fanfold.pools import full, listen, size_of, unlisten
-from fanfold.watch.coroutines import Lived, Sliced, lived
+from fanfold.watch.coroutines import Lived, Sliced, Units, lived
 from fanfold.watch.units import AGENT, TASK, Unit
 from fanfold.watchdog import ANYIO, HELD_FROM, NOWHERE, OURS, PYTHON, USERS, WATCHDOG, owner, place_of
-from fanfold.work.threads import metered
+from fanfold.work.threads import BUSY_FROM, INSIDE, metered
 
 if TYPE_CHECKING:
     from fanfold.watch import Watch
@@ -145,8 +145,12 @@ def _node_called(original: Any) -> Any:
     @functools.wraps(original)
     def run_with_retry(task: Any, *args: Any, **options: Any) -> Any:
         asked, pool = _waited_for_a_thread()
-        with lived([(watch, watch.node(task, asked)) for watch in _watching(task)], pool):
-            return original(task, *args, **options)
+        units = [(watch, watch.node(task, asked)) for watch in _watching(task)]
+        code = (
+            _metered(original, units) if threading.get_ident() in INSIDE else original
+        )  # else no pool's thread runs it
+        with lived(units, pool):
+            return code(task, *args, **options)
 
     run_with_retry.fanfold_is_a_task = True  # type: ignore[attr-defined]  # so that its wait for a thread is its own
     return run_with_retry
@@ -245,19 +249,34 @@ class _Handed:
                 watch.emit(TaskBlocked(now, unit.id, "thread", now - self._asked, self._place))
         try:
             with lived(self._units, self._place):
-                return metered(self._fn, self._used, lambda *_: None, self._stood)(*args, **options)
+                return _metered(self._fn, [*self._units, *self._waits])(*args, **options)
         finally:
             _here.handed = None
 
-    def _stood(self, until: float, seconds: float, kind: str, place: tuple[str, int, str]) -> None:
-        for watch, unit in (*self._units, *self._waits):
+
+def _metered(code: Any, units: Units) -> Any:
+    """The same code, to be called here: how much of a core it uses, and where it stands, is told of these tasks.
+
+    What was told of the tasks of a graph that it calls in this very thread is not told of it again.
+    """
+    before = getattr(_here, "told", 0.0)
+
+    def stood(until: float, seconds: float, kind: str, place: tuple[str, int, str]) -> None:
+        for watch, unit in units:
             if unit.started and not unit.live:
                 watch.emit(TaskBlocked(until, unit.id, kind, seconds, "", "", *place))
 
-    def _used(self, ended: float, seconds: float, cpu: float, ready: float) -> None:
-        for watch, unit in (*self._units, *self._waits):
+    def used(ended: float, seconds: float, cpu: float, ready: float) -> None:
+        told = getattr(_here, "told", 0.0)
+        cpu -= told - before
+        if cpu < BUSY_FROM or not units:
+            return
+        _here.told = told + cpu
+        for watch, unit in units:
             if unit.started and not unit.live:
                 watch.emit(ThreadUsed(ended, unit.id, seconds, cpu, ready))
+
+    return metered(code, used, lambda *_: None, stood)
 
 
 def _calls(fn: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
