@@ -146,11 +146,9 @@ def _node_called(original: Any) -> Any:
     def run_with_retry(task: Any, *args: Any, **options: Any) -> Any:
         asked, pool = _waited_for_a_thread()
         units = [(watch, watch.node(task, asked)) for watch in _watching(task)]
-        code = (
-            _metered(original, units) if threading.get_ident() in INSIDE else original
-        )  # else no pool's thread runs it
+        in_a_pool = threading.get_ident() in INSIDE
         with lived(units, pool):
-            return code(task, *args, **options)
+            return (_metered(original, units) if in_a_pool else original)(task, *args, **options)
 
     run_with_retry.fanfold_is_a_task = True  # type: ignore[attr-defined]  # so that its wait for a thread is its own
     return run_with_retry
