@@ -22,19 +22,8 @@ from fanfold.events import COLLECTING, WITHOUT_A_CORE, LoopHeld, TaskBlocked, Ta
 from fanfold.frame import clock, frame_in
 from fanfold.pools import listen, of_a_run, unlisten
 from fanfold.turns import BRIEF, Seen
-from fanfold.watchdog import (
-    ANYIO,
-    FINDERS,
-    HELD_FROM,
-    NOWHERE,
-    USERS,
-    WATCHDOG,
-    Place,
-    Post,
-    Teller,
-    ends_at,
-    owner,
-)
+from fanfold.watchdog import FINDERS, HELD_FROM, WATCHDOG, Post, Teller
+from fanfold.whose import ANYIO, NOWHERE, USERS, Place, ends_at, owner
 
 T = TypeVar("T")
 Told: TypeAlias = LoopHeld | TaskHeldUp | TaskBlocked

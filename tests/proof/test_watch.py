@@ -31,7 +31,8 @@ from fanfold.receipt import NOTHING_TO_OVERLAP, PARALLEL, PARTLY_SERIAL, SEQUENT
 from fanfold.receipt.causes import GIL_BOUND, LOCKED
 from fanfold.watch import Watch
 from fanfold.watch.units import NODE
-from fanfold.watchdog import USERS, WATCHDOG, owner
+from fanfold.watchdog import WATCHDOG
+from fanfold.whose import USERS, owner
 from tests.proof.portable import burns
 from tests.proof.test_watchdog import line_of as _line_of
 

@@ -24,7 +24,8 @@ from fanfold.events import COLLECTING, WITHOUT_A_CORE, Event, LoopHeld, TaskBloc
 from fanfold.held import HELD_FROM, LoopWatch, tell
 from fanfold.receipt import causes, receipt
 from fanfold.rounds import ROUNDS
-from fanfold.watchdog import IDLE, NOWHERE, OURS, PYTHON, RIGHT_AFTER, USERS, WATCHDOG, Place, Post, owner, place_of
+from fanfold.watchdog import IDLE, RIGHT_AFTER, WATCHDOG, Post
+from fanfold.whose import NOWHERE, OURS, PYTHON, USERS, Place, owner, place_of
 from tests.proof.telling import begun, done, in_order, over, queued, start
 
 BLOCKS = 0.08
@@ -482,7 +483,7 @@ def test_where_nothing_is_the_users_the_package_that_was_called_first_is_named()
 
     fetch = _called("/env/lib/site-packages/http/client.py", "return place_of(frame())", **_FRAMES)
     library = _called("/env/lib/site-packages/team/nodes.py", "return fetch()", fetch=fetch)
-    from fanfold.watchdog import ends_at
+    from fanfold.whose import ends_at
 
     ends_at(end.__code__)
     assert end().file == "/env/lib/site-packages/team/nodes.py"

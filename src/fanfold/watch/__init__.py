@@ -55,7 +55,8 @@ from fanfold.held import tell, tell_pieces
 from fanfold.turns import BRIEF
 from fanfold.watch import replaced
 from fanfold.watch.units import AGENT, BLOCK, NODE, TASK, Call, Segment, Unit, named_here
-from fanfold.watchdog import FINDERS, HELD_FROM, USERS, WATCHDOG, Place, Teller, owner
+from fanfold.watchdog import FINDERS, HELD_FROM, WATCHDOG, Teller
+from fanfold.whose import USERS, Place, owner
 
 if TYPE_CHECKING:
     from fanfold.receipt import Receipt

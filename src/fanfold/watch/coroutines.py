@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from fanfold.frame import clock
 from fanfold.held import due
 from fanfold.watch.units import Call, Unit
-from fanfold.watchdog import HELD_FROM, USERS, ends_at, owner
+from fanfold.watchdog import HELD_FROM
+from fanfold.whose import USERS, ends_at, owner
 
 if TYPE_CHECKING:
     from fanfold.watch import Watch

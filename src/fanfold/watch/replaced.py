@@ -21,7 +21,8 @@ from fanfold.held import ANYIOS
 from fanfold.pools import full, listen, size_of, unlisten
 from fanfold.watch.coroutines import Lived, Sliced, Units, lived
 from fanfold.watch.units import AGENT, TASK, Unit
-from fanfold.watchdog import ANYIO, HELD_FROM, NOWHERE, OURS, PYTHON, USERS, WATCHDOG, owner, place_of
+from fanfold.watchdog import HELD_FROM, WATCHDOG
+from fanfold.whose import ANYIO, NOWHERE, OURS, PYTHON, USERS, owner, place_of
 from fanfold.work.threads import BUSY_FROM, INSIDE, metered
 
 if TYPE_CHECKING:
