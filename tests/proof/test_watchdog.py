@@ -25,7 +25,7 @@ from fanfold.held import HELD_FROM, LoopWatch, tell
 from fanfold.receipt import causes, receipt
 from fanfold.rounds import ROUNDS
 from fanfold.watchdog import IDLE, RIGHT_AFTER, WATCHDOG, Post
-from fanfold.whose import NOWHERE, OURS, PYTHON, USERS, Place, owner, place_of
+from fanfold.whose import NOWHERE, OURS, PYTHON, USERS, Place, ends_at, owner, place_of
 from tests.proof.telling import begun, done, in_order, over, queued, start
 
 BLOCKS = 0.08
@@ -483,8 +483,6 @@ def test_where_nothing_is_the_users_the_package_that_was_called_first_is_named()
 
     fetch = _called("/env/lib/site-packages/http/client.py", "return place_of(frame())", **_FRAMES)
     library = _called("/env/lib/site-packages/team/nodes.py", "return fetch()", fetch=fetch)
-    from fanfold.whose import ends_at
-
     ends_at(end.__code__)
     assert end().file == "/env/lib/site-packages/team/nodes.py"
 
@@ -498,7 +496,7 @@ def test_a_library_that_only_waits_for_a_thread_to_begin_is_at_no_line() -> None
     look = _called("/env/lib/site-packages/team/nodes.py", "seen.append(place_of(frame()))", seen=seen, **_FRAMES)
     library = _called("/env/lib/site-packages/team/nodes.py", "thread.start()", thread=thread)
     thread._started.wait = look
-    watchdog.ends_at(end.__code__)
+    ends_at(end.__code__)
     end()
     assert threading.Event.wait(thread._started, 30)
     thread.join()
