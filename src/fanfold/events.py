@@ -158,6 +158,11 @@ class LoopHeld(_Event):
     callers: tuple[str, ...] = ()
     pieces: int = 1
 
+    @property
+    def by_code(self) -> bool:
+        """Whether something of this process held the loop, while its thread had a core."""
+        return self.function != WITHOUT_A_CORE
+
 
 @fact
 class TaskHeldUp(_Event):
@@ -403,12 +408,13 @@ def events_of(log: Log) -> Iterator[Event]:
     place = 0
     while place < len(log):
         told = log[place]
-        number = 1
         if type(told) is type:
-            number += len(_FIELDS[told][0]) - 1
-            told = made(tuple(log[place : place + number]))
-        yield told
-        place += number
+            end = place + len(_FIELDS[told][0])  # its kind stands for the class
+            yield made(tuple(log[place:end]))
+        else:
+            end = place + 1
+            yield told
+        place = end
 
 
 KINDS: Mapping[str, type[Event]] = {cls.kind: cls for cls in Event.__args__}

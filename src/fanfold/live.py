@@ -31,7 +31,6 @@ from typing import TYPE_CHECKING, Final, Protocol, Self, TextIO
 
 from fanfold.cleaning import clean as clean
 from fanfold.events import (
-    WITHOUT_A_CORE,
     ClockJumped,
     Event,
     LimitReported,
@@ -195,7 +194,7 @@ class Board:
         elif isinstance(event, ToolCalled):
             self._task(event.task).tools += 1
         elif isinstance(event, LoopHeld):
-            self.held += event.seconds if event.function != WITHOUT_A_CORE else 0.0
+            self.held += event.seconds if event.by_code else 0.0
         elif isinstance(event, StepFinished):
             self.step = event.step
         elif isinstance(event, _UNSHOWN):

@@ -11,7 +11,7 @@ from typing import Any, TypedDict
 import pytest
 
 from fanfold import END, START, StateGraph
-from fanfold.events import WITHOUT_A_CORE, Event, LoopHeld
+from fanfold.events import Event, LoopHeld
 from fanfold.held import HELD_FROM
 from fanfold.types import Send
 
@@ -70,7 +70,7 @@ def test_code_that_turns_out_to_take_its_time_is_named_and_gets_a_thread_from_th
     app = graph.add_edge("first", "second").compile()
     app.invoke({"items": list(range(2000))}, on_event=heard.append)
     app.invoke({"items": list(range(2000))}, on_event=heard.append)  # it is remembered from run to run
-    held = [event for event in heard if isinstance(event, LoopHeld) and event.function != WITHOUT_A_CORE]
+    held = [event for event in heard if isinstance(event, LoopHeld) and event.by_code]
     assert len(held) == 1
     assert held[0].seconds >= HELD_FROM
     here = {threading.current_thread().name}

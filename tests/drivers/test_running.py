@@ -16,7 +16,6 @@ import pytest
 from fanfold import END, START, EmptyInputError, GraphRecursionError, InvalidUpdateError, Limits, Send, StateGraph
 from fanfold.errors import SyncInLoopError, UsageError
 from fanfold.events import (
-    WITHOUT_A_CORE,
     LoopHeld,
     Noticed,
     RunFinished,
@@ -405,4 +404,4 @@ def test_an_async_path_that_holds_the_event_loop_is_told_and_a_blocking_one_does
     for path, told in ((holding, 1), (blocking, 0)):
         graph = chain(a=lambda _: {"log": ["a"]}).add_conditional_edges("a", path, [END])
         held = kinds(run(graph.compile(), INPUT).run.events, LoopHeld)
-        assert len([event for event in held if event.function != WITHOUT_A_CORE]) == told
+        assert len([event for event in held if event.by_code]) == told

@@ -13,7 +13,6 @@ from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
 from fanfold import __version__
 from fanfold.cleaning import clean
 from fanfold.events import (
-    WITHOUT_A_CORE,
     ClockJumped,
     Event,
     LoopHeld,
@@ -268,7 +267,7 @@ class Spans:
 
     def _delay(self, task: _Task, event: TaskHeldUp | TaskBlocked | TaskWaited | LoopHeld, at: int) -> None:
         about: dict[str, Any] = {names.SECONDS: event.seconds}
-        if isinstance(event, LoopHeld) and event.function == WITHOUT_A_CORE:
+        if isinstance(event, LoopHeld) and not event.by_code:
             name = "waited for a core"
         elif isinstance(event, LoopHeld):
             task.blocked += event.seconds

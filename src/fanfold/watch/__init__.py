@@ -32,7 +32,6 @@ from typing import TYPE_CHECKING, Any
 
 from fanfold.errors import UsageError
 from fanfold.events import (
-    WITHOUT_A_CORE,
     ClockJumped,
     Event,
     LoopHeld,
@@ -158,7 +157,7 @@ class Watch:
     @property
     def longest_hold(self) -> LoopHeld | None:
         """When code held the event loop for longest, if it did."""
-        holds = [event for event in self._judged if isinstance(event, LoopHeld) and event.function != WITHOUT_A_CORE]
+        holds = [event for event in self._judged if isinstance(event, LoopHeld) and event.by_code]
         return max(holds, key=lambda hold: hold.seconds, default=None)
 
     @property
